@@ -1,0 +1,183 @@
+//! A checked configuration: what will run, where, and how much memory it takes.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::dpdk::{PoolConfig, PortConfig};
+use crate::packet::{ReasonId, ReasonTable};
+use crate::stage::{Parsed, StageKind, WorkerId};
+use crate::wire::geneve::Profile;
+
+/// Everything that a run needs to know. Made only by checking a configuration.
+#[derive(Debug)]
+pub struct Plan {
+    /// The file it was read from, for messages.
+    pub file: String,
+    /// The EAL.
+    pub eal: EalPlan,
+    /// Ports in the order of the file.
+    pub ports: Vec<PortPlan>,
+    /// Workers in order of their ids.
+    pub workers: Vec<WorkerPlan>,
+    /// The pool of all ports.
+    pub pool: PoolPlan,
+    /// The tunnel.
+    pub tunnel: Tunnel,
+    /// What a worker does when there is nothing to do.
+    pub idle: Idle,
+    /// Frames that a worker asks for at a time, 1 to 64.
+    pub burst: usize,
+    /// The pipeline in order.
+    pub stages: Vec<StagePlan>,
+    /// All drop reasons: the framework's, then those of the stages.
+    pub reasons: ReasonTable,
+    /// What is allowed but probably not meant, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// How the EAL is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EalPlan {
+    /// Where memory comes from.
+    pub memory: Memory,
+    /// Megabytes of EAL memory: pools, rings and classifiers.
+    pub memory_mb: u32,
+    /// Keeps this process's files apart from those of other DPDK processes.
+    pub file_prefix: String,
+    /// The management lcore first, then one for each worker.
+    pub lcores: Vec<LcorePlan>,
+    /// Arguments passed on as they are, last.
+    pub args: Vec<String>,
+}
+
+/// One lcore and the CPU it runs on. Several lcores may share a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LcorePlan {
+    /// DPDK's number.
+    pub lcore: u32,
+    /// The kernel's number.
+    pub cpu: u32,
+}
+
+/// Where EAL memory comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Memory {
+    /// Hugepages if enough are free, otherwise ordinary pages; says which it took and what that costs.
+    #[default]
+    Auto,
+    /// Hugepages of a mounted hugetlbfs.
+    Hugepages,
+    /// Hugepages through memfd: leaves no files and needs no mount.
+    InMemory,
+    /// Ordinary pages: works everywhere, at about half the speed on small packets.
+    NoHuge,
+}
+
+/// One port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortPlan {
+    /// PCI address (`0000:00:06.0`) or vdev (`net_af_packet0,iface=eth1`).
+    pub device: String,
+    /// Queue pairs asked for.
+    pub queues: QueueCount,
+    /// `None`: the largest that the device allows, up to 9001.
+    pub mtu: Option<u16>,
+    /// The rest; `queues` and `mtu` in it are filled in when the port is opened.
+    pub config: PortConfig,
+}
+
+/// How many queue pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueCount {
+    /// One for each worker, as far as the device goes.
+    Auto,
+    /// Exactly so many.
+    Exactly(u16),
+}
+
+/// One worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerPlan {
+    /// Its number.
+    pub id: WorkerId,
+    /// Where it runs.
+    pub lcore: LcorePlan,
+}
+
+/// The pool of all ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolPlan {
+    /// What to make.
+    pub config: PoolConfig,
+    /// How the number of buffers came about, in words and figures, for `check`.
+    pub formula: String,
+}
+
+/// The tunnel: what is ours, and what to believe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Option classes, types and lengths.
+    pub profile: &'static Profile,
+    /// UDP destination port, 6081 (RFC 8926 section 3.3).
+    pub port: u16,
+    /// Outer sources that are accepted: the load balancer's subnets. Empty accepts every source (and `check` warns).
+    pub allowed_sources: Vec<Ipv4Net>,
+    /// Our outer addresses; frames to others are punted. Empty accepts every unicast destination.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Outer UDP checksum.
+    pub verify_checksum: VerifyChecksum,
+    /// Largest inner packet that the load balancer takes back, in bytes.
+    pub max_return: u16,
+}
+
+/// What to do about the outer UDP checksum. A checksum of zero is "none" and always accepted over IPv4 (RFC 768).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum VerifyChecksum {
+    /// Trust the driver's GOOD, drop its BAD, pass and count UNKNOWN.
+    #[default]
+    Auto,
+    /// As auto, but compute it where the driver does not know.
+    Always,
+    /// Pass everything.
+    Never,
+}
+
+/// What a worker does when there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Idle {
+    /// Poll again: lowest latency, one CPU each.
+    #[default]
+    Spin,
+    /// Pause, then yield, then sleep up to 100 us: for shared CPUs.
+    Backoff,
+}
+
+/// One stage of the pipeline.
+#[derive(Debug)]
+pub struct StagePlan {
+    /// Its name in metrics and tables: the kind, or `name = "..."`.
+    pub name: String,
+    /// Its kind.
+    pub kind: &'static StageKind,
+    /// Its settings.
+    pub parsed: Box<dyn Parsed>,
+    /// Ids of its reasons.
+    pub reasons: Vec<ReasonId>,
+    /// What happens to a batch in which it panicked.
+    pub on_error: OnError,
+}
+
+/// What happens to a batch in which a stage panicked. The stage is made anew in both cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnError {
+    /// The packets it had not decided on are dropped as `stage_panic`.
+    #[default]
+    Drop,
+    /// They go on to the next stage.
+    Pass,
+}

@@ -1,0 +1,13 @@
+//! Sluicegate: a data plane for appliances behind a gateway load balancer.
+//!
+//! The modules in the order in which a packet meets them:
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code, reason = "the fence")]
+pub mod dpdk;
+pub mod wire;
+pub mod packet;
+pub mod path;
+pub mod stage;
+pub mod stages;
+pub mod config;

@@ -1,0 +1,3 @@
+//! The program: a few lines over the library.
+
+fn main() {}

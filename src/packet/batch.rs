@@ -1,0 +1,167 @@
+//! The frames of one poll. Slots keep their frame until tx; what is decided is a bit per slot.
+
+use super::{DropReason, Mask, Meta, Packet, ReasonId, Verdict};
+use crate::dpdk::{BURST, Burst};
+
+/// At most [`BURST`] frames with their facts and fates.
+///
+/// Every slot that holds a frame is exactly one of *live* (goes home), *punted* (for the host stack) or *dropped* (has
+/// a reason). *Open* slots are the live ones that stages still look at.
+#[derive(Debug)]
+pub struct Batch {
+    /// The frames, one per slot.
+    pub(crate) frames: Burst,
+    meta: [Meta; BURST],
+    reasons: [ReasonId; BURST],
+    live: Mask,
+    open: Mask,
+    punted: Mask,
+    edited: Mask,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Batch {
+            frames: Burst::new(),
+            meta: [Meta::default(); BURST],
+            reasons: [ReasonId(0); BURST],
+            live: Mask::NONE,
+            open: Mask::NONE,
+            punted: Mask::NONE,
+            edited: Mask::NONE,
+        }
+    }
+}
+
+impl Batch {
+    /// An empty batch. Large: make it once and keep it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Declares every frame in [`Self::frames`] live and open.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self) {
+        self.live = Mask::first(self.frames.len());
+        self.open = self.live;
+        self.punted = Mask::NONE;
+        self.edited = Mask::NONE;
+    }
+
+    /// Slots in use.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// True without frames.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Slots that go home as things stand.
+    #[inline(always)]
+    pub fn live(&self) -> Mask {
+        self.live
+    }
+
+    /// Slots that stages still look at.
+    #[inline(always)]
+    pub fn open(&self) -> Mask {
+        self.open
+    }
+
+    /// Slots for the host stack.
+    #[inline(always)]
+    pub fn punted(&self) -> Mask {
+        self.punted
+    }
+
+    /// Slots whose inner packet a stage changed.
+    #[inline(always)]
+    pub fn edited(&self) -> Mask {
+        self.edited
+    }
+
+    /// Slots that were dropped, each with a [`Self::reason`].
+    #[inline(always)]
+    pub fn dropped(&self) -> Mask {
+        Mask::first(self.frames.len()).without(self.live | self.punted)
+    }
+
+    /// What is known of a slot.
+    #[inline(always)]
+    pub fn meta(&self, slot: usize) -> &Meta {
+        &self.meta[slot & (BURST - 1)]
+    }
+
+    #[inline(always)]
+    pub(crate) fn meta_mut(&mut self, slot: usize) -> &mut Meta {
+        &mut self.meta[slot & (BURST - 1)]
+    }
+
+    /// Why a slot was dropped; means nothing for other slots.
+    #[inline(always)]
+    pub fn reason(&self, slot: usize) -> ReasonId {
+        self.reasons[slot & (BURST - 1)]
+    }
+
+    /// The frame of a slot, envelope included; empty for a slot that is not in use.
+    #[inline(always)]
+    pub fn frame(&self, slot: usize) -> &[u8] {
+        self.frames.as_slice().get(slot).map_or(&[], |f| f.data())
+    }
+
+    /// The inner packet of a slot, as long as its IP header says; empty for a slot that decap did not pass.
+    #[inline(always)]
+    pub fn inner(&self, slot: usize) -> &[u8] {
+        let m = self.meta(slot);
+        self.frame(slot).get(m.inner as usize..m.inner as usize + m.inner_len as usize).unwrap_or(&[])
+    }
+
+    /// One packet, for looking at and changing.
+    #[inline(always)]
+    pub fn packet(&mut self, slot: usize) -> Option<Packet<'_>> {
+        let frame = self.frames.as_mut_slice().get_mut(slot)?;
+        Some(Packet::new(frame, self.meta.get_mut(slot)?, &mut self.edited, slot))
+    }
+
+    /// Carries out a verdict on an open slot. On any other slot it does nothing: the first decision stands.
+    #[inline(always)]
+    pub fn decide(&mut self, slot: usize, verdict: Verdict) {
+        if !self.open.has(slot) {
+            return;
+        }
+        match verdict {
+            Verdict::Next => {}
+            Verdict::Forward => self.open.remove(slot),
+            Verdict::Drop(reason) => self.drop_slot(slot, reason),
+        }
+    }
+
+    /// The slots leave the pipeline and go home.
+    #[inline(always)]
+    pub fn forward(&mut self, slots: Mask) {
+        self.open = self.open.without(slots);
+    }
+
+    #[inline(always)]
+    pub(crate) fn drop_slot(&mut self, slot: usize, reason: impl Into<ReasonId>) {
+        self.live.remove(slot);
+        self.open.remove(slot);
+        self.reasons[slot & (BURST - 1)] = reason.into();
+    }
+
+    pub(crate) fn drop_all(&mut self, slots: Mask, reason: DropReason) {
+        for slot in slots & self.live {
+            self.drop_slot(slot, reason);
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn punt(&mut self, slot: usize) {
+        self.live.remove(slot);
+        self.open.remove(slot);
+        self.punted.insert(slot);
+    }
+}

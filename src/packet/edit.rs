@@ -1,0 +1,152 @@
+//! One packet as a stage sees it, and the two ways to change it.
+//!
+//! Changes go through [`Packet::patch`] and [`Packet::resize`], so that the envelope stays right without a second look at the
+//! payload: the outer UDP checksum is updated incrementally (RFC 1624) and zero stays zero (RFC 768, no checksum). The
+//! inner checksums belong to whoever changes the inner packet.
+
+use std::net::IpAddr;
+
+use super::{Mask, Meta};
+use crate::dpdk::Mbuf;
+use crate::wire::checksum;
+
+/// One packet of a batch.
+#[derive(Debug)]
+pub struct Packet<'a> {
+    frame: &'a mut Mbuf,
+    meta: &'a mut Meta,
+    edited: &'a mut Mask,
+    slot: usize,
+}
+
+impl<'a> Packet<'a> {
+    #[inline(always)]
+    pub(crate) fn new(frame: &'a mut Mbuf, meta: &'a mut Meta, edited: &'a mut Mask, slot: usize) -> Self {
+        Packet { frame, meta, edited, slot }
+    }
+
+    /// What is known of it.
+    #[inline(always)]
+    pub fn meta(&self) -> &Meta {
+        self.meta
+    }
+
+    /// The inner packet, as long as its IP header says.
+    #[inline(always)]
+    pub fn inner(&self) -> &[u8] {
+        let start = self.meta.inner as usize;
+        self.frame.data().get(start..start + self.meta.inner_len as usize).unwrap_or(&[])
+    }
+
+    /// The inner transport header and what follows it; empty in a later fragment.
+    #[inline(always)]
+    pub fn transport(&self) -> &[u8] {
+        let start = self.meta.transport as usize;
+        self.frame.data().get(start..start + self.meta.transport_len as usize).unwrap_or(&[])
+    }
+
+    /// Inner source address.
+    pub fn source(&self) -> IpAddr {
+        self.address(12, 8)
+    }
+
+    /// Inner destination address.
+    pub fn destination(&self) -> IpAddr {
+        self.address(16, 24)
+    }
+
+    fn address(&self, v4: usize, v6: usize) -> IpAddr {
+        let inner = self.inner();
+        if self.meta.is_ipv6() {
+            IpAddr::from(inner.get(v6..).and_then(|b| b.first_chunk::<16>()).copied().unwrap_or_default())
+        } else {
+            IpAddr::from(inner.get(v4..).and_then(|b| b.first_chunk::<4>()).copied().unwrap_or_default())
+        }
+    }
+
+    /// Overwrites bytes of the inner packet, `at` bytes behind its start, and keeps the outer UDP checksum right.
+    /// False (and nothing changed) if they do not fit into the inner packet.
+    pub fn patch(&mut self, at: usize, bytes: &[u8]) -> bool {
+        let inner = self.meta.inner as usize;
+        let udp = self.meta.outer as usize + self.meta.outer_header_len as usize;
+        if at + bytes.len() > self.meta.inner_len as usize {
+            return false;
+        }
+        let data = self.frame.data_mut();
+        // The payload is summed in 16-bit words from the UDP header on: widen the change to whole words.
+        let from = inner + at;
+        let start = from - (from - udp) % 2;
+        let end = (udp + (from + bytes.len() - udp).next_multiple_of(2)).min(data.len());
+        let Some(old) = data.get(start..end) else { return false };
+        let before = checksum::sum(old);
+        let Some(place) = data.get_mut(from..from + bytes.len()) else { return false };
+        place.copy_from_slice(bytes);
+        let after = checksum::sum(data.get(start..end).unwrap_or(&[]));
+        change(data, udp + 6, before, after);
+        self.edited.insert(self.slot);
+        true
+    }
+
+    /// Cuts or extends (with zeros) the inner packet to `len` bytes; outer lengths and checksums follow, the inner IP length is
+    /// the caller's. Bytes behind the inner packet go away. False (and nothing changed) if there is no room.
+    pub fn resize(&mut self, len: usize) -> bool {
+        let (outer, inner) = (self.meta.outer as usize, self.meta.inner as usize);
+        let udp = outer + self.meta.outer_header_len as usize;
+        let frame_len = self.frame.len();
+        let want = inner + len;
+        if len > u16::MAX as usize - inner || (want > frame_len && want - frame_len > self.frame.tailroom()) {
+            return false;
+        }
+        let data = self.frame.data();
+        let (Some(ip), Some(udp_old)) = (word(data, outer + 2), word(data, udp + 4)) else { return false };
+        let udp_end = (udp + udp_old as usize).min(frame_len);
+        // Zero padding does not change the sum; what is cut off does. An odd cut splits a word: sum from its even start.
+        let cut = want.min(udp_end);
+        let start = cut - (cut - udp) % 2;
+        let before = checksum::sum(data.get(start..udp_end).unwrap_or(&[]));
+        let after = checksum::sum(data.get(start..cut).unwrap_or(&[]));
+        if want > frame_len {
+            if self.frame.append(want - frame_len).is_none() {
+                return false;
+            }
+        } else {
+            self.frame.truncate(want);
+        }
+        let data = self.frame.data_mut();
+        if want > udp_end {
+            // Ethernet padding behind the UDP payload becomes payload: it must be zero.
+            if let Some(pad) = data.get_mut(udp_end..) {
+                pad.fill(0);
+            }
+        }
+        let (ip_new, udp_new) = ((want - outer) as u16, (want - udp) as u16);
+        put(data, outer + 2, ip_new);
+        put(data, udp + 4, udp_new);
+        change(data, outer + 10, ip as u32, ip_new as u32);
+        change(data, udp + 6, before, after);
+        // The length counts twice: in the header and in the pseudo header.
+        change(data, udp + 6, udp_old as u32 * 2, udp_new as u32 * 2);
+        self.meta.inner_len = len as u16;
+        self.meta.transport_len = (want as u16).saturating_sub(self.meta.transport);
+        self.edited.insert(self.slot);
+        true
+    }
+}
+
+fn word(data: &[u8], at: usize) -> Option<u16> {
+    data.get(at..)?.first_chunk().copied().map(u16::from_be_bytes)
+}
+
+fn put(data: &mut [u8], at: usize, value: u16) {
+    if let Some(place) = data.get_mut(at..at + 2) {
+        place.copy_from_slice(&value.to_be_bytes());
+    }
+}
+
+/// Updates the checksum at `at` for a change of the summed words; zero means "none" and stays.
+fn change(data: &mut [u8], at: usize, before: u32, after: u32) {
+    if let Some(old) = word(data, at).filter(|&c| c != 0) {
+        let new = checksum::update(old, before, after);
+        put(data, at, if new == 0 { 0xffff } else { new });
+    }
+}

@@ -1,0 +1,70 @@
+//! What the hops learned of one packet. Written by decap (and later track), read by everything behind it.
+
+/// Facts of the inner packet that are yes or no.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct InnerFlags(pub u8);
+
+impl InnerFlags {
+    /// IPv6; otherwise IPv4.
+    pub const IPV6: u8 = 1;
+    /// A fragment that is not the first: no transport header in it.
+    pub const LATER_FRAGMENT: u8 = 2;
+    /// The first of several fragments.
+    pub const FIRST_FRAGMENT: u8 = 4;
+    /// [`Meta::source_port`] and [`Meta::destination_port`] are ports (TCP, UDP, SCTP, UDP-Lite, DCCP).
+    pub const PORTS: u8 = 8;
+    /// [`Meta::source_port`] holds ICMP type (high byte) and code; [`Meta::destination_port`] the echo identifier or 0.
+    pub const ICMP: u8 = 16;
+
+    /// Is the bit set?
+    #[inline(always)]
+    pub fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+}
+
+/// One packet's facts. Offsets are in bytes from the start of the frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Meta {
+    /// Scope of the flow: the endpoint id of the load balancer, or the VNI where a profile has no such option.
+    pub endpoint: u64,
+    /// The load balancer's flow cookie, 0 where the profile has none.
+    pub cookie: u32,
+    /// Outer IP header: 14, or 18 behind an 802.1Q tag.
+    pub outer: u8,
+    /// Bytes of the outer IP header.
+    pub outer_header_len: u8,
+    /// Inner transport protocol (IANA), behind all IPv6 extension headers.
+    pub protocol: u8,
+    /// Yes-or-no facts.
+    pub flags: InnerFlags,
+    /// Inner IP header.
+    pub inner: u16,
+    /// Bytes of the inner packet as its IP header states them.
+    pub inner_len: u16,
+    /// Inner transport header; 0 in a later fragment.
+    pub transport: u16,
+    /// Bytes of inner payload behind the transport header start (header included), 0 in a later fragment.
+    pub transport_len: u16,
+    /// Source port in host order, or ICMP type and code; see the flags.
+    pub source_port: u16,
+    /// Destination port in host order.
+    pub destination_port: u16,
+    /// TCP flags byte (CWR ECE URG ACK PSH RST SYN FIN), 0 for other protocols.
+    pub tcp_flags: u8,
+    /// Outer TOS / DSCP and ECN byte.
+    pub outer_tos: u8,
+    /// Outer UDP source port, host order: what the load balancer hashed the flow to.
+    pub outer_source_port: u16,
+    /// Outer source address: the load balancer's node.
+    pub node: [u8; 4],
+}
+
+impl Meta {
+    /// Is the inner packet IPv6?
+    #[inline(always)]
+    pub fn is_ipv6(&self) -> bool {
+        self.flags.has(InnerFlags::IPV6)
+    }
+}

@@ -1,0 +1,13 @@
+//! What travels: a batch of frames, what the hops learned of each, and what was decided.
+
+mod batch;
+mod edit;
+mod mask;
+mod meta;
+mod verdict;
+
+pub use batch::Batch;
+pub use edit::Packet;
+pub use mask::Mask;
+pub use meta::{InnerFlags, Meta};
+pub use verdict::{DropReason, ReasonId, ReasonTable, Verdict};

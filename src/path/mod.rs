@@ -1,0 +1,1 @@
+//! The six hops: rx -> decap -> (track) -> inspect -> encap -> tx.

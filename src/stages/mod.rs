@@ -1,0 +1,14 @@
+//! The stages, one file each, in the order in which pipelines usually have them.
+#![forbid(unsafe_code)]
+
+use crate::stage::StageKind;
+
+pub mod acl;
+
+/// Every kind of stage that a pipeline can use.
+pub const ALL: &[&StageKind] = &[&acl::KIND];
+
+/// The kind of that name.
+pub fn find(name: &str) -> Option<&'static StageKind> {
+    ALL.iter().copied().find(|kind| kind.name == name)
+}
