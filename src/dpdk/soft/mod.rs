@@ -1,5 +1,7 @@
 //! Ports without hardware and without C: frames go in and come out through a [`Wire`].
 
+pub mod pcap;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
