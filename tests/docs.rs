@@ -20,14 +20,18 @@ a test compares the two: after a change there, run `SLUICEGATE_BLESS=1 cargo nex
 fn drop_reasons_are_documented() {
     let mut expected = HEAD.to_owned();
     for reason in DropReason::ALL {
-        writeln!(expected, "| `{}` | {} | {} |", reason.label(), reason.hop(), reason.help()).expect("a string");
+        writeln!(expected, "| `{}` | {} | {} |", reason.label(), reason.hop(), reason.help())
+            .expect("a string");
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/drops.md");
     if std::env::var_os("SLUICEGATE_BLESS").is_some() {
         std::fs::write(&path, &expected).expect("docs/drops.md");
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == expected, "docs/drops.md is out of date: SLUICEGATE_BLESS=1 cargo nextest run --test docs");
+    assert!(
+        found == expected,
+        "docs/drops.md is out of date: SLUICEGATE_BLESS=1 cargo nextest run --test docs"
+    );
 }
 
 /// Labels are names in metrics: unique and made of small letters and underscores.

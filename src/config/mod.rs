@@ -1,12 +1,161 @@
 //! TOML -> `Config` -> [`Plan`]. Every check is here; code that holds a [`Plan`] does not check again.
+//!
+//! ```text
+//! file --toml--> tree of values, each with its origin     source
+//! environment, --set  --config-->  laid over it           source
+//! tree --serde--> what the file says                      value, schema
+//! --> ranges, names, CPUs, stages --> Plan                check, ports, stages, memory
+//! ```
+//!
+//! The environment sets values by variables that start with `SLUICEGATE_` and have `__` between the parts of the path
+//! (`SLUICEGATE_TUNNEL__PROFILE=tencent`, `SLUICEGATE_PORT__0__MTU=1500`); variables without `__`
+//! (`SLUICEGATE_CORPUS`) are not looked at. `--set tunnel.profile=tencent` and `--set port[0].mtu=1500` come last and win.
 
 mod plan;
 mod problem;
+mod source;
+mod value;
 mod settings;
+mod schema;
+mod machine;
+mod check;
+mod ports;
+mod stages;
+mod memory;
 
+use std::ffi::OsString;
+use std::path::Path;
+
+pub use machine::Machine;
 pub use plan::{
     EalPlan, Idle, LcorePlan, Memory, OnError, Plan, PoolPlan, PortPlan, QueueCount, StagePlan, Tunnel,
     VerifyChecksum, WorkerPlan,
 };
 pub use problem::{Origin, Problem};
 pub use settings::Settings;
+
+use crate::stage::{Parsed, StageKind};
+use source::Assignment;
+
+/// A configuration is written by people; what is larger is another kind of file.
+const LARGEST_FILE: u64 = 16 << 20;
+
+/// What a configuration is checked against.
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    /// At least one `[[port]]` must be there. A replay needs none.
+    pub need_ports: bool,
+    /// Where it will run.
+    pub machine: Machine,
+    /// Kinds of stages that a pipeline can use.
+    pub kinds: &'a [&'static StageKind],
+}
+
+impl Default for Options<'_> {
+    /// This machine, all kinds, ports needed.
+    fn default() -> Self {
+        Options { need_ports: true, machine: Machine::here(), kinds: crate::stages::ALL }
+    }
+}
+
+/// Values given outside the file, weakest first.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Environment variables; those that are not settings are skipped.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Arguments of `--set`.
+    pub sets: Vec<String>,
+}
+
+impl Overrides {
+    /// This process's environment, and what `--set` said.
+    pub fn here(sets: &[String]) -> Self {
+        Overrides { environment: std::env::vars_os().collect(), sets: sets.to_vec() }
+    }
+}
+
+/// Reads and checks a file. All problems that can be found are returned, in reading order.
+pub fn load(path: &Path, overrides: &Overrides, options: &Options<'_>) -> Result<Plan, Vec<Problem>> {
+    let text = read_file(path).map_err(|problem| vec![problem])?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    load_text(&path.display().to_string(), &text, folder, overrides, options)
+}
+
+/// Reads and checks a text as if it were a file of that name in that folder.
+pub fn load_text(
+    name: &str,
+    text: &str,
+    folder: &Path,
+    overrides: &Overrides,
+    options: &Options<'_>,
+) -> Result<Plan, Vec<Problem>> {
+    let (mut root, mut problems) = source::parse(name, text);
+    if !problems.is_empty() {
+        // What could not be read may be what the rest misses.
+        return Err(problems);
+    }
+    for assignment in assignments(overrides) {
+        if let Err(problem) = assignment.and_then(|assignment| assignment.apply(&mut root)) {
+            problems.push(problem);
+        }
+    }
+    match value::read::<schema::File>(&root, "", &[]) {
+        Ok(file) if problems.is_empty() => check::plan(name, file, &root, folder, options),
+        Ok(file) => {
+            problems.extend(check::plan(name, file, &root, folder, options).err().unwrap_or_default());
+            Err(source::in_reading_order(problems))
+        }
+        Err(more) => {
+            problems.extend(more);
+            problems.extend(check::stages_only(&root, folder, options));
+            Err(source::in_reading_order(problems))
+        }
+    }
+}
+
+/// Parses the settings of one stage from TOML (without `[[stage]]` and `use`): for tests and examples of a kind.
+pub fn parse_stage(kind: &StageKind, text: &str, folder: &Path) -> Result<Box<dyn Parsed>, Vec<Problem>> {
+    let (value, problems) = source::parse(kind.name, text);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    (kind.parse)(&Settings { value: &value, place: format!("stage[0] {:?}", kind.name), folder })
+}
+
+/// The environment in the order of its names, then the command line in its own.
+fn assignments(overrides: &Overrides) -> impl Iterator<Item = Result<Assignment, Problem>> {
+    let mut environment = overrides.environment.clone();
+    environment.sort_unstable();
+    let environment =
+        environment.into_iter().filter_map(|(name, text)| Assignment::from_environment(name, text));
+    environment.chain(overrides.sets.iter().map(|set| Assignment::from_set(set)))
+}
+
+fn read_file(path: &Path) -> Result<String, Problem> {
+    let problem = |what: String, remedy: &str| Problem {
+        origin: Origin::File { file: path.display().to_string(), line: 0, column: 0 },
+        place: String::new(),
+        what,
+        remedy: remedy.to_owned(),
+    };
+    let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            problem("there is no such file".into(), "pipelines/ has files to start from")
+        }
+        _ => problem(format!("cannot be read: {error}"), ""),
+    })?;
+    if metadata.is_dir() {
+        return Err(problem("is a folder".into(), "name a file in it"));
+    }
+    if metadata.len() > LARGEST_FILE {
+        return Err(problem(format!("has {} bytes", metadata.len()), "a configuration is at most 16 MiB"));
+    }
+    let bytes = std::fs::read(path).map_err(|error| problem(format!("cannot be read: {error}"), ""))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        problem(format!("is not UTF-8 text (byte {at})"), "TOML files are UTF-8")
+    })
+}
+
+#[cfg(test)]
+mod tests;

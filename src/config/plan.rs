@@ -22,6 +22,8 @@ pub struct Plan {
     pub workers: Vec<WorkerPlan>,
     /// The pool of all ports.
     pub pool: PoolPlan,
+    /// How the EAL's memory came about, in words and figures, for `check`.
+    pub memory_formula: String,
     /// The tunnel.
     pub tunnel: Tunnel,
     /// What a worker does when there is nothing to do.
@@ -169,6 +171,8 @@ pub struct StagePlan {
     pub reasons: Vec<ReasonId>,
     /// What happens to a batch in which it panicked.
     pub on_error: OnError,
+    /// Its settings in the order of their names, shortened for people.
+    pub settings: Vec<(String, String)>,
 }
 
 /// What happens to a batch in which a stage panicked. The stage is made anew in both cases.

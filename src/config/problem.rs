@@ -5,7 +5,7 @@ use std::fmt;
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A place in a file; lines and columns count from 1.
+    /// A place in a file; lines and columns count from 1. Line 0 is the whole file.
     File {
         /// The file as the user named it.
         file: String,
@@ -38,6 +38,7 @@ pub struct Problem {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Origin::File { file, line: 0, .. } => f.write_str(file),
             Origin::File { file, line, column: 0 } => write!(f, "{file}:{line}"),
             Origin::File { file, line, column } => write!(f, "{file}:{line}:{column}"),
             Origin::Environment(variable) => write!(f, "environment {variable}"),

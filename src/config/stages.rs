@@ -1,0 +1,148 @@
+//! `[[stage]]`: the pipeline. The framework's keys are read here, the rest by the stage's kind.
+
+use std::collections::BTreeMap;
+
+use config::{Value, ValueKind};
+
+use super::check::Check;
+use super::schema::{self, STAGE_KEYS};
+use super::source::origin_of;
+use super::value::{self, known_here};
+use super::{Problem, Settings, StagePlan};
+use crate::packet::ReasonTable;
+use crate::stage::StageKind;
+
+/// A name is a label of metrics and a column of tables.
+const LONGEST_NAME: usize = 32;
+
+/// Reads every stage; the reasons of those that could be read are added in order.
+pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<StagePlan> {
+    let root = check.root;
+    let list = match &root.kind {
+        ValueKind::Table(table) => table.get("stage").map(|list| &list.kind),
+        _ => None,
+    };
+    let Some(ValueKind::Array(list)) = list else { return Vec::new() };
+    let mut plans = Vec::new();
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    for (i, value) in list.iter().enumerate() {
+        let Some((head, name)) = head(check, i, value) else { continue };
+        match names.get(&name) {
+            Some(other) => {
+                let what = format!("{name:?} is the name of stage[{other}] already");
+                let remedy = "give one of them a name of its own: name = \"...\"";
+                let place = format!("stage[{i}]");
+                check.problem(&place, what, remedy);
+            }
+            None => {
+                names.insert(name.clone(), i);
+            }
+        }
+        let Some(kind) = kind(check, i, value, &head) else { continue };
+        let settings = without(value, STAGE_KEYS);
+        let place = format!("stage[{i}] {name:?}");
+        let summary = summary(&settings);
+        match (kind.parse)(&Settings { value: &settings, place, folder: check.folder }) {
+            Ok(parsed) => {
+                check
+                    .warnings
+                    .extend(parsed.warnings().into_iter().map(|w| format!("stage[{i}] {name:?}: {w}")));
+                let reasons = reasons.add(&name, kind.reasons);
+                plans.push(StagePlan {
+                    name,
+                    kind,
+                    parsed,
+                    reasons,
+                    on_error: head.on_error,
+                    settings: summary,
+                });
+            }
+            Err(problems) => check.problems.extend(problems),
+        }
+    }
+    plans
+}
+
+/// The framework's keys of a stage, and its name.
+fn head(check: &mut Check<'_>, i: usize, value: &Value) -> Option<(schema::Stage, String)> {
+    let place = format!("stage[{i}]");
+    let ValueKind::Table(table) = &value.kind else {
+        check.problem(&place, "is not a table", "write [[stage]] and below it use = \"acl\"");
+        return None;
+    };
+    let own = table.iter().filter(|(key, _)| STAGE_KEYS.contains(&key.as_str()));
+    let own = ValueKind::Table(own.map(|(key, value)| (key.clone(), value.clone())).collect());
+    let own = Value::new(value.origin().map(str::to_owned).as_ref(), own);
+    let head: schema::Stage = match value::read(&own, &place, &[]) {
+        Ok(head) => head,
+        Err(problems) => {
+            check.problems.extend(problems);
+            return None;
+        }
+    };
+    let name = head.name.clone().or_else(|| head.kind.clone()).unwrap_or_default();
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+    if head.name.is_some() && (name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(plain)) {
+        let remedy = format!("use up to {LONGEST_NAME} small letters, digits, `-` or `_`");
+        check.problem(&format!("{place}.name"), format!("{name:?} cannot be a label"), remedy);
+    }
+    Some((head, name))
+}
+
+/// The kind that `use` names.
+fn kind(check: &mut Check<'_>, i: usize, value: &Value, head: &schema::Stage) -> Option<&'static StageKind> {
+    let kinds = check.options.kinds;
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
+    let Some(name) = &head.kind else {
+        let what = "\"use\" is missing";
+        let remedy = format!("say which kind of stage it is: {}", names.join(", "));
+        let origin = origin_of(value);
+        check.problems.push(Problem { origin, place: format!("stage[{i}]"), what: what.into(), remedy });
+        return None;
+    };
+    let found = kinds.iter().copied().find(|kind| kind.name == name);
+    if found.is_none() {
+        let what = format!("there is no kind of stage {name:?}");
+        check.problem(&format!("stage[{i}].use"), what, known_here(name, &names));
+    }
+    found
+}
+
+fn without(value: &Value, keys: &[&str]) -> Value {
+    let mut value = value.clone();
+    if let ValueKind::Table(table) = &mut value.kind {
+        table.retain(|key, _| !keys.contains(&key.as_str()));
+    }
+    value
+}
+
+/// The settings as a person would like to see them in one line each; long lists as their length.
+fn summary(settings: &Value) -> Vec<(String, String)> {
+    let ValueKind::Table(table) = &settings.kind else { return Vec::new() };
+    let mut lines: Vec<(String, String)> =
+        table.iter().map(|(key, value)| (key.clone(), short(value))).collect();
+    lines.sort_unstable();
+    lines
+}
+
+fn short(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::Array(list)
+            if list.iter().any(|e| matches!(e.kind, ValueKind::Table(_))) || list.len() > 8 =>
+        {
+            format!("{} entries", list.len())
+        }
+        ValueKind::Array(list) => {
+            let list: Vec<String> = list.iter().map(short).collect();
+            format!("[{}]", list.join(", "))
+        }
+        ValueKind::Table(table) => {
+            let mut list: Vec<String> =
+                table.iter().map(|(key, value)| format!("{key} = {}", short(value))).collect();
+            list.sort_unstable();
+            format!("{{ {} }}", list.join(", "))
+        }
+        ValueKind::Nil => String::new(),
+        other => other.to_string(),
+    }
+}

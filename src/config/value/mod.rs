@@ -1,0 +1,43 @@
+//! Reading a tree of `config` values into a type, without losing where each value came from.
+
+mod de;
+mod error;
+mod path;
+
+pub(super) use error::{known_here, suggestion};
+pub(super) use path::Path;
+
+use config::Value;
+use serde::de::DeserializeOwned;
+
+use super::Problem;
+
+/// Mistakes after which reading stops: a file that is wrong throughout should not print pages.
+const MOST: usize = 50;
+
+/// Reads a value into a type and reports every mistake that can be told from the others.
+///
+/// Serde stops at the first value that does not fit. So that a person sees them all, a value that was refused is
+/// recorded, left out, and the rest is read again. `also` are keys that are somebody else's and only serve as
+/// suggestions.
+pub(super) fn read<T: DeserializeOwned>(
+    value: &Value,
+    place: &str,
+    also: &[&str],
+) -> Result<T, Vec<Problem>> {
+    let pass = de::Pass::new(also);
+    for _ in 0..MOST {
+        match T::deserialize(de::Node::root(value, place, &pass)) {
+            Ok(read) => {
+                let problems = pass.into_problems();
+                return if problems.is_empty() { Ok(read) } else { Err(problems) };
+            }
+            Err(error) => {
+                if !pass.refuse(error, value, place) {
+                    break;
+                }
+            }
+        }
+    }
+    Err(pass.into_problems())
+}
