@@ -3,7 +3,7 @@
 //! Every format has the same shape. `View::new_checked(bytes)` looks at lengths and versions once; behind it every getter
 //! reads through a fixed-size array and can neither fail nor panic. A view ends where its own length field says, so that
 //! padding behind it is out of sight. `Fields::emit` is the way back. Nothing here allocates, keeps state or decides
-//! policy; `inner` alone judges, because a bound that fails there is the reason for a drop.
+//! policy; [`inner`] alone judges, because a bound that fails there is the reason for a drop.
 //!
 #![cfg_attr(
     not(test),
@@ -15,7 +15,11 @@ pub mod eth;
 pub mod ipv4;
 pub mod ipv6;
 pub mod udp;
+pub mod tcp;
+pub mod icmp;
+pub mod transport;
 pub mod geneve;
+pub mod inner;
 
 use thiserror::Error;
 

@@ -2,7 +2,7 @@
 //!
 //! Promises a header that is all there and a length between 8 and the bytes given; bytes behind it are out of sight. The
 //! checksum needs the IP addresses: [`super::checksum::verify_udp_v4`]. In the first fragment of a larger datagram the
-//! length is beyond the bytes by right; such callers read the ports with `transport`.
+//! length is beyond the bytes by right; such callers read the ports with [`super::transport::ports`].
 
 use super::Malformed;
 

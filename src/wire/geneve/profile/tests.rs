@@ -3,8 +3,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::wire::geneve::{Fields, HEADER_LEN};
 
-/// Options as (class, kind, R bits and length, data), written out by hand rather than by the code under test.
-fn block(options: &[(u16, u8, u8, &[u8])]) -> Vec<u8> {
+/// Class, type, R bits and length, data.
+type Raw<'a> = (u16, u8, u8, &'a [u8]);
+
+/// Options written out by hand rather than by the code under test.
+fn block(options: &[Raw<'_>]) -> Vec<u8> {
     let mut out = Vec::new();
     for (class, kind, len, data) in options {
         out.extend(class.to_be_bytes());
@@ -90,7 +93,7 @@ fn order_has_no_meaning_and_unknown_options_are_skipped() {
 #[test]
 fn refusals() {
     let (e, a, c) = ((0x108, 1, 2, ENDPOINT), (0x108, 2, 2, ATTACHMENT), (0x108, 3, 1, COOKIE));
-    let cases: &[(&[(u16, u8, u8, &[u8])], DropReason)] = &[
+    let cases: &[(&[Raw<'_>], DropReason)] = &[
         (&[], DropReason::OptionMissing),
         (&[e, a], DropReason::OptionMissing),
         (&[e, c], DropReason::OptionMissing),
