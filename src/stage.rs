@@ -113,6 +113,9 @@ pub trait Shared: Send + Sync {
     }
 }
 
+/// What reading a stage's settings gives: the settings, or every mistake in them.
+pub type ParseResult = Result<Box<dyn Parsed>, Vec<Problem>>;
+
 /// A kind of stage: what a user can name in `use = "..."`.
 #[derive(Clone, Copy)]
 pub struct StageKind {
@@ -127,7 +130,7 @@ pub struct StageKind {
     /// Drop reasons: name and what it means.
     pub reasons: &'static [(&'static str, &'static str)],
     /// Reads and checks the settings.
-    pub parse: fn(&Settings<'_>) -> Result<Box<dyn Parsed>, Vec<Problem>>,
+    pub parse: fn(&Settings<'_>) -> ParseResult,
 }
 
 impl fmt::Debug for StageKind {

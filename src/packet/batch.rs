@@ -1,7 +1,7 @@
 //! The frames of one poll. Slots keep their frame until tx; what is decided is a bit per slot.
 
 use super::{DropReason, Mask, Meta, Packet, ReasonId, Verdict};
-use crate::dpdk::{BURST, Burst};
+use crate::dpdk::{BURST, Burst, Mbuf};
 
 /// At most [`BURST`] frames with their facts and fates.
 ///
@@ -95,9 +95,10 @@ impl Batch {
         &self.meta[slot & (BURST - 1)]
     }
 
+    /// A slot's frame to read and its facts to write: what decap needs.
     #[inline(always)]
-    pub(crate) fn meta_mut(&mut self, slot: usize) -> &mut Meta {
-        &mut self.meta[slot & (BURST - 1)]
+    pub(crate) fn slot(&mut self, slot: usize) -> Option<(&Mbuf, &mut Meta)> {
+        Some((self.frames.as_slice().get(slot)?, self.meta.get_mut(slot)?))
     }
 
     /// Why a slot was dropped; means nothing for other slots.

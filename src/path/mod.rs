@@ -1,1 +1,22 @@
-//! The six hops: rx -> decap -> (track) -> inspect -> encap -> tx.
+//! The six hops: rx -> decap -> (track) -> inspect -> encap -> tx, each one file.
+//!
+//! A worker owns its queues, its batch and its running stages; nothing on this path is shared but counters that it
+//! alone writes. The path allocates nothing, takes no lock, makes no system call and reads the clock once per poll.
+//! The hop `track` comes with the flow engine; its place is marked in [`Worker::poll`].
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod clock;
+mod counters;
+mod rx;
+mod decap;
+mod inspect;
+mod encap;
+mod tx;
+mod worker;
+
+pub use clock::Clock;
+pub use counters::{Counter, Ledger, StageCounters, StageSnapshot, WorkerCounters, WorkerSnapshot};
+pub use decap::Decap;
+pub use inspect::{Inspect, Pipeline, Running};
+pub use tx::RETRIES;
+pub use worker::{Lane, Stop, Worker};

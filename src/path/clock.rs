@@ -1,0 +1,61 @@
+//! The clock of a worker: monotonic nanoseconds, read once per poll.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::dpdk;
+
+/// Where `now` comes from.
+#[derive(Clone, Debug)]
+pub enum Clock {
+    /// The cycle counter.
+    Cycles {
+        /// Counter at time zero.
+        start: u64,
+        /// Nanoseconds per cycle, in units of 2^-32.
+        scale: u64,
+    },
+    /// Set by somebody else: the timestamps of a capture, or a test.
+    Manual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// Time since now, from the cycle counter.
+    pub fn cycles() -> Self {
+        let hz = dpdk::cycles_per_second().max(1);
+        let scale = ((1_000_000_000u128 << 32) / u128::from(hz)) as u64;
+        Clock::Cycles { start: dpdk::cycles(), scale }
+    }
+
+    /// A clock that stands at zero, and the hand that moves it.
+    pub fn manual() -> (Self, Arc<AtomicU64>) {
+        let hand = Arc::new(AtomicU64::new(0));
+        (Clock::Manual(hand.clone()), hand)
+    }
+
+    /// Nanoseconds since the clock was made (cycles), or as set (manual).
+    #[inline(always)]
+    pub fn now(&self) -> u64 {
+        match self {
+            Clock::Cycles { start, scale } => {
+                let spent = dpdk::cycles().wrapping_sub(*start);
+                ((u128::from(spent) * u128::from(*scale)) >> 32) as u64
+            }
+            Clock::Manual(hand) => hand.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cycles_run_at_about_the_speed_of_the_wall() {
+        let (clock, wall) = (Clock::cycles(), std::time::Instant::now());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let (ours, theirs) = (clock.now() as f64, wall.elapsed().as_nanos() as f64);
+        // Loose on purpose: this catches a wrong unit, not a busy machine.
+        assert!(ours > theirs * 0.5 && ours < theirs * 2.0, "{ours} {theirs}");
+    }
+}

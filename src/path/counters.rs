@@ -1,0 +1,219 @@
+//! What a worker counts, and the ledger that must balance.
+//!
+//! Counters have one writer, the worker, and any number of readers: an add is a relaxed load and store, no locked
+//! instruction. A reader sees each counter move forward; only a stopped worker's counters are exact as a set.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use crate::packet::{ReasonId, ReasonTable};
+use crate::stage::WorkerId;
+
+/// One counter with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the owning worker may call it.
+    #[inline(always)]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// The value now.
+    #[inline(always)]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Everything one worker counts. Starts on a cache line of its own.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct WorkerCounters {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Frames taken from receive queues, chained ones included.
+    pub received: Counter,
+    /// Bytes of those.
+    pub received_bytes: Counter,
+    /// Frames the transmit queues took.
+    pub sent: Counter,
+    /// Bytes of those.
+    pub sent_bytes: Counter,
+    /// Frames that are not tunnel traffic and belong to the host stack.
+    pub punted: Counter,
+    /// Frames passed although the driver could not say whether their outer UDP checksum is right.
+    pub checksum_unknown: Counter,
+    /// Frames whose inner packet a stage changed.
+    pub edited: Counter,
+    /// Polls that found frames.
+    pub busy_polls: Counter,
+    /// Polls that found none.
+    pub idle_polls: Counter,
+    /// Cycles spent in polls that found frames.
+    pub busy_cycles: Counter,
+    /// Frames dropped, by [`ReasonId`].
+    pub drops: Box<[Counter]>,
+    /// What each stage did, in pipeline order.
+    pub stages: Box<[StageCounters]>,
+}
+
+/// What one stage did on one worker.
+#[derive(Debug, Default)]
+pub struct StageCounters {
+    /// Packets it was shown.
+    pub seen: Counter,
+    /// Packets it sent home past the remaining stages.
+    pub forwarded: Counter,
+    /// Packets it dropped.
+    pub dropped: Counter,
+    /// Batches in which it panicked.
+    pub panics: Counter,
+}
+
+impl WorkerCounters {
+    /// All zero, for a plan with these reasons and so many stages.
+    pub fn new(worker: WorkerId, reasons: &ReasonTable, stages: usize) -> Self {
+        let zero = Counter::default;
+        WorkerCounters {
+            worker,
+            received: zero(),
+            received_bytes: zero(),
+            sent: zero(),
+            sent_bytes: zero(),
+            punted: zero(),
+            checksum_unknown: zero(),
+            edited: zero(),
+            busy_polls: zero(),
+            idle_polls: zero(),
+            busy_cycles: zero(),
+            drops: (0..reasons.len()).map(|_| Counter::default()).collect(),
+            stages: (0..stages).map(|_| StageCounters::default()).collect(),
+        }
+    }
+
+    /// Counts drops of one reason.
+    #[inline(always)]
+    pub fn drop(&self, reason: ReasonId, n: u64) {
+        if let Some(counter) = self.drops.get(reason.0 as usize) {
+            counter.add(n);
+        }
+    }
+
+    /// The values now.
+    pub fn snapshot(&self) -> WorkerSnapshot {
+        WorkerSnapshot {
+            worker: self.worker,
+            received: self.received.get(),
+            received_bytes: self.received_bytes.get(),
+            sent: self.sent.get(),
+            sent_bytes: self.sent_bytes.get(),
+            punted: self.punted.get(),
+            checksum_unknown: self.checksum_unknown.get(),
+            edited: self.edited.get(),
+            busy_polls: self.busy_polls.get(),
+            idle_polls: self.idle_polls.get(),
+            busy_cycles: self.busy_cycles.get(),
+            drops: self.drops.iter().map(Counter::get).collect(),
+            stages: self
+                .stages
+                .iter()
+                .map(|s| StageSnapshot {
+                    seen: s.seen.get(),
+                    forwarded: s.forwarded.get(),
+                    dropped: s.dropped.get(),
+                    panics: s.panics.get(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// [`WorkerCounters`] at one moment. The fields mean the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct WorkerSnapshot {
+    pub worker: WorkerId,
+    pub received: u64,
+    pub received_bytes: u64,
+    pub sent: u64,
+    pub sent_bytes: u64,
+    pub punted: u64,
+    pub checksum_unknown: u64,
+    pub edited: u64,
+    pub busy_polls: u64,
+    pub idle_polls: u64,
+    pub busy_cycles: u64,
+    pub drops: Vec<u64>,
+    pub stages: Vec<StageSnapshot>,
+}
+
+/// [`StageCounters`] at one moment. The fields mean the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct StageSnapshot {
+    pub seen: u64,
+    pub forwarded: u64,
+    pub dropped: u64,
+    pub panics: u64,
+}
+
+impl WorkerSnapshot {
+    /// Frames dropped for any reason.
+    pub fn dropped(&self) -> u64 {
+        self.drops.iter().sum()
+    }
+
+    /// The worker's side of the ledger.
+    pub fn ledger(&self) -> Ledger {
+        Ledger { received: self.received, sent: self.sent, punted: self.punted, dropped: self.dropped() }
+    }
+}
+
+/// Where every received frame went. The flow engine adds what is handed over, made here and held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ledger {
+    /// Frames taken from receive queues.
+    pub received: u64,
+    /// Frames the transmit queues took.
+    pub sent: u64,
+    /// Frames for the host stack.
+    pub punted: u64,
+    /// Frames dropped for any reason.
+    pub dropped: u64,
+}
+
+impl Ledger {
+    /// received = sent + punted + dropped.
+    pub fn balances(&self) -> bool {
+        self.received == self.sent + self.punted + self.dropped
+    }
+}
+
+impl std::ops::Add for Ledger {
+    type Output = Ledger;
+    fn add(self, other: Ledger) -> Ledger {
+        Ledger {
+            received: self.received + other.received,
+            sent: self.sent + other.sent,
+            punted: self.punted + other.punted,
+            dropped: self.dropped + other.dropped,
+        }
+    }
+}
+
+impl std::iter::Sum for Ledger {
+    fn sum<I: Iterator<Item = Ledger>>(ledgers: I) -> Ledger {
+        ledgers.fold(Ledger::default(), |a, b| a + b)
+    }
+}
+
+impl std::fmt::Display for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Ledger { received, sent, punted, dropped } = self;
+        let word = if self.balances() { "balances" } else { "DOES NOT BALANCE" };
+        write!(f, "received {received} = sent {sent} + punted {punted} + dropped {dropped}: {word}")
+    }
+}

@@ -1,0 +1,68 @@
+//! Hop 5, encap: the envelope turns around.
+//!
+//! MAC and outer IP addresses change places; the UDP ports do not, nor does any other byte: the load balancer wants its envelope
+//! back. Both outer checksums are sums over the same words and stay right by themselves. What stages edited was repaired
+//! when they edited it ([`crate::packet::Packet::patch`]).
+//!
+//! May drop: [`DropReason::TooBig`].
+
+use crate::config::Tunnel;
+use crate::packet::{Batch, DropReason};
+
+/// Outer IPv4 header without a VLAN tag in front.
+const UNTAGGED: usize = 14;
+
+/// Turns every live slot around.
+#[inline(always)]
+pub(super) fn run(tunnel: &Tunnel, batch: &mut Batch) {
+    for slot in batch.live() {
+        let meta = batch.meta(slot);
+        let (outer, inner_len) = (meta.outer as usize, meta.inner_len);
+        if inner_len > tunnel.max_return {
+            batch.drop_slot(slot, DropReason::TooBig);
+            continue;
+        }
+        if let Some(frame) = batch.frames.as_mut_slice().get_mut(slot) {
+            turn_around(frame.data_mut(), outer);
+        }
+    }
+}
+
+/// Swaps MAC addresses, and the IPv4 addresses of the header at `outer`.
+#[inline(always)]
+fn turn_around(data: &mut [u8], outer: usize) {
+    // decap passed this frame: the headers are there. The patterns below only spare the checks.
+    if let Some(eth) = data.first_chunk_mut::<12>() {
+        let [a0, a1, a2, a3, a4, a5, b0, b1, b2, b3, b4, b5] = *eth;
+        *eth = [b0, b1, b2, b3, b4, b5, a0, a1, a2, a3, a4, a5];
+    }
+    let ip = if outer == UNTAGGED { data.get_mut(UNTAGGED + 12..) } else { data.get_mut(outer + 12..) };
+    if let Some(addresses) = ip.and_then(|b| b.first_chunk_mut::<8>()) {
+        *addresses = u64::from_ne_bytes(*addresses).rotate_left(32).to_ne_bytes();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_change_places() {
+        let mut frame: Vec<u8> = (0..60).collect();
+        turn_around(&mut frame, 14);
+        let mut want: Vec<u8> = (0..60).collect();
+        want[0..12].rotate_left(6);
+        want[26..34].rotate_left(4);
+        assert_eq!(frame, want);
+        turn_around(&mut frame, 14);
+        assert_eq!(frame, (0..60).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn a_tag_moves_the_addresses_by_four() {
+        let mut frame: Vec<u8> = (0..60).collect();
+        turn_around(&mut frame, 18);
+        assert_eq!(frame[30..38], [34, 35, 36, 37, 30, 31, 32, 33]);
+        assert_eq!(frame[12..30], (12..30).collect::<Vec<u8>>());
+    }
+}

@@ -1,0 +1,66 @@
+//! Hop 6, tx: survivors out, the dead freed in bulk, everything counted.
+//!
+//! May drop: [`DropReason::TxFull`]. Afterwards the batch is empty.
+
+use super::counters::WorkerCounters;
+use crate::dpdk::{Burst, TxQueue};
+use crate::packet::{Batch, DropReason, Mask};
+
+/// Times a full queue is asked again before frames are dropped.
+pub const RETRIES: usize = 16;
+
+/// Sends the live slots and counts what became of all of them.
+#[inline(always)]
+pub(super) fn run(queue: &mut TxQueue, batch: &mut Batch, dead: &mut Burst, counters: &WorkerCounters) {
+    let live = batch.live();
+    if live != Mask::first(batch.len()) {
+        bury(batch, dead, counters);
+    }
+    let edited = batch.edited() & live;
+    if !edited.is_empty() {
+        counters.edited.add(edited.count() as u64);
+    }
+    let frames = &mut batch.frames;
+    if frames.is_empty() {
+        return;
+    }
+    let bytes: usize = frames.as_slice().iter().map(|f| f.len()).sum();
+    let offered = frames.len();
+    let mut sent = queue.send(frames);
+    if sent < offered {
+        sent += retry(queue, frames);
+    }
+    counters.sent.add(sent as u64);
+    let mut lost_bytes = 0;
+    if sent < offered {
+        lost_bytes = frames.as_slice().iter().map(|f| f.len()).sum();
+        counters.drop(DropReason::TxFull.into(), (offered - sent) as u64);
+        frames.free();
+    }
+    counters.sent_bytes.add((bytes - lost_bytes) as u64);
+}
+
+/// Counts and frees every slot that is not live.
+#[cold]
+fn bury(batch: &mut Batch, dead: &mut Burst, counters: &WorkerCounters) {
+    counters.punted.add(batch.punted().count() as u64);
+    for slot in batch.dropped() {
+        counters.drop(batch.reason(slot), 1);
+    }
+    let live = batch.live();
+    batch.frames.split(live.0, dead);
+    dead.free();
+}
+
+#[cold]
+fn retry(queue: &mut TxQueue, frames: &mut Burst) -> usize {
+    let mut sent = 0;
+    for _ in 0..RETRIES {
+        std::hint::spin_loop();
+        sent += queue.send(frames);
+        if frames.is_empty() {
+            break;
+        }
+    }
+    sent
+}

@@ -1,0 +1,139 @@
+//! A worker: one lcore, its queues, its stages, run to completion.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::counters::WorkerCounters;
+use super::{Clock, Decap, Inspect, decap, encap, rx, tx};
+use crate::config::Idle;
+use crate::dpdk::{Burst, QueuePair, cycles};
+use crate::packet::Batch;
+use crate::stage::WorkerId;
+
+/// Polls without a frame after which `backoff` yields, and after which it sleeps.
+const YIELD_AFTER: u32 = 64;
+const SLEEP_AFTER: u32 = 256;
+/// Longest sleep of `backoff`.
+const LONGEST_SLEEP: Duration = Duration::from_micros(100);
+
+/// A queue pair that a worker polls: what comes in on it goes out on it.
+#[derive(Debug)]
+pub struct Lane(pub QueuePair);
+
+/// Asks workers to stop. Clones share the flag.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Asks.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Has anybody asked?
+    #[inline(always)]
+    pub fn asked(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    lanes: Vec<Lane>,
+    decap: Decap,
+    inspect: Inspect,
+    batch: Box<Batch>,
+    dead: Box<Burst>,
+    burst: usize,
+    idle: Idle,
+    clock: Clock,
+    counters: Arc<WorkerCounters>,
+}
+
+impl Worker {
+    /// A worker that polls these lanes. It allocates everything it will ever need.
+    pub fn new(
+        lanes: Vec<Lane>,
+        decap: Decap,
+        inspect: Inspect,
+        burst: usize,
+        idle: Idle,
+        clock: Clock,
+        counters: Arc<WorkerCounters>,
+    ) -> Self {
+        let (batch, dead) = (Box::new(Batch::new()), Box::new(Burst::new()));
+        Worker { lanes, decap, inspect, batch, dead, burst, idle, clock, counters }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> WorkerId {
+        self.counters.worker
+    }
+
+    /// What it counts.
+    pub fn counters(&self) -> &Arc<WorkerCounters> {
+        &self.counters
+    }
+
+    /// One round over its lanes: six hops each. Returns the frames received.
+    #[inline]
+    pub fn poll(&mut self) -> usize {
+        let Worker { lanes, decap, inspect, batch, dead, burst, clock, counters, .. } = self;
+        let mut received = 0;
+        for Lane(queues) in lanes {
+            let start = cycles();
+            if !rx::run(&mut queues.rx, *burst, batch, counters) {
+                continue;
+            }
+            received += batch.len();
+            decap::run(decap, batch, counters);
+            // track: the flow engine's hop has its place here
+            inspect.run(batch, clock.now(), counters);
+            encap::run(decap.tunnel(), batch);
+            tx::run(&mut queues.tx, batch, dead, counters);
+            counters.busy_polls.add(1);
+            counters.busy_cycles.add(cycles().wrapping_sub(start));
+        }
+        if received == 0 {
+            counters.idle_polls.add(1);
+        }
+        received
+    }
+
+    /// Polls until asked to stop, then gives the lanes back. Nothing is held between polls, so nothing is lost.
+    pub fn run(mut self, stop: &Stop) -> Vec<Lane> {
+        let mut empty: u32 = 0;
+        while !stop.asked() {
+            if self.poll() > 0 {
+                empty = 0;
+                continue;
+            }
+            empty = empty.saturating_add(1);
+            if empty.is_power_of_two() {
+                self.inspect.idle(self.clock.now());
+            }
+            if self.idle == Idle::Backoff {
+                back_off(empty);
+            }
+        }
+        self.lanes
+    }
+
+    /// Gives the lanes back without running.
+    pub fn into_lanes(self) -> Vec<Lane> {
+        self.lanes
+    }
+}
+
+/// Pause, then yield, then sleep ever longer.
+fn back_off(empty: u32) {
+    match empty {
+        0..YIELD_AFTER => std::hint::spin_loop(),
+        YIELD_AFTER..SLEEP_AFTER => std::thread::yield_now(),
+        _ => std::thread::sleep(
+            LONGEST_SLEEP.min(Duration::from_micros(u64::from(empty - SLEEP_AFTER) / 4 + 1)),
+        ),
+    }
+}
