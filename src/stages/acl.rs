@@ -1,13 +1,442 @@
-//! Firewall rules.
+//! First-match firewall rules over addresses, protocol, ports and ICMP type.
+//!
+//! ```toml
+//! [[stage]]
+//! use = "acl"
+//! default = "deny"                  # allow | deny | reject
+//! # rules = "rules/edge.csv"        # a file, or a list of files, read behind the rules below
+//!
+//! [[stage.rule]]
+//! action = "deny"
+//! source = "192.0.2.0/24"
+//! comment = "known scanners"
+//!
+//! [[stage.rule]]
+//! action = "allow"
+//! protocol = "tcp"
+//! destination = "10.0.0.0/8"
+//! destination_port = "80|443"
+//! ```
+//!
+//! Place on the path: any place in the pipeline. Assumes that decap has checked the inner headers. Promises: allow, deny and
+//! reject end the search; log and count rules in front of the deciding rule are all counted; every packet that the
+//! stage sees counts once for its deciding rule or for the default. It looks at each packet alone: flows, and ports of
+//! later fragments, belong to the flow engine.
+//!
+//! The rules are compiled once per plan and shared by all workers; without DPDK they are tried in turn ([`linear`]).
 
-use crate::stage::StageKind;
+use std::io::Read;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+
+use crate::config::{self, Problem};
+use crate::dpdk::Error;
+use crate::packet::{Batch, DropReason, ReasonId, Verdict};
+use crate::stage::{Backend, Cx, Parsed, Shared, Stage, StageKind, WorkerId};
+
+pub mod rule;
+pub mod csv;
+pub mod set;
+pub mod linear;
+pub mod analysis;
+mod counters;
+#[cfg(test)]
+mod tests;
+
+use analysis::Fault;
+use counters::{Counters, Workers};
+use linear::Key;
+use rule::{Action, Mistake, Place, Rule, Words};
+pub use set::{MAX_RULES, RuleSet};
+
+/// Findings that `check` prints one by one.
+const MAX_WARNINGS: usize = 20;
+
+/// Reasons in the order of `KIND.reasons`.
+const DENY: usize = 0;
+const REJECT: usize = 1;
+const DEFAULT_DENY: usize = 2;
 
 /// The kind `acl`.
 pub const KIND: StageKind = StageKind {
     name: "acl",
-    summary: "first-match firewall rules",
-    help: "",
-    example: "",
-    reasons: &[("deny", "a rule or the default action said deny")],
-    parse: |settings| Err(vec![settings.problem("", "not there yet", "")]),
+    summary: "first-match firewall rules over addresses, protocol, ports and ICMP type",
+    help: HELP,
+    example: EXAMPLE,
+    reasons: &[
+        ("deny", "A rule with action deny matched."),
+        ("reject", "A rule with action reject matched, or the default is reject."),
+        ("default_deny", "No rule decided, and the default is deny."),
+    ],
+    parse,
 };
+
+const HELP: &str = r#"rules    file or list of files, relative to the configuration; none by default
+         CSV with a header line: action,protocol,source,destination,source_port,
+         destination_port,icmp_type,comment in any order; a missing column or an empty
+         value means any; lines that start with # are comments.
+rule     [[stage.rule]] tables with the same names as keys; they stand in front of the files
+default  what happens to packets that no rule decides on: allow | deny (default) | reject
+
+A rule:
+  action            allow | deny | reject | log | count
+                    allow, deny and reject end the search. reject drops as deny does, under
+                    a reason of its own; an answer to the sender comes with the flow engine.
+                    log and count count the packet and let the search go on. Events for log
+                    come with the event writer; until then it counts.
+  protocol          any, tcp, udp, icmp, icmpv6, sctp, esp, gre, ah, ... or a number;
+                    several as "tcp|udp"
+  source            address or prefix, IPv4 or IPv6, or any; a rule without addresses
+  destination       matches both families
+  source_port       80, 1000-2000, several as "80|443"; 0-65535 is any
+  destination_port
+  icmp_type         8, or type/code such as 3/4; several as "0|8"
+  comment           shown beside the rule's counter
+
+Up to 30,000 rules; of those up to 4,096 log and count rules, of which one packet can match 16.
+Fragments behind the first show no ports: rules with ports or ICMP types do not match them.
+Each rule has a counter. `sluicegate check` names rules that can never apply.
+
+A rule file:
+  action,protocol,source,destination,destination_port,comment
+  deny,,192.0.2.0/24,,,known scanners
+  allow,tcp,,10.0.0.0/8,80|443,web
+  allow,udp,,2001:db8::53,53,name server
+"#;
+
+const EXAMPLE: &str = r#"[[stage]]
+use = "acl"
+default = "deny"
+
+[[stage.rule]]
+action = "deny"
+source = "192.0.2.0/24"
+comment = "known scanners"
+
+[[stage.rule]]
+action = "allow"
+protocol = "tcp|udp"
+destination = "10.0.0.0/8"
+destination_port = "80|443"
+
+[[stage.rule]]
+action = "allow"
+protocol = "icmp"
+icmp_type = "8"
+"#;
+
+/// The keys of the stage's table.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Settings {
+    #[serde(deserialize_with = "words::one_or_many")]
+    rules: Vec<String>,
+    rule: Vec<Inline>,
+    default: DefaultAction,
+}
+
+/// A rule as a table.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Inline {
+    action: String,
+    #[serde(deserialize_with = "words::text")]
+    protocol: String,
+    source: String,
+    destination: String,
+    #[serde(deserialize_with = "words::text")]
+    source_port: String,
+    #[serde(deserialize_with = "words::text")]
+    destination_port: String,
+    #[serde(deserialize_with = "words::text")]
+    icmp_type: String,
+    comment: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DefaultAction {
+    Allow,
+    #[default]
+    Deny,
+    Reject,
+}
+
+impl From<DefaultAction> for Action {
+    fn from(action: DefaultAction) -> Self {
+        match action {
+            DefaultAction::Allow => Action::Allow,
+            DefaultAction::Deny => Action::Deny,
+            DefaultAction::Reject => Action::Reject,
+        }
+    }
+}
+
+fn parse(settings: &config::Settings<'_>) -> Result<Box<dyn Parsed>, Vec<Problem>> {
+    let table: Settings = settings.read()?;
+    let mut rules = Vec::new();
+    let mut problems = Vec::new();
+    for (number, inline) in table.rule.iter().enumerate() {
+        match Rule::parse(&inline.words(), Place::Inline(number)) {
+            Ok(rule) => rules.push(rule),
+            Err(mistakes) => problems.extend(mistakes.into_iter().map(|Mistake { column, what, remedy }| {
+                settings.problem(&format!("rule[{number}].{column}"), what, remedy)
+            })),
+        }
+    }
+    for file in &table.rules {
+        let path = settings.path(file);
+        let name = path.display().to_string();
+        match read(&path) {
+            Ok(text) => match csv::parse(&name, &text) {
+                Ok(more) => rules.extend(more),
+                Err(wrong) => problems.extend(wrong),
+            },
+            Err(error) => {
+                let what = format!("cannot read {name}: {error}");
+                problems.push(settings.problem(
+                    "rules",
+                    what,
+                    "paths start at the folder of the configuration file",
+                ));
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let places: Vec<Place> = rules.iter().map(|rule| rule.place.clone()).collect();
+    let set = RuleSet::new(rules, table.default.into()).map_err(|refused| {
+        let place = places.get(refused.rule).map(|place| format!("{place}: ")).unwrap_or_default();
+        vec![settings.problem("rules", format!("{place}{}", refused.what), refused.remedy)]
+    })?;
+    Ok(Box::new(Acl { set: Arc::new(set) }))
+}
+
+/// Reads a rule file, and no more of it than can be one.
+fn read(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(csv::MAX_BYTES as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+impl Inline {
+    fn words(&self) -> Words<'_> {
+        Words {
+            action: &self.action,
+            protocol: &self.protocol,
+            source: &self.source,
+            destination: &self.destination,
+            source_port: &self.source_port,
+            destination_port: &self.destination_port,
+            icmp_type: &self.icmp_type,
+            comment: &self.comment,
+        }
+    }
+}
+
+/// The stage, parsed.
+#[derive(Debug)]
+pub struct Acl {
+    set: Arc<RuleSet>,
+}
+
+impl Acl {
+    /// A stage with these rules.
+    pub fn new(set: RuleSet) -> Self {
+        Acl { set: Arc::new(set) }
+    }
+}
+
+impl Parsed for Acl {
+    fn warnings(&self) -> Vec<String> {
+        warnings(&self.set)
+    }
+
+    fn build(&self, backend: Backend) -> Result<Arc<dyn Shared>, Error> {
+        let (classifier, facts) = match backend {
+            Backend::Soft => (Classifier::Linear, vec![("classifier".into(), "linear".into())]),
+            Backend::Eal => {
+                return Err(Error::refused(
+                    "this program is built without DPDK",
+                    "build it with the feature dpdk",
+                ));
+            }
+        };
+        Ok(Arc::new(Built { set: self.set.clone(), classifier, facts, workers: Mutex::default() }))
+    }
+}
+
+fn warnings(set: &RuleSet) -> Vec<String> {
+    let rules = set.rules();
+    if rules.is_empty() {
+        return vec![format!(
+            "there are no rules: the default, {}, meets every packet",
+            set.default_action()
+        )];
+    }
+    let found = analysis::search(rules);
+    let place = |n: usize| rules.get(n).map_or(String::new(), |r| format!("{} {}", r.place, r.action));
+    let mut out: Vec<String> = found
+        .list
+        .iter()
+        .take(MAX_WARNINGS)
+        .map(|finding| match finding.fault {
+            Fault::Duplicate => format!("{}: the same as {}", place(finding.rule), place(finding.by)),
+            Fault::Shadowed => {
+                format!(
+                    "{}: never applies, {} takes all of its packets",
+                    place(finding.rule),
+                    place(finding.by)
+                )
+            }
+        })
+        .collect();
+    if found.list.len() > MAX_WARNINGS {
+        out.push(format!("{} rules in all never apply or are there twice", found.list.len()));
+    }
+    if found.searched < rules.len() {
+        out.push(format!("only the first {} rules were searched for rules that never apply", found.searched));
+    }
+    out
+}
+
+/// What decides which rule a packet matches.
+#[derive(Clone)]
+enum Classifier {
+    Linear,
+}
+
+/// The stage, built: shared by all workers.
+struct Built {
+    set: Arc<RuleSet>,
+    classifier: Classifier,
+    facts: Vec<(String, String)>,
+    workers: Mutex<Workers>,
+}
+
+impl Shared for Built {
+    fn make(&self, worker: WorkerId) -> Box<dyn Stage> {
+        let counters = self.workers.lock().of(worker, self.set.rules().len() + 1);
+        match &self.classifier {
+            Classifier::Linear => Box::new(Linear { set: self.set.clone(), counters }),
+        }
+    }
+
+    fn report(&self) -> Vec<(String, String)> {
+        let mut out = vec![("rules".into(), self.set.rules().len().to_string())];
+        out.push(("default".into(), self.set.default_action().to_string()));
+        out.extend(self.facts.iter().cloned());
+        out
+    }
+
+    fn counts(&self) -> Vec<(String, u64)> {
+        let sums = self.workers.lock().sums(self.set.rules().len() + 1);
+        let default = format!("default {}", self.set.default_action());
+        let labels = self.set.rules().iter().map(Rule::label).chain([default]);
+        labels.zip(sums).collect()
+    }
+}
+
+/// The stage on one worker, rules tried in turn.
+struct Linear {
+    set: Arc<RuleSet>,
+    counters: Arc<Counters>,
+}
+
+impl Stage for Linear {
+    fn run(&mut self, batch: &mut Batch, cx: &mut Cx<'_>) {
+        let rules = self.set.rules();
+        let reasons = Reasons::of(cx);
+        for slot in batch.open() {
+            let Some(key) = Key::of(batch.meta(slot), batch.inner(slot)) else {
+                batch.decide(slot, Verdict::Drop(DropReason::InnerTruncated.into()));
+                continue;
+            };
+            let number = linear::search(rules, &key, |seen| self.counters.add(seen));
+            let (counter, action) = match number.and_then(|n| Some((n, rules.get(n)?))) {
+                Some((number, rule)) => (number, rule.action),
+                None => (rules.len(), self.set.default_action()),
+            };
+            self.counters.add(counter);
+            batch.decide(slot, reasons.verdict(action, counter == rules.len()));
+        }
+    }
+}
+
+/// The ids of the stage's reasons in this plan.
+#[derive(Clone, Copy)]
+struct Reasons {
+    deny: ReasonId,
+    reject: ReasonId,
+    default_deny: ReasonId,
+}
+
+impl Reasons {
+    #[inline(always)]
+    fn of(cx: &Cx<'_>) -> Self {
+        Reasons { deny: cx.reason(DENY), reject: cx.reason(REJECT), default_deny: cx.reason(DEFAULT_DENY) }
+    }
+
+    #[inline(always)]
+    fn verdict(&self, action: Action, by_default: bool) -> Verdict {
+        match action {
+            Action::Deny if by_default => Verdict::Drop(self.default_deny),
+            Action::Deny => Verdict::Drop(self.deny),
+            Action::Reject => Verdict::Drop(self.reject),
+            Action::Allow | Action::Log | Action::Count => Verdict::Next,
+        }
+    }
+}
+
+/// How the words of a rule may be written in TOML.
+mod words {
+    use std::fmt;
+
+    use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+
+    /// A text or a number.
+    pub fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = String;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or a number")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+                Ok(text.to_owned())
+            }
+            fn visit_i64<E: Error>(self, number: i64) -> Result<String, E> {
+                Ok(number.to_string())
+            }
+            fn visit_u64<E: Error>(self, number: u64) -> Result<String, E> {
+                Ok(number.to_string())
+            }
+        }
+        from.deserialize_any(Text)
+    }
+
+    /// A text or a list of texts.
+    pub fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+        struct Texts;
+        impl<'de> Visitor<'de> for Texts {
+            type Value = Vec<String>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a file or a list of files")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Vec<String>, E> {
+                Ok(vec![text.to_owned()])
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+                let mut out = Vec::new();
+                while let Some(file) = list.next_element()? {
+                    out.push(file);
+                }
+                Ok(out)
+            }
+        }
+        from.deserialize_any(Texts)
+    }
+}
