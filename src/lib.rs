@@ -11,3 +11,5 @@ pub mod path;
 pub mod stage;
 pub mod stages;
 pub mod config;
+/// Gateway load balancer traffic, made and checked.
+pub mod traffic;
