@@ -13,7 +13,7 @@ use ipnet::Ipv4Net;
 use super::machine::{Machine, cpu_list};
 use super::schema::{self, Lcores};
 use super::settings::find;
-use super::source::{in_reading_order, origin_of};
+use super::source::{in_reading_order, origin_of, overrides};
 use super::value::suggestion;
 use super::{
     EalPlan, Idle, LcorePlan, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, memory, ports, stages,
@@ -106,6 +106,7 @@ pub(super) fn plan(
             burst,
             stages,
             reasons,
+            overrides: overrides(root),
             warnings: check.warnings,
         }),
         _ => Err(in_reading_order(check.problems)),

@@ -59,9 +59,8 @@ pub(super) fn plan(needs: &Needs<'_>) -> (PoolPlan, Memory) {
         let sum = format!("{} x ({} rx + {} tx)", c.queues, c.rx_descriptors, c.tx_descriptors);
         formula += &format!("{:>8}  rings of port[{i}]: {sum}\n", rings(port));
     }
-    formula += &format!("{:>8}  caches of {lcores} lcores: {lcores} x {CACHE_FULL}\n", lcores * CACHE_FULL);
-    formula +=
-        &format!("{:>8}  batches of {workers} workers: {workers} x 2 x {burst}\n", workers * 2 * burst);
+    formula += &format!("{:>8}  caches: {lcores} lcores x {CACHE_FULL}\n", lcores * CACHE_FULL);
+    formula += &format!("{:>8}  batches: {workers} workers x 2 x {burst}\n", workers * 2 * burst);
     formula += &format!("{spare:>8}  headroom: 1/16\n");
     if extra_buffers > 0 {
         formula += &format!("{extra_buffers:>8}  eal.extra_buffers\n");

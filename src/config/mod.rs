@@ -22,6 +22,7 @@ mod check;
 mod ports;
 mod stages;
 mod memory;
+mod display;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -120,6 +121,27 @@ pub fn parse_stage(kind: &StageKind, text: &str, folder: &Path) -> Result<Box<dy
         return Err(problems);
     }
     (kind.parse)(&Settings { value: &value, place: format!("stage[0] {:?}", kind.name), folder })
+}
+
+/// One case of the fuzz target `config_toml`: any bytes are a plan or problems with words, and both can be printed.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    // Behind a zero byte the input is what `--set` got.
+    let (text, set) = text.split_once('\0').unwrap_or((&text, ""));
+    let machine = Machine { cpus: vec![0, 1], worth: 2 };
+    let options = Options { need_ports: false, machine, kinds: crate::stages::ALL };
+    let sets = if set.is_empty() { Vec::new() } else { vec![set.to_owned()] };
+    let overrides = Overrides { environment: Vec::new(), sets };
+    match load_text("fuzz.toml", text, Path::new("/nonexistent"), &overrides, &options) {
+        Ok(plan) => {
+            let text = plan.to_string();
+            assert!(text.starts_with("plan of fuzz.toml") && plan.to_json().is_object());
+        }
+        Err(problems) => {
+            assert!(problems.iter().all(|problem| !problem.to_string().is_empty()) && !problems.is_empty())
+        }
+    }
 }
 
 /// The environment in the order of its names, then the command line in its own.

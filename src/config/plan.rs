@@ -34,6 +34,8 @@ pub struct Plan {
     pub stages: Vec<StagePlan>,
     /// All drop reasons: the framework's, then those of the stages.
     pub reasons: ReasonTable,
+    /// Settings that the environment or the command line gave: path, and where from.
+    pub overrides: Vec<(String, String)>,
     /// What is allowed but probably not meant, one sentence each.
     pub warnings: Vec<String>,
 }

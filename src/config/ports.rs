@@ -78,10 +78,10 @@ fn port(check: &mut Check<'_>, i: usize, port: &schema::Port, workers: usize) ->
         },
     };
     if usize::from(queue_count) < workers {
-        check.warnings.push(format!(
-            "port[{i}] has {queue_count} queues for {workers} workers: {} of them never receive from it",
-            workers - usize::from(queue_count)
-        ));
+        let what = format!(
+            "port[{i}].queues = {queue_count}: of {workers} workers the others never receive from it"
+        );
+        check.warnings.push(what);
     }
     PortPlan { device, queues, mtu, config }
 }

@@ -25,7 +25,7 @@ pub(super) fn parse(file: &str, text: &str) -> (Value, Vec<Problem>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let text = Text { file, text, lines: line_starts(text) };
     let problems = in_reading_order(errors.iter().map(|error| text.syntax(error)).collect());
-    (text.table(table.get_ref(), &text.origin(table.span().start)), problems)
+    (text.table(table.get_ref(), &format!("{file}:0:0")), problems)
 }
 
 /// One value given outside the file.
@@ -98,20 +98,17 @@ impl Assignment {
     fn fits(&self, tree: &Value) -> Result<(), Problem> {
         let mut at = Some(tree);
         let mut place = String::new();
-        for step in &self.path {
+        for (done, step) in self.path.iter().enumerate() {
             let refused =
                 |what: String, remedy: String| Err(problem(self.origin.clone(), &place, what, remedy));
             match (step, at.map(|v| &v.kind)) {
-                (Step::Key(name), Some(ValueKind::Array(list))) => {
-                    let one = list.len().saturating_sub(1).min(1);
-                    return refused(
-                        "is a list".into(),
-                        format!(
-                            "say which one: {place}[{one}].{name} (in the environment {}__{one}__{})",
-                            place.to_uppercase(),
-                            name.to_uppercase()
-                        ),
-                    );
+                (Step::Key(name), Some(ValueKind::Array(_))) => {
+                    let variable: Vec<String> = self.path.iter().map(Step::variable).collect();
+                    let (before, after) = variable.split_at(done);
+                    let variable = format!("{}__0__{}", before.join(SEPARATOR), after.join(SEPARATOR));
+                    let remedy =
+                        format!("say which one: {place}[0].{name} (in the environment {PREFIX}{variable})");
+                    return refused("is a list".into(), remedy);
                 }
                 (Step::Key(_), Some(ValueKind::Table(_) | ValueKind::Nil) | None) => {}
                 (Step::Key(name), Some(_)) => {
@@ -190,6 +187,31 @@ pub(super) fn origin_of(value: &Value) -> Origin {
     inner.into_iter().min_by_key(order).unwrap_or(Origin::Default)
 }
 
+/// Paths of the values that did not come from the file, and where they came from.
+pub(super) fn overrides(root: &Value) -> Vec<(String, String)> {
+    fn walk(value: &Value, path: &Path<'_>, found: &mut Vec<(String, String)>) {
+        if let origin @ (Origin::Environment(_) | Origin::CommandLine(_)) = own_origin(value) {
+            found.push((path.to_string(), origin.to_string()));
+            return;
+        }
+        match &value.kind {
+            ValueKind::Table(table) => table.iter().for_each(|(k, v)| walk(v, &Path::Key(path, k), found)),
+            ValueKind::Array(list) => {
+                list.iter().enumerate().for_each(|(i, v)| walk(v, &Path::Index(path, i), found))
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    walk(root, &Path::Root(""), &mut found);
+    found.sort_unstable();
+    found
+}
+
+fn own_origin(value: &Value) -> Origin {
+    value.origin().map_or(Origin::Default, decode)
+}
+
 /// Sorts problems by origin, and drops what was said twice.
 pub(super) fn in_reading_order(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems.sort_by_cached_key(|problem| order(&problem.origin));
@@ -223,6 +245,14 @@ fn decode(text: &str) -> Origin {
 }
 
 impl Step {
+    /// This step in the name of a variable.
+    fn variable(&self) -> String {
+        match self {
+            Step::Key(name) => name.to_uppercase(),
+            Step::Index(i) => i.to_string(),
+        }
+    }
+
     fn push_to(&self, path: &mut String) {
         match self {
             Step::Key(name) => Path::push_key(path, name),
@@ -317,8 +347,15 @@ impl Text<'_> {
         let (line, column) = self.place(error.span().map_or(0, |span| span.start));
         let shown = self.text.lines().nth(line - 1).unwrap_or("").replace('\t', " ");
         let margin = line.to_string();
-        let mark = " ".repeat(margin.len() + 3 + column);
-        let what = format!("{}\n  {margin} | {shown}\n  {mark}^", error.message().replace('\n', ", "));
+        let mark = " ".repeat(margin.len() + 2 + column);
+        // For a word without quotes the parser names the one word it would take there (`nan`).
+        let bare = shown.chars().nth(column - 1).is_some_and(char::is_alphabetic);
+        let value = shown.chars().take(column - 1).collect::<String>().trim_end().ends_with('=');
+        let message = match bare && value {
+            true => "a value is a number, true, false, a list or a string in quotes".to_owned(),
+            false => error.message().replace('\n', ", "),
+        };
+        let what = format!("{message}\n  {margin} | {shown}\n  {mark}^");
         let origin = Origin::File { file: self.file.to_owned(), line: line as u32, column: column as u32 };
         problem(origin, "", what, "")
     }
