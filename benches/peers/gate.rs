@@ -1,0 +1,123 @@
+//! Sluicegate's side: its pipeline file, its rules, and what it prints.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
+
+use crate::live::Reading;
+use crate::machine::Machine;
+use crate::traffic;
+
+/// The program as this bench run built it, with the optimisations of a release.
+pub fn command(pipeline: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    command.arg("run").arg(pipeline).args(["--json", "--stats-interval", "1"]);
+    command
+}
+
+/// Writes the pipeline and, with rules, their file.
+pub fn pipeline(
+    folder: &Path,
+    machine: &Machine,
+    device: &str,
+    buffers: u32,
+    rules: Option<usize>,
+) -> Result<PathBuf, String> {
+    let memory = if machine.hugepages { "in-memory" } else { "no-huge" };
+    let name = rules.map_or_else(|| "passthrough".to_owned(), |n| format!("acl{n}"));
+    let mut text = format!(
+        r#"
+[eal]
+memory = "{memory}"
+lcores = [{}, {}]
+idle = "spin"
+burst = 32
+extra_buffers = {buffers}
+args = ["--no-pci"]
+
+[[port]]
+device = "{device}"
+queues = 1
+rx_descriptors = 512
+tx_descriptors = 512
+mtu = 1600
+
+[tunnel]
+profile = "aws"
+allowed_sources = ["{}"]
+verify_checksum = "auto"
+"#,
+        machine.main_cpu,
+        machine.worker_cpu,
+        traffic::NODES,
+    );
+    if let Some(count) = rules {
+        let file = format!("{name}.csv");
+        write(&folder.join(&file), &policy(count))?;
+        let _ = write!(text, "\n[[stage]]\nuse = \"acl\"\nrules = \"{file}\"\ndefault = \"deny\"\n");
+    }
+    let path = folder.join(format!("{name}.toml"));
+    write(&path, &text)?;
+    Ok(path)
+}
+
+/// A policy of `count` rules over the addresses of the traffic, none of which decides on it except the last: every packet
+/// goes through all of them. Three of four rules name a port, as policies do; half are about single hosts.
+fn policy(count: usize) -> String {
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let mut text = String::from("action,protocol,source,destination,destination_port,comment\n");
+    for number in 1..count {
+        let source = prefix(&mut random, traffic::CLIENTS, 0x3f);
+        let destination = prefix(&mut random, traffic::SERVERS, 0xff);
+        let protocol = if random.random_bool(0.5) { "tcp" } else { "udp" };
+        let port = match random.random_range(0..4) {
+            0 => "6000-6999".to_owned(),
+            1 => traffic::OTHER_PORTS[random.random_range(0..traffic::OTHER_PORTS.len())].to_string(),
+            2 => random.random_range(20_000..30_000_u16).to_string(),
+            _ => random.random_range(10_000..19_999_u16).to_string(),
+        };
+        let action = if random.random_bool(0.3) { "deny" } else { "allow" };
+        let _ = writeln!(text, "{action},{protocol},{source},{destination},{port},rule {number}");
+    }
+    text + "allow,udp,any,any,,the traffic of the bench\n"
+}
+
+/// A prefix of 16 to 32 bits inside `space`, every other one a single host. `third` limits the third byte to what the
+/// traffic uses.
+fn prefix(random: &mut ChaCha8Rng, space: [u8; 2], third: u8) -> String {
+    let [a, b] = space;
+    let (c, d) = (random.random::<u8>() & third, random.random::<u8>());
+    match random.random_range(0..8) {
+        0 => format!("{a}.{b}.0.0/16"),
+        1 => format!("{a}.{b}.{}.0/20", c & 0xf0),
+        2 | 3 => format!("{a}.{b}.{c}.0/24"),
+        _ => format!("{a}.{b}.{c}.{d}/32"),
+    }
+}
+
+/// The counters in one line of `--json`; `None` for any other line.
+pub fn reading(line: &str) -> Option<Reading> {
+    let value: Value = serde_json::from_str(line).ok()?;
+    let total = |name: &str| value.get(name)?.as_u64();
+    Some(Reading { at: total("time_ns")?, received: total("received")?, sent: total("sent")? })
+}
+
+/// The last lines of a run say that nothing was lost and nothing dropped.
+pub fn verify(last: &[String], _rules: Option<usize>) -> Result<(), String> {
+    let end = last.iter().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
+    let end = end.ok_or("printed no final counters")?;
+    let total = |name: &str| end.get(name).and_then(Value::as_u64).ok_or(format!("no {name} in {end}"));
+    let (received, sent) = (total("received")?, total("sent")?);
+    if received == 0 || received != sent {
+        return Err(format!("received {received}, sent {sent}: the pipeline should have passed everything"));
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
+}

@@ -1,0 +1,204 @@
+//! Sluicegate beside dpdk-testpmd: the same core, driver, capture and minute.
+//!
+//! For each capture, all programs start and are stopped again; then windows go round robin, in each of which one program
+//! has the core. Every row is a median with its range, as a ratio to testpmd's rows in the same table. Rates of
+//! two runs are not comparable; ratios of one table are.
+//!
+//! `--quick` takes three short windows on one capture; `--only TEXT` picks captures by name; `--record PATH` writes
+//! `PATH.md` and `PATH.json`. Run it by `make bench`, which also reserves hugepages.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to its reader")]
+
+mod gate;
+mod live;
+mod machine;
+mod report;
+mod traffic;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use live::{Live, Tongue};
+use machine::Machine;
+use report::{Row, Table};
+
+/// 2 MB pages that all programs of a table take together, as `ci/bench.sh` reserves them.
+const PAGES: u64 = 2048;
+/// Buffers beside those that hold the capture: net_pcap parks one for every frame and then needs some to work with.
+const WORKING_BUFFERS: u32 = 8192;
+/// Megabytes of ordinary pages for one program, where there are no hugepages.
+const ORDINARY_MB: usize = 512;
+/// Least share of the received packets that a program must have sent: nothing may be lost in a bench.
+const LEAST_SENT: f64 = 0.999;
+
+/// What runs.
+#[derive(Clone, Copy, Debug)]
+enum Case {
+    /// A forwarding mode of testpmd; true parses the tunnel.
+    Testpmd(&'static str, bool),
+    /// Our program with so many rules; none: no stage at all.
+    Sluicegate(Option<usize>),
+}
+
+const CASES: [(&str, Case); 7] = [
+    (report::IO, Case::Testpmd("io", false)),
+    (report::SWAP, Case::Testpmd("5tswap", false)),
+    (report::CSUM, Case::Testpmd("csum", true)),
+    (report::PASSTHROUGH, Case::Sluicegate(None)),
+    ("sluicegate acl 10", Case::Sluicegate(Some(10))),
+    (report::ACL_1000, Case::Sluicegate(Some(1_000))),
+    ("sluicegate acl 30000", Case::Sluicegate(Some(30_000))),
+];
+
+/// What was asked for on the command line.
+struct Options {
+    windows: usize,
+    seconds: f64,
+    only: Option<String>,
+    record: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            eprintln!("bench: {trouble}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let options = Options::parse()?;
+    let machine = Machine::find(PAGES)?;
+    let folder = tempfile::tempdir().map_err(|e| format!("no folder for captures: {e}"))?;
+    let heading = report::heading(&machine, options.windows, options.seconds);
+    println!("{heading}");
+
+    let mut text = heading;
+    let mut tables = Vec::new();
+    for capture in &traffic::CAPTURES {
+        if options.only.as_ref().is_some_and(|only| !capture.name.contains(only.as_str())) {
+            continue;
+        }
+        let file = capture.write(folder.path())?;
+        let table = measure(&options, &machine, folder.path(), capture, &file)?;
+        let shown = table.markdown(&machine);
+        println!("{shown}");
+        text += &shown;
+        text += "\n";
+        tables.push(table);
+    }
+    let targets = report::targets(&tables);
+    println!("{targets}");
+    text += &targets;
+
+    if let Some(record) = &options.record {
+        let json = report::json(&machine, options.seconds, &tables);
+        keep(&record.with_extension("md"), &text)?;
+        keep(&record.with_extension("json"), &format!("{json:#}\n"))?;
+    }
+    Ok(())
+}
+
+impl Options {
+    fn parse() -> Result<Options, String> {
+        let mut options = Options { windows: 7, seconds: 2.0, only: None, record: None };
+        let mut args = std::env::args().skip(1);
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                // Cargo says this to every bench.
+                "--bench" => {}
+                "--quick" => {
+                    options = Options { windows: 3, seconds: 1.0, only: Some("64 B, 1k".into()), ..options };
+                }
+                "--only" => {
+                    options.only = Some(args.next().ok_or("--only needs a part of a capture's name")?)
+                }
+                "--record" => options.record = Some(args.next().ok_or("--record needs a path")?.into()),
+                other => return Err(format!("{other}: use --quick, --only TEXT or --record PATH")),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// One table: every case on one capture.
+fn measure(
+    options: &Options,
+    machine: &Machine,
+    folder: &Path,
+    capture: &traffic::Capture,
+    file: &Path,
+) -> Result<Table, String> {
+    let mut programs = Vec::new();
+    for (name, case) in CASES {
+        eprintln!("bench: {}: starting {name}", capture.name);
+        programs.push((start(name, case, machine, folder, capture, file)?, Row::new(name)));
+    }
+    let window = Duration::from_secs_f64(options.seconds);
+    for round in 1..=options.windows {
+        eprintln!("bench: {}: window {round} of {}", capture.name, options.windows);
+        for (program, row) in &mut programs {
+            let (first, second) = program.window(window)?;
+            let received = (second.received - first.received) as f64;
+            let sent = (second.sent - first.sent) as f64;
+            if sent < received * LEAST_SENT {
+                return Err(format!(
+                    "{}: sent {sent} of {received} packets; its rate would mean nothing",
+                    row.program
+                ));
+            }
+            row.mpps.push(received / (second.at - first.at) as f64 * 1e3);
+        }
+    }
+    let mut rows = Vec::new();
+    for ((program, row), (_, case)) in programs.into_iter().zip(CASES) {
+        let last = program.end()?;
+        if let Case::Sluicegate(rules) = case {
+            gate::verify(&last, rules).map_err(|trouble| format!("{}: {trouble}", row.program))?;
+        }
+        rows.push(row);
+    }
+    Ok(Table { capture: capture.name.into(), rows })
+}
+
+fn start(
+    name: &str,
+    case: Case,
+    machine: &Machine,
+    folder: &Path,
+    capture: &traffic::Capture,
+    file: &Path,
+) -> Result<Live, String> {
+    let device = format!("net_pcap0,rx_pcap={},infinite_rx=1", file.display());
+    match case {
+        Case::Testpmd(mode, parse_tunnel) => {
+            let buffers = capture.frames + WORKING_BUFFERS;
+            // testpmd writes through stdio, which holds back what goes into a pipe.
+            let mut command = Command::new("stdbuf");
+            command.args(["-oL", "dpdk-testpmd"]);
+            command.args(["-l", &format!("{},{}", machine.main_cpu, machine.worker_cpu)]);
+            if machine.hugepages {
+                command.arg("--in-memory");
+            } else {
+                command.args(["--no-huge", "-m", &ORDINARY_MB.to_string(), "--no-shconf"]);
+            }
+            command.args(["--no-pci", "--no-telemetry", "--vdev", &device, "--", "-i", "--nb-cores=1"]);
+            command.arg(format!("--forward-mode={mode}")).arg(format!("--total-num-mbufs={buffers}"));
+            command.args(["--mbuf-size=2176", "--rxd=512", "--txd=512", "--burst=32"]);
+            let first = if parse_tunnel { "csum parse-tunnel on 0\nstart\n" } else { "start\n" };
+            Live::start(name, Tongue::Testpmd, &mut command, first)
+        }
+        Case::Sluicegate(rules) => {
+            let pipeline = gate::pipeline(folder, machine, &device, capture.frames + WORKING_BUFFERS, rules)?;
+            Live::start(name, Tongue::Sluicegate, &mut gate::command(&pipeline), "")
+        }
+    }
+}
+
+fn keep(path: &Path, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    eprintln!("bench: wrote {}", path.display());
+    Ok(())
+}

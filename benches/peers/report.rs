@@ -1,0 +1,159 @@
+//! Medians, ratios and the tables that show them.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::machine::Machine;
+
+/// The windows of one program on one capture, in millions of packets per second.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// What ran.
+    pub program: String,
+    /// One rate per window, in the order in which they were taken.
+    pub mpps: Vec<f64>,
+}
+
+impl Row {
+    /// No windows yet.
+    pub fn new(program: &str) -> Row {
+        Row { program: program.into(), mpps: Vec::new() }
+    }
+
+    fn sorted(&self) -> Vec<f64> {
+        let mut sorted = self.mpps.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted
+    }
+
+    /// The middle window.
+    pub fn median(&self) -> f64 {
+        let sorted = self.sorted();
+        sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+    }
+
+    fn range(&self) -> (f64, f64) {
+        let sorted = self.sorted();
+        (sorted.first().copied().unwrap_or(0.0), sorted.last().copied().unwrap_or(0.0))
+    }
+}
+
+/// All programs on one capture.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// The capture: `64 B, 1k frames`.
+    pub capture: String,
+    /// In the order of the cases.
+    pub rows: Vec<Row>,
+}
+
+impl Table {
+    /// Median of one program over the median of another.
+    pub fn ratio(&self, program: &str, to: &str) -> Option<f64> {
+        Some(self.median(program)? / self.median(to)?)
+    }
+
+    fn median(&self, program: &str) -> Option<f64> {
+        self.rows.iter().find(|r| r.program == program).map(Row::median).filter(|m| *m > 0.0)
+    }
+
+    /// As Markdown, which reads well on a terminal too.
+    pub fn markdown(&self, machine: &Machine) -> String {
+        let mut text = format!("### {}\n\n", self.capture);
+        text += "| program | Mpps median | min | max | cycles | net of io | of io | of 5tswap |\n";
+        text += "|---|--:|--:|--:|--:|--:|--:|--:|\n";
+        let cycles = |mpps: f64| machine.tsc_hz / (mpps * 1e6);
+        let io = self.median(IO).map_or(0.0, cycles);
+        for row in &self.rows {
+            let (median, (least, most)) = (row.median(), row.range());
+            let own = cycles(median);
+            let of = |peer| self.ratio(&row.program, peer).map_or_else(|| "-".into(), |r| format!("{r:.2}"));
+            let _ = writeln!(
+                text,
+                "| {} | {median:.2} | {least:.2} | {most:.2} | {own:.0} | {:.0} | {} | {} |",
+                row.program,
+                own - io,
+                of(IO),
+                of(SWAP),
+            );
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let rows: Vec<_> =
+            self.rows.iter().map(|r| json!({ "program": r.program, "mpps": r.mpps })).collect();
+        json!({ "capture": self.capture, "rows": rows })
+    }
+}
+
+/// Names of the rows that others are compared with.
+pub const IO: &str = "testpmd io";
+pub const SWAP: &str = "testpmd 5tswap";
+pub const CSUM: &str = "testpmd csum parse-tunnel";
+pub const PASSTHROUGH: &str = "sluicegate passthrough";
+pub const ACL_1000: &str = "sluicegate acl 1000";
+
+/// One promise: capture, program, peer, least ratio.
+type Target = (&'static str, &'static str, &'static str, f64);
+
+/// What we hold ourselves to.
+const TARGETS: [Target; 4] = [
+    ("64 B, 1k frames", PASSTHROUGH, SWAP, 0.65),
+    ("64 B, 1k frames", PASSTHROUGH, CSUM, 2.0),
+    ("64 B, 1k frames", ACL_1000, SWAP, 0.3),
+    ("1400 B, 1k frames", PASSTHROUGH, IO, 0.8),
+];
+
+/// The promises and what became of them; captures that were not run are left out.
+pub fn targets(tables: &[Table]) -> String {
+    let mut text =
+        String::from("### Targets\n\n| capture | ratio | least | found | |\n|---|---|--:|--:|---|\n");
+    for (capture, program, peer, least) in TARGETS {
+        let found = tables.iter().find(|t| t.capture == capture).and_then(|t| t.ratio(program, peer));
+        if let Some(found) = found {
+            let word = if found >= least { "met" } else { "MISSED" };
+            let _ = writeln!(text, "| {capture} | {program} / {peer} | {least:.2} | {found:.2} | {word} |");
+        }
+    }
+    text
+}
+
+/// What must stand beside the numbers.
+pub fn heading(machine: &Machine, windows: usize, seconds: f64) -> String {
+    let mut text = String::from("# One lcore, side by side\n\n");
+    for (name, value) in &machine.facts {
+        let _ = writeln!(text, "- {name}: {value}");
+    }
+    let _ = writeln!(
+        text,
+        "- clock: TSC at {:.0} MHz; \"cycles\" are its ticks per packet",
+        machine.tsc_hz / 1e6
+    );
+    let _ = writeln!(
+        text,
+        "- method: {windows} windows of {seconds} s per row. All programs of a table are alive together on one core, all \
+         but one stopped by SIGSTOP; windows go round robin, so that a noisy minute hits every row. net_pcap with \
+         infinite_rx=1, TX dropped by the driver, 512 descriptors, burst 32, 2176-byte buffers."
+    );
+    let _ = writeln!(
+        text,
+        "- limits: net_pcap copies each frame just before it hands it over, so headers are warm in the cache; every \
+         frame is another flow and none repeats within a lap. Compare rows of one table only."
+    );
+    let _ = writeln!(
+        text,
+        "- sluicegate: verify_checksum = auto; this driver does not say whether a checksum is right, so none is computed. \
+         Profile aws, one allowed subnet, ledger and verdicts checked after every row.\n"
+    );
+    text
+}
+
+/// Everything as JSON, raw windows included.
+pub fn json(machine: &Machine, seconds: f64, tables: &[Table]) -> Value {
+    let facts: serde_json::Map<_, _> =
+        machine.facts.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
+    let tables: Vec<_> = tables.iter().map(Table::json).collect();
+    json!({ "machine": facts, "tsc_hz": machine.tsc_hz, "window_seconds": seconds, "tables": tables })
+}

@@ -1,0 +1,45 @@
+//! The captures that all programs read: each frame is another flow, UDP over IPv4, as a load balancer sends it.
+
+use std::path::{Path, PathBuf};
+
+use sluicegate::traffic::{Mix, Sizes, pcap};
+
+/// Outer source of the frames, as `tunnel.allowed_sources` wants it.
+pub const NODES: &str = "10.254.11.0/24";
+/// First two bytes of the inner clients.
+pub const CLIENTS: [u8; 2] = [10, 0];
+/// First two bytes of the inner servers.
+pub const SERVERS: [u8; 2] = [172, 16];
+/// Ports of services that the traffic does not use.
+pub const OTHER_PORTS: [u16; 12] = [21, 22, 25, 53, 80, 110, 143, 389, 993, 1433, 3306, 5432];
+
+/// One capture.
+#[derive(Clone, Copy, Debug)]
+pub struct Capture {
+    /// In tables.
+    pub name: &'static str,
+    /// Frames and flows.
+    pub frames: u32,
+    sizes: Sizes,
+}
+
+/// Sizes are those of the inner IP packet. IMIX: seven of 64, four of 512, one of 1400.
+pub const CAPTURES: [Capture; 6] = [
+    Capture { name: "64 B, 1k frames", frames: 1 << 10, sizes: Sizes::Fixed(64) },
+    Capture { name: "64 B, 64k frames", frames: 1 << 16, sizes: Sizes::Fixed(64) },
+    Capture { name: "IMIX, 1k frames", frames: 1 << 10, sizes: Sizes::Imix },
+    Capture { name: "IMIX, 64k frames", frames: 1 << 16, sizes: Sizes::Imix },
+    Capture { name: "1400 B, 1k frames", frames: 1 << 10, sizes: Sizes::Fixed(1400) },
+    Capture { name: "1400 B, 64k frames", frames: 1 << 16, sizes: Sizes::Fixed(1400) },
+];
+
+impl Capture {
+    /// Writes it into the folder.
+    pub fn write(&self, folder: &Path) -> Result<PathBuf, String> {
+        let name: String = self.name.chars().filter(char::is_ascii_alphanumeric).collect();
+        let path = folder.join(name + ".pcap");
+        pcap::write(&path, &Mix::bench(self.frames, self.sizes), u64::from(self.frames))
+            .map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(path)
+    }
+}
