@@ -334,6 +334,17 @@ burst = "x"
 }
 
 #[test]
+fn a_file_that_is_wrong_throughout_ends_soon() {
+    for hole in ["size = 1", "size = 1, address = \"::1\", weight = 2", "size = \"x\", address = \"::1\""] {
+        let holes = format!("{{ {hole} }},\n").repeat(30_000);
+        let text = format!("{GOOD}[[stage]]\nuse = \"sieve\"\nhole = [{holes}]\n");
+        let problems = read(&text, &Overrides::default()).unwrap_err();
+        assert_eq!(problems.len(), 51, "{hole}");
+        assert_eq!(problems[50].to_string(), "too many mistakes to go on; mend those above first");
+    }
+}
+
+#[test]
 fn syntax_errors_show_the_line() {
     says(
         "[[port]]\ndevice = net_null0\n",

@@ -12,10 +12,10 @@ use config::{Value, ValueKind};
 use serde::de::value::{MapAccessDeserializer, StringDeserializer};
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
-use super::Path;
 use super::error::{Error, known_here, quoted};
-use crate::config::Problem;
+use super::{MOST, Path};
 use crate::config::source::{in_reading_order, origin_of, reread};
+use crate::config::{Origin, Problem};
 
 /// What several passes over the same value remember.
 #[derive(Debug)]
@@ -48,9 +48,20 @@ impl<'a> Pass<'a> {
         more
     }
 
+    /// True when there are so many problems that more would not help.
+    pub fn is_full(&self) -> bool {
+        self.problems.borrow().len() >= MOST
+    }
+
     /// All problems in reading order.
     pub fn into_problems(self) -> Vec<Problem> {
-        in_reading_order(self.problems.into_inner())
+        let mut problems = in_reading_order(self.problems.into_inner());
+        if problems.len() >= MOST {
+            let what = "too many mistakes to go on".to_owned();
+            let (origin, place) = (Origin::Default, String::new());
+            problems.push(Problem { origin, place, what, remedy: "mend those above first".to_owned() });
+        }
+        problems
     }
 
     fn is_refused(&self, path: &Path<'_>) -> bool {
@@ -59,7 +70,8 @@ impl<'a> Pass<'a> {
     }
 
     fn unknown(&self, path: &Path<'_>, key: &str, value: &Value, fields: &[&str]) {
-        if self.refused.borrow_mut().insert(path.to_string()) {
+        let new = self.refused.borrow_mut().insert(path.to_string());
+        if new && self.problems.borrow().len() < MOST {
             let known: Vec<&str> = fields.iter().chain(self.also).copied().collect();
             let remedy = known_here(key, &known);
             let what = "unknown key".to_owned();
