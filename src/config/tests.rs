@@ -634,6 +634,6 @@ proptest! {
         if let Err(problems) = read(&text, &over) {
             prop_assert!(!problems.is_empty());
         }
-        fuzz(text.as_bytes());
+        arbitrary_input(format!("{text}\0{set}").as_bytes());
     }
 }
