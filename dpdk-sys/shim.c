@@ -83,3 +83,19 @@ uint16_t sg_pktmbuf_data_room(struct rte_mempool *pool)
 {
 	return rte_pktmbuf_data_room_size(pool);
 }
+
+unsigned int sg_ring_dequeue(struct rte_ring *ring, void **objects, unsigned int count)
+{
+	return rte_ring_dequeue_burst(ring, objects, count, NULL);
+}
+
+int sg_link(uint16_t port, uint32_t *speed)
+{
+	struct rte_eth_link link;
+	int code = rte_eth_link_get_nowait(port, &link);
+
+	if (code < 0)
+		return code;
+	*speed = link.link_speed;
+	return link.link_status == RTE_ETH_LINK_UP;
+}

@@ -39,6 +39,9 @@ int sg_errno(void);
 unsigned int sg_lcore_id(void);
 unsigned int sg_mempool_size(const struct rte_mempool *pool);
 uint16_t sg_pktmbuf_data_room(struct rte_mempool *pool);
+unsigned int sg_ring_dequeue(struct rte_ring *ring, void **objects, unsigned int count);
+/* 1 up, 0 down, negative errno; speed in Mbit/s. The fields of struct rte_eth_link moved into unions in 24.11. */
+int sg_link(uint16_t port, uint32_t *speed);
 
 static const uint64_t SG_LCORE_ANY = LCORE_ID_ANY;
 static const int32_t SG_SOCKET_ANY = SOCKET_ID_ANY;
@@ -51,6 +54,10 @@ static const uint64_t SG_TX_OFFLOAD_IPV4_CKSUM = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t SG_TX_OFFLOAD_UDP_CKSUM = RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 static const uint64_t SG_TX_OFFLOAD_MBUF_FAST_FREE = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
 
+static const uint32_t SG_DEV_INTR_LSC = RTE_ETH_DEV_INTR_LSC;
+
+/* What we ask of RSS. */
+static const uint64_t SG_RSS_WANTED = RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP;
 static const uint64_t SG_RSS_IPV4 = RTE_ETH_RSS_IPV4;
 static const uint64_t SG_RSS_FRAG_IPV4 = RTE_ETH_RSS_FRAG_IPV4;
 static const uint64_t SG_RSS_IPV4_TCP = RTE_ETH_RSS_NONFRAG_IPV4_TCP;

@@ -23,6 +23,10 @@ pub fn cycles_per_second() -> u64 {
     use std::time::{Duration, Instant};
     static HZ: OnceLock<u64> = OnceLock::new();
     *HZ.get_or_init(|| {
+        #[cfg(all(feature = "dpdk", target_arch = "x86_64"))]
+        if let Some(hz) = super::eal::tsc_hz() {
+            return hz;
+        }
         let (wall, start) = (Instant::now(), cycles());
         while wall.elapsed() < Duration::from_millis(10) {
             std::hint::spin_loop();

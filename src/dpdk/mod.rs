@@ -13,7 +13,7 @@
 //! - **S3 sole owner**: a [`Mbuf`] is the only handle to its buffer. There is no `Clone`; queues take buffers out of
 //!   the burst they send; `Drop` returns the buffer to its pool exactly once.
 //! - **S4 pools outlive buffers**: a soft pool counts the buffers that are out and lives until the last is back; an
-//!   EAL pool lives as long as the EAL.
+//!   EAL pool lives as long as the EAL, which lives until no handle to it, and none of its buffers, is left.
 //! - **S5 one poller**: a queue handle is `Send`, not `Sync`, not `Clone`, is given out once by [`Port::start`] and
 //!   taken back by stop: nobody else polls that queue, and nobody polls a stopped port.
 //! - **S6 one segment**: received chains are dropped at once, whole, by [`Burst::drop_chained`]; every other function may
@@ -38,6 +38,7 @@ pub use error::{Errno, Error};
 pub use mbuf::{Checksum, Mbuf};
 pub use mempool::{Mempool, PoolConfig};
 pub use port::{
-    LinkStatus, Port, PortConfig, PortFacts, PortStats, QueuePair, RssConfig, RunningPort, StopError,
+    LinkStatus, Port, PortConfig, PortEvents, PortFacts, PortStats, QueuePair, RssConfig, RunningPort,
+    StopError,
 };
 pub use queue::{RxQueue, TxQueue};

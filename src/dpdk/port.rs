@@ -124,6 +124,15 @@ pub struct LinkStatus {
     pub speed_mbps: Option<u32>,
 }
 
+/// What a port's interrupts have said since they were last asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct PortEvents {
+    /// The link went up or down: read [`RunningPort::link`].
+    pub link_changed: bool,
+    /// The device needs a reset: [`RunningPort::stop`], [`Port::reset`], [`Port::start`].
+    pub reset_wanted: bool,
+}
+
 /// What the driver counted since the port started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct PortStats {
@@ -195,6 +204,33 @@ impl fmt::Debug for StopError {
 }
 
 impl Port {
+    /// Most queue pairs that the device offers.
+    pub fn max_queues(&self) -> u16 {
+        match self {
+            Port::Soft(_) => 1,
+            #[cfg(feature = "dpdk")]
+            Port::Eal(port) => port.max_queues(),
+        }
+    }
+
+    /// Largest MTU that the device says it takes; the driver may still refuse it.
+    pub fn max_mtu(&self) -> u16 {
+        match self {
+            Port::Soft(_) => u16::MAX,
+            #[cfg(feature = "dpdk")]
+            Port::Eal(port) => port.max_mtu(),
+        }
+    }
+
+    /// Resets a device that asked for it ([`PortEvents::reset_wanted`]).
+    pub fn reset(&mut self) -> Result<(), Error> {
+        match self {
+            Port::Soft(_) => Ok(()),
+            #[cfg(feature = "dpdk")]
+            Port::Eal(port) => port.reset(),
+        }
+    }
+
     /// Configures and starts the port; its queue pairs, in order, are given out once (S5).
     pub fn start(self, config: &PortConfig, pool: &Mempool) -> Result<(RunningPort, Vec<QueuePair>), Error> {
         match self {
@@ -246,6 +282,15 @@ impl RunningPort {
         }
     }
 
+    /// What its interrupts have said; asking clears it.
+    pub fn events(&self) -> PortEvents {
+        match self {
+            RunningPort::Soft(_) => PortEvents::default(),
+            #[cfg(feature = "dpdk")]
+            RunningPort::Eal(port) => port.events(),
+        }
+    }
+
     /// Stops the port. Every queue pair that start gave out must be handed in.
     pub fn stop(self, queues: Vec<QueuePair>) -> Result<Port, Box<StopError>> {
         let (id, want) = (self.facts().id, self.facts().queues);
@@ -260,7 +305,7 @@ impl RunningPort {
         match self {
             RunningPort::Soft(port) => Ok(Port::Soft(port.stop(queues))),
             #[cfg(feature = "dpdk")]
-            RunningPort::Eal(port) => Ok(Port::Eal(port.stop(queues))),
+            RunningPort::Eal(port) => port.stop(queues).map(Port::Eal),
         }
     }
 }
