@@ -1,0 +1,169 @@
+//! What tests from outside share: plans from text, a worker polled by hand, golden cases.
+#![allow(dead_code, reason = "every test takes what it needs")]
+
+pub mod golden;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sluicegate::config::{self, Options, Overrides, Plan};
+use sluicegate::dpdk::soft::{self, Wire};
+use sluicegate::dpdk::{Mempool, PoolConfig, PortConfig, RunningPort};
+use sluicegate::packet::{ReasonId, ReasonTable};
+use sluicegate::path::{Clock, Decap, Lane, Pipeline, Worker, WorkerCounters, WorkerSnapshot};
+use sluicegate::stage::{Backend, StageKind, WorkerId};
+use sluicegate::stages;
+
+/// The tunnel that golden frames and the corpus assume.
+pub const TUNNEL: &str = r#"
+[tunnel]
+allowed_sources = ["10.254.11.0/24"]
+addresses = ["10.254.11.102"]
+"#;
+
+/// A plan from the text of a configuration, with stages of the crate and of the test.
+pub fn plan_with(text: &str, kinds: &[&'static StageKind]) -> Plan {
+    let kinds: Vec<&'static StageKind> = stages::ALL.iter().chain(kinds).copied().collect();
+    let options = Options { need_ports: false, kinds: &kinds, ..Options::default() };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    config::load_text("test.toml", text, root, &Overrides::default(), &options).unwrap_or_else(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        panic!("{}\nin\n{text}", lines.join("\n"))
+    })
+}
+
+/// A plan from the text of a configuration.
+pub fn plan(text: &str) -> Plan {
+    plan_with(text, &[])
+}
+
+/// What became of a frame.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It came back, as these bytes.
+    Home(Vec<u8>),
+    /// It is the host stack's.
+    Punted,
+    /// It was dropped for the reason of this label.
+    Dropped(String),
+    /// It vanished, or was counted more than once: a fault of the path.
+    Lost(String),
+}
+
+impl std::fmt::Debug for Fate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Fate::Home(bytes) => {
+                write!(f, "home {} B ", bytes.len())?;
+                bytes.iter().take(160).try_for_each(|b| write!(f, "{b:02x}"))
+            }
+            Fate::Punted => f.write_str("punted"),
+            Fate::Dropped(reason) => write!(f, "dropped {reason}"),
+            Fate::Lost(how) => write!(f, "LOST: {how}"),
+        }
+    }
+}
+
+/// One worker over one soft port, polled by hand, under a clock that stands still.
+#[derive(Debug)]
+pub struct Rig {
+    pub worker: Worker,
+    pub wire: Wire,
+    pub pool: Mempool,
+    pub port: RunningPort,
+    pub reasons: ReasonTable,
+    hand: Arc<AtomicU64>,
+}
+
+impl Rig {
+    /// A rig for a plan; room for the largest frame that a port of MTU 9001 carries.
+    pub fn new(plan: &Plan) -> Rig {
+        Rig::with_pool(plan, &pool_config(256))
+    }
+
+    /// The same with a pool of its own.
+    pub fn with_pool(plan: &Plan, pool: &PoolConfig) -> Rig {
+        let pool = Mempool::soft(pool);
+        let (port, wire) = soft::Port::new();
+        let config = PortConfig { mtu: 9001, ..PortConfig::default() };
+        let (port, queues) = port.start(&config, &pool).expect("a soft port starts");
+        let (clock, hand) = Clock::manual();
+        let counters = Arc::new(WorkerCounters::new(WorkerId(0), &plan.reasons, plan.stages.len()));
+        let pipeline = Pipeline::build(plan, Backend::Soft).expect("stages build");
+        let worker = Worker::new(
+            queues.into_iter().map(Lane).collect(),
+            Decap::new(plan.tunnel.clone()),
+            pipeline.make(WorkerId(0)),
+            plan.burst,
+            plan.idle,
+            clock,
+            counters,
+        );
+        Rig { worker, wire, pool, port, reasons: plan.reasons.clone(), hand }
+    }
+
+    /// Sets the clock, in nanoseconds.
+    pub fn set_clock(&self, now: u64) {
+        self.hand.store(now, Ordering::Relaxed);
+    }
+
+    /// Counters now; the ledger must balance and no buffer may be out between polls.
+    pub fn settled(&self) -> WorkerSnapshot {
+        let now = self.worker.counters().snapshot();
+        assert!(now.ledger().balances(), "{}", now.ledger());
+        assert_eq!(self.pool.available(), self.pool.capacity(), "buffers are out between polls");
+        now
+    }
+
+    /// Sends one frame through and says what became of it.
+    pub fn fate(&mut self, frame: &[u8]) -> Fate {
+        let before = self.settled();
+        self.wire.send(frame.to_vec());
+        let received = self.worker.poll();
+        let after = self.settled();
+        let back = self.wire.receive();
+        if let Some(more) = self.wire.receive() {
+            return Fate::Lost(format!("two frames came back, the second of {} bytes", more.len()));
+        }
+        if received != 1 || after.received != before.received + 1 {
+            return Fate::Lost(format!("{received} frames received"));
+        }
+        let punted = after.punted - before.punted;
+        let dropped: Vec<String> = dropped(&self.reasons, &before, &after);
+        match (back, punted, dropped.as_slice()) {
+            (Some(bytes), 0, []) => Fate::Home(bytes),
+            (None, 1, []) => Fate::Punted,
+            (None, 0, [reason]) => Fate::Dropped(reason.clone()),
+            (back, punted, dropped) => {
+                Fate::Lost(format!("back {:?}, punted {punted}, dropped {dropped:?}", back.map(|b| b.len())))
+            }
+        }
+    }
+}
+
+/// Buffers for the largest frame of a port with MTU 9001, and every frame of the corpus.
+pub fn pool_config(buffers: u32) -> PoolConfig {
+    PoolConfig { name: "test".into(), buffers, data_room: 9728, cache: 0, numa: None }
+}
+
+/// Labels of the reasons that were counted between two moments, each as often as it was.
+pub fn dropped(reasons: &ReasonTable, before: &WorkerSnapshot, after: &WorkerSnapshot) -> Vec<String> {
+    let rise = before.drops.iter().zip(&after.drops).enumerate();
+    rise.flat_map(|(i, (a, b))| {
+        let label = reasons.label(ReasonId(i as u16)).to_owned();
+        std::iter::repeat_n(label, (b - a) as usize)
+    })
+    .collect()
+}
+
+/// Says that something was not tested, and why.
+pub fn skipped(what: &str, why: &str) {
+    say(&format!("SKIPPED {what}: {why}"));
+}
+
+/// Writes to standard error, past the capture of the print macros: nextest shows it, and a person should see it.
+pub fn say(text: &str) {
+    use std::io::Write;
+    std::io::stderr().lock().write_all(format!("\n{text}\n").as_bytes()).expect("standard error");
+}

@@ -1,0 +1,63 @@
+//! Golden frames on soft ports: each frame alone, then all of a configuration in one stream.
+
+mod common;
+
+use common::golden::{Case, groups};
+use common::{Fate, Rig, plan};
+
+/// Every golden frame meets the fate that its case states, byte for byte.
+#[test]
+fn golden_frames_meet_their_fate() {
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    for (table, cases) in groups() {
+        let mut rig = Rig::new(&plan(&table));
+        for case in cases {
+            checked += 1;
+            let (found, expected) = (rig.fate(&case.frame), expected(&case));
+            if found != expected {
+                wrong.push(format!(
+                    "{}: {}\n  expected {expected:?}\n  found    {found:?}",
+                    case.name, case.why
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {checked} differ\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// The same frames as a stream: full batches of mixed fates, the order of those that come home kept.
+#[test]
+fn golden_frames_keep_their_order_in_full_batches() {
+    for (table, cases) in groups() {
+        let mut rig = Rig::new(&plan(&table));
+        for case in &cases {
+            rig.wire.send(case.frame.clone());
+        }
+        let mut polled = 0;
+        while polled < cases.len() {
+            let n = rig.worker.poll();
+            assert!(n > 0, "frames are left on the wire");
+            polled += n;
+            rig.settled();
+        }
+        let back: Vec<Vec<u8>> = std::iter::from_fn(|| rig.wire.receive()).collect();
+        let expected: Vec<&Case> = cases.iter().filter(|c| c.verdict == "home").collect();
+        assert_eq!(back.len(), expected.len(), "{table}");
+        for (case, found) in expected.iter().zip(&back) {
+            assert_eq!(*found, case.back, "{}", case.name);
+        }
+        let end = rig.settled();
+        let count = |verdict: &str| cases.iter().filter(|c| c.verdict.starts_with(verdict)).count() as u64;
+        assert_eq!((end.punted, end.dropped()), (count("punted"), count("dropped")), "{table}");
+    }
+}
+
+fn expected(case: &Case) -> Fate {
+    match case.verdict.split_once(' ') {
+        None if case.verdict == "home" => Fate::Home(case.back.clone()),
+        None if case.verdict == "punted" => Fate::Punted,
+        Some(("dropped", reason)) => Fate::Dropped(reason.into()),
+        _ => panic!("{}: what is {:?}?", case.name, case.verdict),
+    }
+}
