@@ -3,6 +3,7 @@
 //! DPDK starts once per process, so every test runs in a process of its own: the test starts this program again for
 //! itself alone. That holds under `cargo test` and `cargo nextest` alike.
 #![cfg(feature = "dpdk")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -246,6 +247,26 @@ alone! {
         assert!(text.contains("net_nonsense0"), "{text}");
     }
 
+    /// A device that its driver could not open does not stop the start; whoever opens it learns why.
+    fn a_vdev_that_failed_says_why() {
+        let device = "net_pcap0,rx_pcap=/nonexistent/in.pcap,tx_pcap=/dev/null";
+        let text = match Eal::init(&plan(), &[device.into()]) {
+            Ok(eal) => eal::Port::open(&eal, device).unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(text.contains("/nonexistent/in.pcap"), "{text}");
+    }
+
+    /// Hugepages through memfd, where the machine has some free.
+    fn hugepages_without_files() {
+        on_hugepages(Memory::InMemory);
+    }
+
+    /// Hugepages of a mounted hugetlbfs, where the machine has one.
+    fn hugepages_of_a_mount() {
+        on_hugepages(Memory::Hugepages);
+    }
+
     /// Refused before DPDK is called, so the same process can still start it.
     fn bad_plans_are_refused_before_the_start() {
         let mut bad = plan();
@@ -280,7 +301,11 @@ alone! {
 
     /// net_null takes a key and a table; both are read back, and refusals become notes.
     fn rss_is_set_and_read_back() {
-        let eal = start(&["net_null0", "net_pcap0,iface=lo"]);
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("in.pcap");
+        write_pcap(&file, &[bytes(0)]);
+        let one_queue = format!("net_pcap0,rx_pcap={},tx_pcap=/dev/null", file.display());
+        let eal = start(&["net_null0", &one_queue]);
         let pool = pool(&eal, 511);
         let reta = vec![1, 0, 0];
         let rss = RssConfig { key: Some(vec![0x6d; 52]), reta: Some(vec![2]) };
@@ -413,6 +438,23 @@ alone! {
         drop(eal.launch(1, move || done.send(7)).unwrap());
         assert_eq!(wait.recv(), Ok(7));
     }
+}
+
+/// A frame through rings on hugepages. Skipped loudly where there are none.
+fn on_hugepages(memory: Memory) {
+    let eal = match Eal::init(&EalPlan { memory, ..plan() }, &[]) {
+        Ok(eal) => eal,
+        Err(error) => return eprintln!("SKIPPED: {error}"),
+    };
+    assert_eq!(eal.memory().mode, memory);
+    let pool = pool(&eal, 511);
+    let (a, b) = eal::cross_connect(&eal, "left", "right", 1, 128).unwrap();
+    let ((a, mut a_queues), (b, mut b_queues)) = (run(a, &pool, 1), run(b, &pool, 1));
+    let mut burst = Burst::new();
+    burst.push(frame(&pool, b"on a large page")).unwrap();
+    send_all(&mut a_queues[0].tx, &mut burst);
+    assert_eq!(receive_all(&mut b_queues[0].rx), [b"on a large page"]);
+    drop((a.stop(a_queues).unwrap(), b.stop(b_queues).unwrap(), pool, eal));
 }
 
 fn soft_pool() -> Mempool {

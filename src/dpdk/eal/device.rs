@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 use std::fs;
 
-use super::text;
+use super::{Eal, text};
 use crate::dpdk::{Errno, Error};
 
 /// The full PCI address in `0000:00:06.0` or `00:06.0`, with or without arguments behind a comma.
@@ -27,13 +27,13 @@ fn name(device: &str) -> &str {
 }
 
 /// DPDK's port number of a device.
-pub(super) fn find(device: &str) -> Result<u16, Error> {
+pub(super) fn find(eal: &Eal, device: &str) -> Result<u16, Error> {
     let wanted = pci_address(device).unwrap_or_else(|| name(device).to_string());
     let c_name = super::c_string(&wanted, "device")?;
     let mut id = 0;
     // SAFETY: a C string and a place for the answer.
     let code = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &mut id) };
-    if code == 0 { Ok(id) } else { Err(not_there(&wanted, Errno::from_return(code))) }
+    if code == 0 { Ok(id) } else { Err(not_there(&wanted, Errno::from_return(code), eal.said())) }
 }
 
 /// Names of all ports.
@@ -56,7 +56,7 @@ pub(super) fn names() -> Vec<String> {
     }
 }
 
-fn not_there(device: &str, errno: Errno) -> Error {
+fn not_there(device: &str, errno: Errno, said: &[String]) -> Error {
     let there = names();
     let list = if there.is_empty() {
         "DPDK has no device".into()
@@ -67,6 +67,9 @@ fn not_there(device: &str, errno: Errno) -> Error {
         Some(address) => format!("{}; {list}", pci_advice(&address)),
         None => format!("{list}; a vdev must be among the devices the EAL was started with"),
     };
+    // A driver that could not open its device does not always stop the start; then its reason is here.
+    let said = super::tail(said);
+    let remedy = if said.is_empty() { remedy } else { format!("{remedy}; DPDK said at the start: {said}") };
     Error::call(format!("open device {device}"), errno).with_remedy(remedy)
 }
 

@@ -146,10 +146,15 @@ fn start(args: Vec<CString>) -> c_int {
 }
 
 fn init_failed(errno: Errno, said: &[String]) -> Error {
-    // The last line is often "Cannot probe devices"; the reason stands before it.
-    let tail = said.iter().rev().take(3).rev().map(|line| line.trim()).collect::<Vec<_>>().join(" | ");
     let error = Error::call("start DPDK (rte_eal_init)", errno);
-    if tail.is_empty() { error } else { error.with_remedy(format!("DPDK says: {tail}")) }
+    let said = tail(said);
+    if said.is_empty() { error } else { error.with_remedy(format!("DPDK says: {said}")) }
+}
+
+/// DPDK's last words. The very last line is often "Cannot probe devices"; the reason stands before it.
+fn tail(said: &[String]) -> String {
+    let start = said.len().saturating_sub(3);
+    said.iter().skip(start).map(|line| line.trim()).collect::<Vec<_>>().join(" | ")
 }
 
 impl Drop for Inner {
@@ -176,19 +181,14 @@ impl Drop for Inner {
 /// DPDK's directory for run-time files. `--no-shconf` keeps it empty, but it is made all the same.
 #[derive(Debug)]
 struct RuntimeDir {
-    prefix: String,
-    base_was_there: bool,
+    path: PathBuf,
     was_there: bool,
 }
 
 impl RuntimeDir {
     fn before(prefix: &str) -> Self {
-        let base = Self::base();
-        RuntimeDir {
-            prefix: prefix.into(),
-            was_there: base.join(prefix).exists(),
-            base_was_there: base.exists(),
-        }
+        let path = Self::base().join(prefix);
+        RuntimeDir { was_there: path.exists(), path }
     }
 
     /// As in DPDK: root has /var/run, others XDG_RUNTIME_DIR or /tmp.
@@ -200,13 +200,11 @@ impl RuntimeDir {
         Path::new(&parent).join("dpdk")
     }
 
-    /// Removes what was not there before. Failures leave an empty directory behind and harm nobody.
+    /// Removes it if it was not there before; a failure leaves an empty directory and harms nobody. The one above it
+    /// belongs to all processes that use DPDK and stays: another may be starting in it.
     fn remove(&self) {
         if !self.was_there {
-            let _ = std::fs::remove_dir_all(Self::base().join(&self.prefix));
-        }
-        if !self.base_was_there {
-            let _ = std::fs::remove_dir(Self::base());
+            let _ = std::fs::remove_dir_all(&self.path);
         }
     }
 }

@@ -57,7 +57,7 @@ pub struct Port {
 impl Port {
     /// Opens a device that the EAL was started with, by PCI address or vdev string.
     pub fn open(eal: &Eal, device: &str) -> Result<dpdk::Port, Error> {
-        let id = device::find(device)?;
+        let id = device::find(eal, device)?;
         adopt(eal, id, device).map(dpdk::Port::Eal)
     }
 
