@@ -32,7 +32,7 @@ further: ## the part of check that is not test
 	cargo deny --log-level error check bans licenses sources
 	ci/instructions.sh
 	ci/sanitize.sh
-	FUZZ_SECONDS=$(FUZZ_SECONDS) ci/fuzz.sh
+	ci/fuzz.sh $(FUZZ_SECONDS)
 
 check-long: ## soak and ten million fuzzed frames per target (hours); writes benches/record/check-long.md
 	@ci/deps.sh check

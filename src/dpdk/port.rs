@@ -267,7 +267,7 @@ impl RunningPort {
     /// The driver's own counters by name; empty if it has none.
     pub fn xstats(&self) -> Vec<(String, u64)> {
         match self {
-            RunningPort::Soft(_) => Vec::new(),
+            RunningPort::Soft(port) => port.xstats(),
             #[cfg(feature = "dpdk")]
             RunningPort::Eal(port) => port.xstats(),
         }

@@ -140,9 +140,9 @@ impl<'a> Ipv6<'a> {
                     [_, len, ..] => usize::from(len) * 8 + 8,
                     _ => return Err(Malformed::Extension),
                 },
-                // AH counts in words of four bytes, less two (RFC 4302 section 2.2).
+                // AH counts in words of four bytes, less two, and its fixed part has three (RFC 4302 section 2.2).
                 AH => match *rest {
-                    [_, len, ..] => usize::from(len) * 4 + 8,
+                    [_, len @ 1..=255, ..] => usize::from(len) * 4 + 8,
                     _ => return Err(Malformed::Extension),
                 },
                 FRAGMENT => 8,

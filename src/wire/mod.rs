@@ -5,6 +5,9 @@
 //! padding behind it is out of sight. `Fields::emit` is the way back. Nothing here allocates, keeps state or decides
 //! policy; [`inner`] alone judges, because a bound that fails there is the reason for a drop.
 //!
+//! What the formats promise for any bytes is written down as code in `arbitrary_input`; property tests and the fuzz
+//! targets in `fuzz/` run the same functions.
+//!
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
@@ -20,6 +23,9 @@ pub mod icmp;
 pub mod transport;
 pub mod geneve;
 pub mod inner;
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken promise must panic")]
+pub mod arbitrary_input;
 
 use thiserror::Error;
 
@@ -42,3 +48,6 @@ pub enum Malformed {
     #[error("the chain of extension headers is cut short or too long")]
     Extension,
 }
+
+#[cfg(test)]
+mod tests;

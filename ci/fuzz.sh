@@ -1,0 +1,37 @@
+#!/bin/sh
+# Fuzzes every target for SECONDS each: ci/fuzz.sh SECONDS [TARGET...]
+# Ends with 1 at the first finding; cargo-fuzz prints the input and how to repeat it. Found inputs stay in fuzz/corpus.
+set -eu
+
+seconds=${1:?usage: ci/fuzz.sh SECONDS [TARGET...]}
+shift
+cd "$(dirname "$0")/.."
+
+if ! cargo +nightly --version >/dev/null 2>&1; then
+    echo "ci/fuzz.sh: fuzzing needs the nightly toolchain: rustup toolchain install nightly" >&2
+    exit 1
+fi
+if ! cargo +nightly fuzz --version >/dev/null 2>&1; then
+    echo "ci/fuzz.sh: fuzzing needs cargo-fuzz: cargo install cargo-fuzz --locked" >&2
+    exit 1
+fi
+
+if [ $# -eq 0 ]; then
+    set -- $(cargo +nightly fuzz list)
+fi
+for target; do
+    mkdir -p "fuzz/corpus/$target"
+    if [ -f "fuzz/seeds/$target.txt" ]; then
+        grep -v '^#' "fuzz/seeds/$target.txt" | while read -r name hex; do
+            # Octal escapes are what every printf knows.
+            escaped=$(echo "$hex" | fold -w 2 | while read -r byte; do printf '\\%03o' "0x$byte"; done)
+            printf "$escaped" >"fuzz/corpus/$target/seed_$name"
+        done
+    fi
+    dictionary=
+    if [ -f "fuzz/${target%%_*}.dict" ]; then
+        dictionary="-dict=fuzz/${target%%_*}.dict"
+    fi
+    echo "== $target, $seconds s"
+    cargo +nightly fuzz run "$target" -- -max_total_time="$seconds" -max_len=2048 -print_final_stats=1 $dictionary
+done
