@@ -86,7 +86,7 @@ impl Rig {
     pub fn with_pool(plan: &Plan, pool: &PoolConfig) -> Rig {
         let pool = Mempool::soft(pool);
         let (port, wire) = soft::Port::new();
-        let config = PortConfig { mtu: 9001, ..PortConfig::default() };
+        let config = PortConfig { mtu: pool.data_room() - 32, ..PortConfig::default() };
         let (port, queues) = port.start(&config, &pool).expect("a soft port starts");
         let (clock, hand) = Clock::manual();
         let counters = Arc::new(WorkerCounters::new(WorkerId(0), &plan.reasons, plan.stages.len()));
