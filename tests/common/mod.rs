@@ -167,3 +167,36 @@ pub fn say(text: &str) {
     use std::io::Write;
     std::io::stderr().lock().write_all(format!("\n{text}\n").as_bytes()).expect("standard error");
 }
+
+/// Runs `body` in a process of its own, for what can be done once per process only (DPDK's start), and checks that
+/// nothing is left in DPDK's folders. `test` is the name of the calling test.
+#[cfg(feature = "dpdk")]
+pub fn alone(test: &str, body: fn()) {
+    const INSIDE: &str = "SLUICEGATE_TEST_ALONE";
+    if std::env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    let program = std::env::current_exe().expect("this program");
+    let output = std::process::Command::new(program)
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, test)
+        .output()
+        .expect("this program starts");
+    let text = [output.stdout, output.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
+    assert!(output.status.success() && text.contains("1 passed"), "{test} in its own process:\n{text}");
+    assert_nothing_left(&prefix(test));
+}
+
+/// The EAL's file prefix of a test.
+pub fn prefix(test: &str) -> String {
+    format!("sluicegate-test-{}-{test}", env!("CARGO_CRATE_NAME"))
+}
+
+/// No runtime folder of DPDK and no hugepage file has this prefix.
+pub fn assert_nothing_left(prefix: &str) {
+    for folder in ["/var/run/dpdk", "/tmp/dpdk", "/dev/hugepages"] {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let left: Vec<_> = entries.filter(|e| e.file_name().to_string_lossy().starts_with(prefix)).collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
