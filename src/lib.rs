@@ -11,5 +11,9 @@ pub mod path;
 pub mod stage;
 pub mod stages;
 pub mod config;
-/// Gateway load balancer traffic, made and checked.
+pub mod app;
+#[cfg(feature = "program")]
+pub mod cli;
 pub mod traffic;
+
+pub use app::App;

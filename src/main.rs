@@ -1,3 +1,7 @@
 //! The program: a few lines over the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sluicegate::cli::main()
+}

@@ -32,13 +32,6 @@ impl Mbuf {
         Mbuf(header)
     }
 
-    /// Gives up ownership: the caller sends or frees the buffer.
-    pub(super) fn into_raw(self) -> NonNull<Header> {
-        let header = self.0;
-        std::mem::forget(self);
-        header
-    }
-
     #[inline(always)]
     fn header(&self) -> &Header {
         // SAFETY: S3, alive as long as `self`, and shared borrows of `self` cannot change it.

@@ -1,0 +1,256 @@
+//! A plan at work: ports opened, stages built, workers launched; and at the end, everything put back and accounted for.
+//!
+//! ```text
+//! Plan --App::new--> App --start--> RunningApp --snapshot*--> --stop--> Report
+//! ```
+//!
+//! [`App::start`] runs on the EAL with the ports of the plan. [`App::start_on`] runs on ports that the caller made: soft
+//! ports in a test or a replay, or EAL ports that no configuration can name. Management code: nothing here is on the packet path.
+
+mod host;
+mod report;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use host::Host;
+pub use report::{PortReport, Report, Snapshot};
+
+use crate::config::{Plan, QueueCount};
+#[cfg(feature = "dpdk")]
+use crate::dpdk::eal;
+use crate::dpdk::{Error, Mempool, Port, PortConfig, QueuePair, RunningPort};
+use crate::path::{Clock, Decap, Lane, Pipeline, Stop, Worker, WorkerCounters};
+use host::Handle;
+
+/// MTU of a port whose plan says "auto", if the device can: a VPC's jumbo frame.
+const LARGEST_MTU: u16 = 9001;
+
+/// A plan that is ready to run.
+#[derive(Debug)]
+pub struct App {
+    plan: Plan,
+}
+
+impl App {
+    /// An application of this plan.
+    pub fn new(plan: Plan) -> Self {
+        App { plan }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Starts the EAL, opens the plan's ports and runs.
+    #[cfg(feature = "dpdk")]
+    pub fn start(self) -> Result<RunningApp, Error> {
+        let devices: Vec<String> = self.plan.ports.iter().map(|p| p.device.clone()).collect();
+        let eal = eal::Eal::init(&self.plan.eal, &devices)?;
+        let pool = eal.pool(&self.plan.pool.config)?;
+        let ports =
+            devices.iter().map(|device| eal::Port::open(&eal, device)).collect::<Result<Vec<_>, _>>()?;
+        self.start_on(Host::Eal(eal), ports, pool, Clock::cycles())
+    }
+
+    /// Runs on these ports; they follow the plan's `[[port]]` tables in order, and defaults beyond them.
+    pub fn start_on(
+        self,
+        host: Host,
+        ports: Vec<Port>,
+        pool: Mempool,
+        clock: Clock,
+    ) -> Result<RunningApp, Error> {
+        let plan = self.plan;
+        let pipeline = Pipeline::build(&plan, host.backend())?;
+        let (mut running, mut lanes) = (Vec::new(), Vec::new());
+        for (i, port) in ports.into_iter().enumerate() {
+            let (port, queues) = {
+                let config = port_config(&plan, i, &port);
+                port.start(&config, &pool)?
+            };
+            running.push(port);
+            lanes.push(queues);
+        }
+        let mut notes = Vec::new();
+        let shares = share_out(lanes, plan.workers.len());
+        let stop = Stop::default();
+        let mut workers = Vec::new();
+        for (share, worker) in shares.into_iter().zip(&plan.workers) {
+            if share.is_empty() {
+                notes.push(format!(
+                    "worker {} has no queue: the ports have fewer queues than there are workers",
+                    worker.id.0
+                ));
+                continue;
+            }
+            let counters = Arc::new(WorkerCounters::new(worker.id, &plan.reasons, plan.stages.len()));
+            let decap = Decap::new(plan.tunnel.clone());
+            let inspect = pipeline.make(worker.id);
+            let (clock, counting) = (clock.clone(), counters.clone());
+            let made = Worker::new(share, decap, inspect, plan.burst, plan.idle, clock, counting);
+            let stop = stop.clone();
+            let handle = host.launch(worker, move || made.run(&stop))?;
+            workers.push(Launched { counters, handle });
+        }
+        Ok(RunningApp {
+            workers,
+            ports: running,
+            stop,
+            pipeline,
+            pool,
+            notes,
+            started: Instant::now(),
+            plan,
+            host,
+        })
+    }
+}
+
+/// What the plan asks of port `i`, within what the device can do where the plan says "auto".
+fn port_config(plan: &Plan, i: usize, port: &Port) -> PortConfig {
+    let workers = plan.workers.len() as u16;
+    let Some(asked) = plan.ports.get(i) else {
+        return PortConfig { queues: workers.min(port.max_queues()), ..PortConfig::default() };
+    };
+    let queues = match asked.queues {
+        QueueCount::Auto => workers.min(port.max_queues()).max(1),
+        QueueCount::Exactly(n) => n,
+    };
+    let mtu = asked.mtu.unwrap_or_else(|| LARGEST_MTU.min(port.max_mtu()));
+    PortConfig { queues, mtu, ..asked.config.clone() }
+}
+
+/// Queue `q` of every port goes to worker `q` modulo the workers.
+fn share_out(ports: Vec<Vec<QueuePair>>, workers: usize) -> Vec<Vec<Lane>> {
+    let mut shares: Vec<Vec<Lane>> = (0..workers).map(|_| Vec::new()).collect();
+    for queues in ports {
+        for (q, pair) in queues.into_iter().enumerate() {
+            shares[q % workers].push(Lane(pair));
+        }
+    }
+    shares
+}
+
+#[derive(Debug)]
+struct Launched {
+    counters: Arc<WorkerCounters>,
+    handle: Handle,
+}
+
+/// Workers at work.
+#[derive(Debug)]
+pub struct RunningApp {
+    workers: Vec<Launched>,
+    ports: Vec<RunningPort>,
+    stop: Stop,
+    pipeline: Pipeline,
+    pool: Mempool,
+    notes: Vec<String>,
+    started: Instant,
+    plan: Plan,
+    // Last: the EAL goes when everything that lives on it is gone.
+    host: Host,
+}
+
+impl RunningApp {
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The ports.
+    pub fn ports(&self) -> &[RunningPort] {
+        &self.ports
+    }
+
+    /// The built stages.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// The pool of all ports.
+    pub fn pool(&self) -> &Mempool {
+        &self.pool
+    }
+
+    /// What the plan asked for and did not get, one sentence each.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        let ports = self.ports.iter().flat_map(|port| {
+            let facts = port.facts();
+            facts.notes.iter().map(move |note| format!("port {} ({}): {note}", facts.id, facts.device))
+        });
+        self.notes.iter().cloned().chain(ports)
+    }
+
+    /// What it runs on.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Counters now. Each is exact, but workers go on while they are read.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            elapsed: self.started.elapsed(),
+            workers: self.workers.iter().map(|w| w.counters.snapshot()).collect(),
+            ports: self.ports.iter().map(PortReport::new).collect(),
+            stages: self.stage_counts(),
+        }
+    }
+
+    /// Has a worker ended by itself? It never should.
+    pub fn worker_ended(&self) -> bool {
+        self.workers.iter().any(|w| w.handle.has_ended())
+    }
+
+    /// Stops workers, then ports; everything they held is back in its pool afterwards.
+    pub fn stop(mut self) -> Report {
+        self.stop.ask();
+        let mut failures = Vec::new();
+        let mut lanes: Vec<QueuePair> = Vec::new();
+        let mut counters = Vec::new();
+        for Launched { counters: counted, handle } in std::mem::take(&mut self.workers) {
+            match handle.join() {
+                Ok(back) => lanes.extend(back.into_iter().map(|Lane(pair)| pair)),
+                Err(panic) => failures.push(format!("worker {} panicked: {panic}", counted.worker.0)),
+            }
+            counters.push(counted);
+        }
+        let snapshot = Snapshot {
+            elapsed: self.started.elapsed(),
+            workers: counters.iter().map(|c| c.snapshot()).collect(),
+            ports: self.ports.iter().map(PortReport::new).collect(),
+            stages: self.stage_counts(),
+        };
+        let mut stopped = Vec::new();
+        for port in std::mem::take(&mut self.ports) {
+            let id = port.facts().id;
+            let (mut own, rest): (Vec<_>, Vec<_>) = lanes.into_iter().partition(|pair| pair.port == id);
+            own.sort_by_key(|pair| pair.queue);
+            lanes = rest;
+            match port.stop(own) {
+                Ok(port) => stopped.push(port),
+                Err(refused) => failures.push(refused.error.to_string()),
+            }
+        }
+        // Closing a port frees what its rings still hold; only then can the pool be counted.
+        drop(stopped);
+        let buffers_out = self.pool.capacity() - self.pool.available();
+        Report {
+            snapshot,
+            failures,
+            buffers_out,
+            reasons: self.plan.reasons.clone(),
+            names: stage_names(&self.plan),
+        }
+    }
+
+    fn stage_counts(&self) -> Vec<Vec<(String, u64)>> {
+        self.pipeline.stages().map(|(_, shared)| shared.counts()).collect()
+    }
+}
+
+fn stage_names(plan: &Plan) -> Vec<String> {
+    plan.stages.iter().map(|s| s.name.clone()).collect()
+}

@@ -1,0 +1,91 @@
+//! `sluicegate check`: what a pipeline file would do, with its stages built for real.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{ConfigArgs, Failure, OK, Outcome, show};
+use crate::config::Plan;
+use crate::path::Pipeline;
+use crate::stage::Backend;
+
+/// Check a pipeline file and print the plan.
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Read and check only; do not build the stages' rule sets
+    #[arg(long)]
+    no_build: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    pub(super) fn run(self) -> Outcome {
+        let plan = self.config.plan(true)?;
+        if !self.json {
+            anstream::println!("{plan}");
+        }
+        show::warnings(plan.warnings.iter().cloned().chain(stage_warnings(&plan)));
+        let reports = if self.no_build { Vec::new() } else { build(&plan)? };
+        if self.json {
+            let stages: Vec<_> = reports
+                .iter()
+                .map(|(name, rows)| json!({ "name": name, "built": rows.iter().cloned().collect::<serde_json::Map<_, _>>() }))
+                .collect();
+            let warnings: Vec<_> = plan.warnings.iter().cloned().chain(stage_warnings(&plan)).collect();
+            anstream::println!(
+                "{}",
+                json!({ "plan": plan.to_json(), "stages": stages, "warnings": warnings })
+            );
+            return Ok(OK);
+        }
+        for (name, rows) in &reports {
+            anstream::println!("built {name}");
+            for (what, value) in rows {
+                anstream::println!("  {what:<24} {}", value.as_str().unwrap_or_default());
+            }
+        }
+        anstream::println!("{}: no mistakes", plan.file);
+        Ok(OK)
+    }
+}
+
+fn stage_warnings(plan: &Plan) -> impl Iterator<Item = String> {
+    plan.stages.iter().flat_map(|stage| {
+        stage.parsed.warnings().into_iter().map(move |warning| format!("stage {:?}: {warning}", stage.name))
+    })
+}
+
+type Rows = Vec<(String, serde_json::Value)>;
+
+/// Builds the pipeline as `run` would and returns what each stage says of it.
+fn build(plan: &Plan) -> Result<Vec<(String, Rows)>, Failure> {
+    let say = |pipeline: Pipeline| {
+        let row = |(what, value)| (what, serde_json::Value::String(value));
+        pipeline
+            .stages()
+            .map(|(name, shared)| (name.to_owned(), shared.report().into_iter().map(row).collect()))
+            .collect()
+    };
+    if plan.stages.is_empty() {
+        return Ok(Vec::new());
+    }
+    #[cfg(feature = "dpdk")]
+    {
+        use crate::config::{EalPlan, Memory};
+        // Ordinary pages and no device: a check must work beside a running instance and on a laptop.
+        let need: u64 = plan.stages.iter().map(|s| s.parsed.eal_memory()).sum();
+        let memory_mb = (need / (1 << 20)) as u32 + 64;
+        let lcores = plan.eal.lcores.iter().take(1).copied().collect();
+        let file_prefix = format!("{}-check", plan.eal.file_prefix);
+        let eal = EalPlan { memory: Memory::NoHuge, memory_mb, file_prefix, lcores, args: Vec::new() };
+        let eal = crate::dpdk::eal::Eal::init(&eal, &[])?;
+        let reports = say(Pipeline::build(plan, Backend::Eal)?);
+        drop(eal);
+        Ok(reports)
+    }
+    #[cfg(not(feature = "dpdk"))]
+    Ok(say(Pipeline::build(plan, Backend::Soft)?))
+}

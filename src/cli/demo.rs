@@ -1,0 +1,265 @@
+//! `sluicegate demo`: a load balancer's traffic through a real vdev, the whole path and a firewall, checked byte for byte.
+//!
+//! ```text
+//! generator -> net_ring port A ==> net_ring port B -> worker: six hops -> port B ==> port A -> checker
+//! ```
+//!
+//! The generator runs on the management lcore, the workers on theirs. It keeps a bounded number of frames on their way, so that
+//! nothing is lost for want of room: what is missing at the end was lost by us.
+
+mod screen;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::json;
+
+use super::interrupt::Interrupt;
+use super::{FAILED, Failure, OK, Outcome, show};
+use crate::app::{App, Host, Report as Account, RunningApp};
+use crate::config::{self, Options, Overrides};
+use crate::dpdk::eal::{self, Eal};
+use crate::dpdk::{Burst, Mempool, PoolConfig, PortConfig, QueuePair};
+use crate::path::Clock;
+use crate::traffic::{self, Checker, Flow, Generator, MAX_FRAME, Mix, Report, Traffic};
+use screen::Screen;
+
+/// The pipeline that the demo runs when no other is given.
+const PIPELINE: &str = include_str!("../../pipelines/demo.toml");
+/// Slots of each ring between the two ports.
+const RING: u32 = 4096;
+/// Most frames on their way that are expected back: what fits into the rings with room to spare.
+const WINDOW: u64 = 2048;
+/// Frames at a time.
+const BURST: usize = 32;
+/// How long the last frames may take.
+const LAST: Duration = Duration::from_secs(2);
+
+/// Make traffic, send it through a real vdev and a firewall, check every frame that returns.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// How long
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    seconds: u64,
+    /// Packets per second at most; 0 for as many as go
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pps: u64,
+    /// Flows
+    #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..=i64::from(traffic::MAX_FLOWS)))]
+    flows: u32,
+    /// Seed of the traffic: the same seed makes the same frames
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Set one value of the embedded pipeline, e.g. --set eal.memory=no-huge (repeatable)
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    set: Vec<String>,
+    /// Print the embedded pipeline and stop
+    #[arg(long)]
+    show_pipeline: bool,
+    /// As JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+impl Demo {
+    pub(super) fn run(self) -> Outcome {
+        if self.show_pipeline {
+            anstream::print!("{PIPELINE}");
+            return Ok(OK);
+        }
+        let interrupt = Interrupt::install().map_err(|e| Failure::Other(format!("signals: {e}")))?;
+        let options = Options { need_ports: false, ..Options::default() };
+        let plan =
+            config::load_text("demo.toml", PIPELINE, Path::new(""), &Overrides::here(&self.set), &options)?;
+        let mix = Mix { seed: self.seed, flows: self.flows, ..Mix::default() };
+        let traffic = Arc::new(Traffic::new(&mix));
+        let checker = Checker::new(traffic.clone(), |flow: &Flow| !flow.denied);
+
+        let eal = Eal::init(&plan.eal, &[])?;
+        let pool = eal.pool(&plan.pool.config)?;
+        let own = PoolConfig { name: "demo".into(), buffers: 2 * RING - 1, ..plan.pool.config.clone() };
+        let own = eal.pool(&own)?;
+        let (near, far) = eal::cross_connect(&eal, "demo", "appliance", 1, RING)?;
+        let config = PortConfig { mtu: plan.pool.config.data_room - 22, ..PortConfig::default() };
+        let (near, mut lanes) = near.start(&config, &own)?;
+        let lane = lanes.pop().ok_or_else(|| Failure::Other("the demo's port gave no queue".into()))?;
+        let app = App::new(plan).start_on(Host::Eal(eal), vec![far], pool, Clock::cycles())?;
+        if !self.json {
+            show::started(&app, false);
+            anstream::println!(
+                "traffic  {} flows, {} % TCP, {} % IPv6, {} % to services that the firewall denies\n",
+                mix.flows,
+                mix.tcp_percent,
+                mix.ipv6_percent,
+                mix.denied_percent
+            );
+        }
+        let denied = (0..mix.flows).map(|n| traffic.flow(n).denied).collect();
+        let mut loop_ = Loop::new(Generator::new(traffic), checker, denied, lane, own);
+        let waited = self.drive(&mut loop_, &app, &interrupt);
+        let Loop { generator, checker, lane, .. } = loop_;
+        let sent = generator.sent();
+        let found = checker.finish(sent);
+        let account = app.stop();
+        let stopped = near.stop(vec![lane]).map_err(|e| Failure::Dpdk(e.error));
+        stopped?;
+        self.verdict(&account, &found, sent, waited)
+    }
+
+    /// Sends and receives until the time is over, then until the last frame is back.
+    fn drive(&self, loop_: &mut Loop, app: &RunningApp, interrupt: &Interrupt) -> bool {
+        let begin = Instant::now();
+        let end = begin + Duration::from_secs(self.seconds);
+        let mut screen = Screen::new(self.json);
+        let mut idle = 0u32;
+        loop {
+            let now = Instant::now();
+            if now >= end || interrupt.asked() || app.worker_ended() {
+                break;
+            }
+            let due = match self.pps {
+                0 => u64::MAX,
+                pps => ((now - begin).as_secs_f64() * pps as f64) as u64,
+            };
+            // One look at the clock for several bursts.
+            let mut moved = 0;
+            for _ in 0..16 {
+                moved += loop_.send(due);
+                moved += loop_.receive();
+            }
+            idle = if moved == 0 { idle + 1 } else { 0 };
+            if idle > 4 {
+                std::thread::yield_now();
+            }
+            screen.update(app, loop_.generator.sent(), loop_.checker.report());
+        }
+        let last = Instant::now() + LAST;
+        while loop_.waiting() && Instant::now() < last {
+            loop_.flush();
+            loop_.receive();
+            std::thread::yield_now();
+        }
+        // Denied frames never return: the worker has seen them when it has counted them.
+        while app.snapshot().ledger().received < loop_.handed && Instant::now() < last {
+            std::thread::yield_now();
+        }
+        screen.done();
+        !loop_.waiting()
+    }
+
+    fn verdict(&self, account: &Account, found: &Report, sent: u64, complete: bool) -> Outcome {
+        let errors = found.wrong() + found.missing + u64::from(!complete && found.missing == 0);
+        let clean = errors == 0 && found.reordered == 0 && account.is_clean() && account.buffers_out == 0;
+        if self.json {
+            show::report(account, true);
+            anstream::println!(
+                "{}",
+                json!({ "event": "checked", "sent": sent, "errors": errors, "found": found })
+            );
+        } else {
+            show::report(account, false);
+            print_found(found, sent);
+            let word = if clean { "PASS" } else { "FAIL" };
+            anstream::println!("{word}: {errors} checker errors, ledger {}", balance(account));
+        }
+        Ok(if clean { OK } else { FAILED })
+    }
+}
+
+fn balance(account: &Account) -> &'static str {
+    if account.snapshot.ledger().balances() { "balances" } else { "does not balance" }
+}
+
+fn print_found(found: &Report, sent: u64) {
+    let lines = BTreeMap::from([
+        ("1 sent", sent),
+        ("2 returned, every byte right", found.good),
+        ("3 reordered within a flow", found.reordered),
+        ("4 duplicates", found.duplicates),
+        ("5 changed", found.changed),
+        ("6 returned although denied", found.not_denied),
+        ("7 never sent", found.unknown),
+        ("8 missing", found.missing),
+    ]);
+    let mut table = show::table(&["checker", "frames"]);
+    show::align_right(&mut table, &[1]);
+    for (what, n) in lines {
+        table.add_row([&what[2..], &show::grouped(n)]);
+    }
+    anstream::println!("{table}");
+    for example in &found.examples {
+        show::error(format_args!("{}: {}\n  {}", example.kind, example.sentence, example.hex));
+    }
+}
+
+/// Generator, checker and the port between them.
+struct Loop {
+    generator: Generator,
+    checker: Checker,
+    lane: QueuePair,
+    pool: Mempool,
+    out: Burst,
+    back: Burst,
+    frame: Box<[u8; MAX_FRAME]>,
+    /// Frames that the port took.
+    handed: u64,
+    /// Frames that the port took and that must come back.
+    expected: u64,
+    denied: Vec<bool>,
+}
+
+impl Loop {
+    fn new(
+        generator: Generator,
+        checker: Checker,
+        denied: Vec<bool>,
+        lane: QueuePair,
+        pool: Mempool,
+    ) -> Self {
+        let (out, back, frame) = (Burst::new(), Burst::new(), Box::new([0; MAX_FRAME]));
+        Loop { generator, checker, lane, pool, out, back, frame, handed: 0, expected: 0, denied }
+    }
+
+    fn waiting(&self) -> bool {
+        !self.out.is_empty() || self.checker.report().returned < self.expected
+    }
+
+    /// Makes and sends up to a burst, as far as window and rate allow.
+    fn send(&mut self, due: u64) -> usize {
+        let on_their_way = self.expected.saturating_sub(self.checker.report().returned);
+        if on_their_way < WINDOW && self.generator.sent() < due {
+            while self.out.len() < BURST {
+                let Some(mut mbuf) = self.pool.alloc() else { break };
+                let Some(sent) = self.generator.next(&mut self.frame[..]) else { break };
+                // The pool's data room holds the largest frame of the mix, so this cannot fail.
+                mbuf.write(&self.frame[..sent.len]);
+                self.expected += u64::from(!self.denied.get(sent.flow as usize).copied().unwrap_or(false));
+                if self.out.push(mbuf).is_err() {
+                    break;
+                }
+            }
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> usize {
+        if self.out.is_empty() {
+            return 0;
+        }
+        let taken = self.lane.tx.send(&mut self.out);
+        self.handed += taken as u64;
+        taken
+    }
+
+    fn receive(&mut self) -> usize {
+        let n = self.lane.rx.receive(&mut self.back, BURST);
+        for mbuf in self.back.as_slice() {
+            self.checker.check(mbuf.data());
+        }
+        self.back.free();
+        n
+    }
+}

@@ -1,0 +1,180 @@
+//! The command line: one subcommand, one file.
+
+mod check;
+#[cfg(feature = "dpdk")]
+mod demo;
+mod interrupt;
+mod replay;
+mod run;
+mod show;
+mod stages;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::config::{self, Plan, Problem};
+use crate::dpdk;
+
+/// Everything went well.
+pub const OK: u8 = 0;
+/// It ran, and the answer is no: a checker found errors, a golden file differs, a ledger does not balance.
+pub const FAILED: u8 = 1;
+/// It did not run: wrong arguments, a wrong configuration, a port or memory that is not there.
+pub const BAD_INPUT: u8 = 2;
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SLUICEGATE_REVISION"), ")");
+const AFTER_HELP: &str = "\
+Start here:
+  sluicegate demo                            traffic through the whole path, checked byte for byte
+  sluicegate check pipelines/edge-firewall.toml
+                                             what a pipeline file would do, without doing it
+  sluicegate replay FILE --in a.pcap --out b.pcap
+                                             a capture through a pipeline, with a table of verdicts
+  sluicegate run FILE                        packets, until SIGINT or SIGTERM
+
+Any value of a pipeline file can be set from outside, the command line winning:
+  SLUICEGATE_TUNNEL__PROFILE=tencent sluicegate run FILE --set tunnel.port=6081
+
+Exit codes: 0 all went well; 1 it ran and the answer is no (checker errors, a golden file that differs, a ledger that
+does not balance); 2 it did not run (arguments, configuration, ports, memory).";
+
+/// A data plane for appliances behind a gateway load balancer (GENEVE), on DPDK.
+#[derive(Debug, Parser)]
+#[command(name = "sluicegate", version = VERSION, after_help = AFTER_HELP, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a pipeline on its ports until SIGINT or SIGTERM
+    Run(run::Run),
+    /// Check a pipeline file and print the plan: ports, queues, lcores, memory, stages
+    Check(check::Check),
+    /// Send a capture through a pipeline, deterministically, and show what became of it
+    Replay(replay::Replay),
+    /// Make traffic, send it through a real vdev and a firewall, check every frame that returns
+    #[cfg(feature = "dpdk")]
+    Demo(demo::Demo),
+    /// List the stages, or explain one; `stages drops` lists all drop reasons
+    Stages(stages::Stages),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print versions: program, revision, DPDK
+    Version {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the program and returns its exit code.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(command) => command.run(),
+        Command::Check(command) => command.run(),
+        Command::Replay(command) => command.run(),
+        #[cfg(feature = "dpdk")]
+        Command::Demo(command) => command.run(),
+        Command::Stages(command) => command.run(),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "sluicegate", &mut std::io::stdout());
+            Ok(OK)
+        }
+        Command::Version { json } => {
+            print_version(json);
+            Ok(OK)
+        }
+    };
+    ExitCode::from(outcome.unwrap_or_else(|failure| {
+        failure.print();
+        BAD_INPUT
+    }))
+}
+
+/// Why a command did not run.
+#[derive(Debug)]
+enum Failure {
+    /// The configuration is wrong in these places.
+    Config(Vec<Problem>),
+    /// Ports, memory, lcores.
+    Dpdk(dpdk::Error),
+    /// Anything else, as one sentence that says what to do.
+    Other(String),
+}
+
+impl From<Vec<Problem>> for Failure {
+    fn from(problems: Vec<Problem>) -> Self {
+        Failure::Config(problems)
+    }
+}
+
+impl From<dpdk::Error> for Failure {
+    fn from(error: dpdk::Error) -> Self {
+        Failure::Dpdk(error)
+    }
+}
+
+impl Failure {
+    fn print(&self) {
+        match self {
+            Failure::Config(problems) => {
+                for problem in problems {
+                    show::error(problem);
+                }
+                let n = problems.len();
+                show::error(format_args!(
+                    "{n} {} in the configuration",
+                    if n == 1 { "mistake" } else { "mistakes" }
+                ));
+            }
+            Failure::Dpdk(error) => show::error(error),
+            Failure::Other(text) => show::error(text),
+        }
+    }
+}
+
+type Outcome = Result<u8, Failure>;
+
+/// A pipeline file and what is set over it.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// The pipeline file (TOML)
+    file: PathBuf,
+    /// Set one value over the file, e.g. --set port[0].mtu=9001 (repeatable)
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    set: Vec<String>,
+}
+
+impl ConfigArgs {
+    fn plan(&self, need_ports: bool) -> Result<Plan, Failure> {
+        let options = config::Options { need_ports, ..config::Options::default() };
+        Ok(config::load(&self.file, &config::Overrides::here(&self.set), &options)?)
+    }
+}
+
+fn print_version(json: bool) {
+    let (program, revision, built) =
+        (env!("CARGO_PKG_VERSION"), env!("SLUICEGATE_REVISION"), env!("SLUICEGATE_DPDK"));
+    #[cfg(feature = "dpdk")]
+    let running = dpdk::eal::version();
+    #[cfg(not(feature = "dpdk"))]
+    let running = String::from("none");
+    if json {
+        let dpdk = serde_json::json!({ "built": built, "running": running });
+        anstream::println!(
+            "{}",
+            serde_json::json!({ "sluicegate": program, "revision": revision, "dpdk": dpdk })
+        );
+    } else {
+        anstream::println!(
+            "sluicegate {program} ({revision})\nbuilt with DPDK {built}, running on {running}"
+        );
+    }
+}

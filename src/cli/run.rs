@@ -1,0 +1,69 @@
+//! `sluicegate run`: packets, until somebody says stop.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::interrupt::Interrupt;
+use super::{ConfigArgs, FAILED, Failure, OK, Outcome, show};
+use crate::App;
+use crate::app::RunningApp;
+
+/// Run a pipeline on its ports.
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Stop by itself after so long, e.g. 30s
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// How often to print figures, e.g. 1s; 0s for never
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "1s")]
+    stats_interval: Duration,
+    /// Everything as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+impl Run {
+    pub(super) fn run(self) -> Outcome {
+        let plan = self.config.plan(true)?;
+        let interrupt = Interrupt::install().map_err(|e| Failure::Other(format!("signals: {e}")))?;
+        show::warnings(&plan.warnings);
+        let app = start(App::new(plan))?;
+        show::started(&app, self.json);
+        let begin = Instant::now();
+        let end = self.duration.map(|d| begin + d);
+        let mut before = app.snapshot();
+        let mut next = (!self.stats_interval.is_zero()).then(|| begin + self.stats_interval);
+        let far = Duration::from_secs(3600);
+        loop {
+            let until = [next, end].into_iter().flatten().min().unwrap_or_else(|| Instant::now() + far);
+            let asked = interrupt.wait_until(until);
+            if asked || app.worker_ended() || end.is_some_and(|e| e <= Instant::now()) {
+                break;
+            }
+            if let Some(moment) = next.filter(|m| *m <= Instant::now()) {
+                let now = app.snapshot();
+                show::interval(&before, &now, self.json);
+                before = now;
+                next = Some(moment + self.stats_interval);
+            }
+        }
+        let report = app.stop();
+        show::report(&report, self.json);
+        Ok(if report.is_clean() { OK } else { FAILED })
+    }
+}
+
+#[cfg(feature = "dpdk")]
+fn start(app: App) -> Result<RunningApp, Failure> {
+    Ok(app.start()?)
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn start(_app: App) -> Result<RunningApp, Failure> {
+    Err(Failure::Other(
+        "built without DPDK: real ports need the feature `dpdk`; `replay` works without".into(),
+    ))
+}

@@ -1,0 +1,274 @@
+//! What people and scripts read: lines while it runs, tables at the end, JSON on request.
+
+use std::fmt::Display;
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+use serde_json::json;
+
+use crate::app::{Report, RunningApp, Snapshot};
+use crate::dpdk::PortFacts;
+
+const RED: Style = AnsiColor::Red.on_default().bold();
+const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
+
+/// One error on standard error.
+pub fn error(text: impl Display) {
+    anstream::eprintln!("{RED}error{RED:#}: {text}");
+}
+
+/// Warnings on standard error.
+pub fn warnings<T: Display>(texts: impl IntoIterator<Item = T>) {
+    for text in texts {
+        anstream::eprintln!("{YELLOW}warning{YELLOW:#}: {text}");
+    }
+}
+
+/// An empty table with this header.
+pub fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header);
+    table
+}
+
+/// Right-aligns columns of figures.
+pub fn align_right(table: &mut Table, columns: &[usize]) {
+    for &column in columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+/// `1234567` -> `1 234 567`, readable in every locale.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(" ")
+}
+
+/// `12345678.0` -> `12.3 M`.
+pub fn si(value: f64) -> String {
+    match value {
+        v if v >= 1e9 => format!("{:.2} G", v / 1e9),
+        v if v >= 1e6 => format!("{:.2} M", v / 1e6),
+        v if v >= 1e3 => format!("{:.1} k", v / 1e3),
+        v => format!("{v:.0} "),
+    }
+}
+
+/// What is in effect, once everything is up.
+pub fn started(app: &RunningApp, json: bool) {
+    let facts: Vec<&PortFacts> = app.ports().iter().map(|p| p.facts()).collect();
+    let notes: Vec<String> = app.notes().collect();
+    if json {
+        let line = json!({
+            "event": "started", "time_ns": unix_nanos(), "file": app.plan().file, "memory": memory_json(app),
+            "workers": app.plan().workers.len(), "ports": facts, "notes": notes,
+        });
+        anstream::println!("{line}");
+        return;
+    }
+    let plan = app.plan();
+    anstream::println!("sluicegate {} running {}", env!("CARGO_PKG_VERSION"), plan.file);
+    if let Some(memory) = memory(app) {
+        anstream::println!("memory   {memory}");
+    }
+    anstream::println!("pool     {} buffers of {} B", app.pool().capacity(), app.pool().data_room());
+    for facts in facts {
+        port(facts);
+    }
+    let cpus: Vec<_> = plan.workers.iter().map(|w| format!("{}@cpu{}", w.id.0, w.lcore.cpu)).collect();
+    anstream::println!("workers  {}", cpus.join(" "));
+    let stages: Vec<_> = plan.stages.iter().map(|s| s.name.as_str()).collect();
+    let stages = if stages.is_empty() { "none: passthrough".into() } else { stages.join(" -> ") };
+    anstream::println!("stages   {stages}");
+    warnings(notes);
+}
+
+fn port(facts: &PortFacts) {
+    let mac = facts.mac.map(|b| format!("{b:02x}")).join(":");
+    let offload = match (facts.rx_ip_checksum, facts.rx_udp_checksum) {
+        (true, true) => "IPv4 and UDP checksums verified by the driver",
+        (true, false) => "IPv4 checksums verified by the driver, UDP not",
+        (false, true) => "UDP checksums verified by the driver, IPv4 in software",
+        (false, false) => "no checksum offload: UDP checksums unknown to the driver",
+    };
+    anstream::println!(
+        "port {}   {} ({}), {mac}, MTU {}, {} of {} queues, rings {}/{}",
+        facts.id,
+        facts.device,
+        facts.driver,
+        facts.mtu,
+        facts.queues,
+        facts.max_queues,
+        facts.rx_descriptors,
+        facts.tx_descriptors
+    );
+    anstream::println!("         {offload}");
+    anstream::println!("         RSS: {}", rss(facts));
+}
+
+fn rss(facts: &PortFacts) -> String {
+    let rss = &facts.rss;
+    if rss.functions.is_empty() {
+        return "none, every frame arrives on queue 0".into();
+    }
+    let key = rss.key.as_ref().map_or("not told by the driver".into(), |k| {
+        k.iter().take(8).map(|b| format!("{b:02x}")).collect::<String>() + &format!("... ({} B)", k.len())
+    });
+    let reta = rss.reta.as_ref().map_or("not told".into(), |reta| {
+        let unhashed = reta.first().copied().unwrap_or(0);
+        format!("{} entries, frames without a hash go to queue {unhashed}", reta.len())
+    });
+    let hash = if rss.hash_delivered { "delivered with frames" } else { "not delivered with frames" };
+    format!("{} of the outer header; key {key}; table {reta}; hash {hash}", rss.functions.join(" "))
+}
+
+#[cfg(feature = "dpdk")]
+fn memory(app: &RunningApp) -> Option<String> {
+    match app.host() {
+        crate::app::Host::Eal(eal) => Some(eal.memory().sentence.clone()),
+        crate::app::Host::Threads => None,
+    }
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn memory(_app: &RunningApp) -> Option<String> {
+    None
+}
+
+fn memory_json(app: &RunningApp) -> serde_json::Value {
+    memory(app).map_or(serde_json::Value::Null, serde_json::Value::String)
+}
+
+/// Figures of one interval.
+pub fn interval(before: &Snapshot, now: &Snapshot, json: bool) {
+    let (old, new) = (before.ledger(), now.ledger());
+    if json {
+        let line = json!({
+            "event": "stats", "time_ns": unix_nanos(), "elapsed_ns": now.elapsed.as_nanos() as u64,
+            "received": new.received, "sent": new.sent, "punted": new.punted, "dropped": new.dropped,
+            "workers": now.workers, "ports": now.ports,
+        });
+        anstream::println!("{line}");
+        return;
+    }
+    let seconds = (now.elapsed - before.elapsed).as_secs_f64().max(1e-9);
+    let bytes = |s: &Snapshot| s.workers.iter().map(|w| w.received_bytes).sum::<u64>();
+    let lost = |s: &Snapshot| s.ports.iter().map(|p| p.stats.rx_missed + p.stats.rx_no_buffer).sum::<u64>();
+    anstream::println!(
+        "{:>6.0} s  in {}pps {}bit/s  out {}pps  dropped {}/s  punted {}/s  lost by driver {}/s",
+        now.elapsed.as_secs_f64(),
+        si((new.received - old.received) as f64 / seconds),
+        si((bytes(now) - bytes(before)) as f64 * 8.0 / seconds),
+        si((new.sent - old.sent) as f64 / seconds),
+        si((new.dropped - old.dropped) as f64 / seconds),
+        si((new.punted - old.punted) as f64 / seconds),
+        si(lost(now).saturating_sub(lost(before)) as f64 / seconds),
+    );
+}
+
+/// The account at the end.
+pub fn report(report: &Report, json: bool) {
+    let ledger = report.snapshot.ledger();
+    if json {
+        let drops: Vec<_> =
+            report.drops().iter().map(|(label, _, n)| json!({ "reason": label, "packets": n })).collect();
+        let line = json!({
+            "event": "stopped", "time_ns": unix_nanos(), "ledger": ledger, "balances": ledger.balances(),
+            "drops": drops, "stages": stages_json(report), "workers": report.snapshot.workers,
+            "ports": report.snapshot.ports, "buffers_out": report.buffers_out, "failures": report.failures,
+        });
+        anstream::println!("{line}");
+        return;
+    }
+    let seconds = report.snapshot.elapsed.as_secs_f64();
+    anstream::println!("\nstopped after {seconds:.1} s");
+    stages(report);
+    drops(report);
+    for port in &report.snapshot.ports {
+        let s = &port.stats;
+        anstream::println!(
+            "port {} ({}): driver received {}, sent {}, lost {} missed + {} without buffer, {} receive and {} send errors",
+            port.id,
+            port.device,
+            grouped(s.rx_packets),
+            grouped(s.tx_packets),
+            grouped(s.rx_missed),
+            grouped(s.rx_no_buffer),
+            grouped(s.rx_errors),
+            grouped(s.tx_errors)
+        );
+    }
+    anstream::println!("ledger: {ledger}");
+    if report.buffers_out > 0 {
+        anstream::println!("{} buffers are still with a driver", report.buffers_out);
+    }
+    for failure in &report.failures {
+        error(failure);
+    }
+}
+
+/// What each stage did.
+pub fn stages(report: &Report) {
+    let totals = report.snapshot.stage_totals();
+    if totals.is_empty() {
+        return;
+    }
+    let mut table = table(&["stage", "seen", "passed on", "sent home", "dropped", "panics"]);
+    align_right(&mut table, &[1, 2, 3, 4, 5]);
+    for (name, s) in report.names.iter().zip(totals) {
+        let passed = s.seen - s.forwarded - s.dropped;
+        let row = [s.seen, passed, s.forwarded, s.dropped, s.panics].map(grouped);
+        table.add_row(std::iter::once(name.clone()).chain(row));
+    }
+    anstream::println!("{table}");
+}
+
+/// Why packets died.
+pub fn drops(report: &Report) {
+    let drops = report.drops();
+    if drops.is_empty() {
+        return;
+    }
+    let mut table = table(&["dropped as", "packets", "meaning"]);
+    align_right(&mut table, &[1]);
+    for (label, help, n) in drops {
+        table.add_row([label, &grouped(n), help]);
+    }
+    anstream::println!("{table}");
+}
+
+/// Stages with their verdicts and own counters.
+pub fn stages_json(report: &Report) -> serde_json::Value {
+    let totals = report.snapshot.stage_totals();
+    let rows = report.names.iter().zip(totals).zip(&report.snapshot.stages).map(|((name, total), counts)| {
+        let counts: Vec<_> =
+            counts.iter().map(|(label, n)| json!({ "label": label, "packets": n })).collect();
+        json!({ "name": name, "totals": total, "counts": counts })
+    });
+    rows.collect()
+}
+
+/// Wall-clock time for log lines.
+pub fn unix_nanos() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |d| d.as_nanos() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_readable() {
+        assert_eq!(
+            [grouped(0), grouped(999), grouped(1000), grouped(12_345_678)],
+            ["0", "999", "1 000", "12 345 678"]
+        );
+        assert_eq!([si(0.0), si(1500.0), si(2.5e6), si(3e9)], ["0 ", "1.5 k", "2.50 M", "3.00 G"]);
+    }
+}
