@@ -27,6 +27,7 @@ mod burst;
 mod clock;
 pub mod port;
 mod queue;
+#[cfg(feature = "dpdk")]
 pub mod acl;
 pub mod soft;
 #[cfg(feature = "dpdk")]

@@ -22,8 +22,8 @@ mod rss;
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
@@ -40,6 +40,9 @@ pub use ring::cross_connect;
 
 /// Set by the first attempt: DPDK cannot be started twice in a process, not even after a failure.
 static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// The one that runs. DPDK itself is global: what needs it without being handed a handle asks here.
+static RUNNING: Mutex<Weak<Inner>> = Mutex::new(Weak::new());
 
 /// DPDK, running. Clones are handles to the same one.
 #[derive(Clone, Debug)]
@@ -84,7 +87,7 @@ impl Eal {
         }
         // SAFETY: the EAL is up.
         let main_lcore = unsafe { dpdk_sys::rte_get_main_lcore() };
-        Ok(Eal(Arc::new(Inner {
+        let eal = Eal(Arc::new(Inner {
             memory,
             main_lcore,
             said,
@@ -93,7 +96,14 @@ impl Eal {
             rings: Mutex::default(),
             ports: Mutex::default(),
             launching: Mutex::default(),
-        })))
+        }));
+        *RUNNING.lock() = Arc::downgrade(&eal.0);
+        Ok(eal)
+    }
+
+    /// A handle to the EAL that runs in this process, if there is one.
+    pub fn running() -> Option<Eal> {
+        RUNNING.lock().upgrade().map(Eal)
     }
 
     /// Where its memory comes from and what that costs.
