@@ -23,7 +23,8 @@
 //! stage sees counts once for its deciding rule or for the default. It looks at each packet alone: flows, and ports of
 //! later fragments, belong to the flow engine.
 //!
-//! The rules are compiled once per plan and shared by all workers; without DPDK they are tried in turn ([`linear`]).
+//! The rules are compiled once per plan by `rte_acl` and shared by all workers ([`compiled`]); without DPDK the rules
+//! are tried in turn ([`linear`]).
 
 use std::io::Read;
 use std::sync::Arc;
@@ -40,6 +41,12 @@ pub mod rule;
 pub mod csv;
 pub mod set;
 pub mod linear;
+#[cfg(feature = "dpdk")]
+pub mod compiled;
+#[cfg(feature = "dpdk")]
+mod running;
+#[cfg(feature = "dpdk")]
+mod cost;
 pub mod analysis;
 mod counters;
 #[cfg(test)]
@@ -251,6 +258,11 @@ impl Acl {
 }
 
 impl Parsed for Acl {
+    #[cfg(feature = "dpdk")]
+    fn eal_memory(&self) -> u64 {
+        compiled::memory(&self.set)
+    }
+
     fn warnings(&self) -> Vec<String> {
         warnings(&self.set)
     }
@@ -258,6 +270,13 @@ impl Parsed for Acl {
     fn build(&self, backend: Backend) -> Result<Arc<dyn Shared>, Error> {
         let (classifier, facts) = match backend {
             Backend::Soft => (Classifier::Linear, vec![("classifier".into(), "linear".into())]),
+            #[cfg(feature = "dpdk")]
+            Backend::Eal => {
+                let rules = compiled::Compiled::build(&self.set)?;
+                let facts = rules.report();
+                (Classifier::Compiled(Arc::new(rules)), facts)
+            }
+            #[cfg(not(feature = "dpdk"))]
             Backend::Eal => {
                 return Err(Error::refused(
                     "this program is built without DPDK",
@@ -307,6 +326,8 @@ fn warnings(set: &RuleSet) -> Vec<String> {
 #[derive(Clone)]
 enum Classifier {
     Linear,
+    #[cfg(feature = "dpdk")]
+    Compiled(Arc<compiled::Compiled>),
 }
 
 /// The stage, built: shared by all workers.
@@ -322,6 +343,10 @@ impl Shared for Built {
         let counters = self.workers.lock().of(worker, self.set.rules().len() + 1);
         match &self.classifier {
             Classifier::Linear => Box::new(Linear { set: self.set.clone(), counters }),
+            #[cfg(feature = "dpdk")]
+            Classifier::Compiled(rules) => {
+                Box::new(running::Running::new(rules.clone(), self.set.default_action(), counters))
+            }
         }
     }
 

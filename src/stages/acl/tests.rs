@@ -501,3 +501,90 @@ fn inline_values_may_be_numbers_and_files_a_list() {
     assert_eq!((&rules[0].protocols, &rules[0].destination_ports), (&vec![6], &vec![(80, 80)]));
     assert_eq!(Action::from(settings.default), Action::Reject);
 }
+
+// --- compiled rules ---
+
+/// A CPU that this process may use.
+#[cfg(feature = "dpdk")]
+fn allowed_cpu() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    list.trim().split([',', '-']).next().unwrap().parse().unwrap()
+}
+
+/// DPDK starts once per process, so the test runs this program again for itself alone.
+#[cfg(feature = "dpdk")]
+#[test]
+fn the_compiled_stage_does_what_the_linear_one_does() {
+    const INSIDE: &str = "SLUICEGATE_TEST_ALONE";
+    let name = "stages::acl::tests::the_compiled_stage_does_what_the_linear_one_does";
+    if std::env::var_os(INSIDE).is_none() {
+        let program = std::env::current_exe().unwrap();
+        let out =
+            std::process::Command::new(program).args(["--exact", name]).env(INSIDE, name).output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(
+            out.status.success() && text.contains("1 passed"),
+            "{text}{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        return;
+    }
+    use crate::config::{EalPlan, LcorePlan, Memory};
+    let plan = EalPlan {
+        memory: Memory::NoHuge,
+        memory_mb: 64,
+        file_prefix: "sluicegate-test-acl-stage".into(),
+        lcores: vec![LcorePlan { lcore: 0, cpu: allowed_cpu() }],
+        args: Vec::new(),
+    };
+    let set = RuleSet::new(
+        rules(
+            "count,tcp,,,,,,\n\
+             log,tcp|udp,10.0.0.0/8,,,22-53,,overlaps the first\n\
+             deny,tcp,10.0.0.0/8,,,22,,\n\
+             reject,udp,,,,53,,\n\
+             allow,icmp,,,,,8,\n\
+             allow,,10.0.0.0/8,,,,,\n\
+             count,,,,,,,behind\n\
+             allow,,2001:db8::/32,fd00::/8,,,,\n\
+             deny,icmpv6,,,,,128/0,\n",
+        ),
+        Action::Deny,
+    );
+    let parsed = Acl::new(set.unwrap());
+    assert!(parsed.build(Backend::Eal).is_err_and(|error| error.to_string().contains("EAL")));
+    let _eal = crate::dpdk::eal::Eal::init(&plan, &[]).unwrap();
+    let (soft, eal) = (parsed.build(Backend::Soft).unwrap(), parsed.build(Backend::Eal).unwrap());
+    let (mut a, mut b) = (soft.make(WorkerId(0)), eal.make(WorkerId(0)));
+    let (v4, v6) = (["10.0.0.1", "11.0.0.1"], ["2001:db8::1", "fd00::7"]);
+    let mut all = Vec::new();
+    for n in 0..2000u32 {
+        let protocol = [6, 17, 1, 58, 50][n as usize % 5];
+        let (from, to) =
+            if n / 5 % 3 == 0 { (v6[n as usize % 2], v6[1]) } else { (v4[n as usize / 7 % 2], v4[1]) };
+        let first = match protocol {
+            1 | 58 => [0x0800, 0x8000, 0x0801][n as usize / 11 % 3],
+            _ => 4000,
+        };
+        let ports = (protocol != 50 && n % 13 != 0).then_some((first, [22, 53, 80][n as usize / 3 % 3]));
+        all.push(packet(protocol, from, to, ports));
+    }
+    let mut rest = all.as_slice();
+    let mut size = 0;
+    while !rest.is_empty() {
+        size = size % 64 + 1;
+        let (now, later) = rest.split_at(size.min(rest.len()));
+        rest = later;
+        let (mut x, mut y) = (batch(now), batch(now));
+        x.forward(Mask::one(3));
+        y.forward(Mask::one(3));
+        run(a.as_mut(), &mut x);
+        run(b.as_mut(), &mut y);
+        assert_eq!((x.live(), x.open(), x.dropped()), (y.live(), y.open(), y.dropped()));
+        assert!(x.dropped().iter().all(|slot| x.reason(slot) == y.reason(slot)));
+    }
+    assert_eq!(soft.counts(), eal.counts());
+    assert!(soft.counts().iter().all(|(_, packets)| *packets > 0), "{:?}", soft.counts());
+    assert!(eal.report().iter().any(|(_, value)| value.starts_with("rte_acl")));
+}
