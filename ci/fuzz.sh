@@ -1,10 +1,14 @@
 #!/bin/sh
-# Fuzzes every target for SECONDS each: ci/fuzz.sh SECONDS [TARGET...]
+# Fuzzes every target for SECONDS each, or with 1000000x for so many inputs: ci/fuzz.sh SECONDS|INPUTSx [TARGET...]
 # Ends with 1 at the first finding; cargo-fuzz prints the input and how to repeat it. Found inputs stay in fuzz/corpus.
 set -eu
 
-seconds=${1:?usage: ci/fuzz.sh SECONDS [TARGET...]}
+amount=${1:?usage: ci/fuzz.sh SECONDS|INPUTSx [TARGET...]}
 shift
+case $amount in
+*x) limit=-runs=${amount%x} ;;
+*) limit=-max_total_time=$amount ;;
+esac
 cd "$(dirname "$0")/.."
 
 if ! cargo +nightly --version >/dev/null 2>&1; then
@@ -28,10 +32,13 @@ for target; do
             printf "$escaped" >"fuzz/corpus/$target/seed_$name"
         done
     fi
+    if [ "$target" = config_toml ]; then
+        cp pipelines/*.toml "fuzz/corpus/$target/"
+    fi
     dictionary=
     if [ -f "fuzz/${target%%_*}.dict" ]; then
         dictionary="-dict=fuzz/${target%%_*}.dict"
     fi
-    echo "== $target, $seconds s"
-    cargo +nightly fuzz run "$target" -- -max_total_time="$seconds" -max_len=2048 -print_final_stats=1 $dictionary
+    echo "== $target: $amount"
+    cargo +nightly fuzz run "$target" -- "$limit" -max_len=2048 -print_final_stats=1 $dictionary
 done
