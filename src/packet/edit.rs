@@ -100,11 +100,12 @@ impl<'a> Packet<'a> {
         let data = self.frame.data();
         let (Some(ip), Some(udp_old)) = (word(data, outer + 2), word(data, udp + 4)) else { return false };
         let udp_end = (udp + udp_old as usize).min(frame_len);
-        // Zero padding does not change the sum; what is cut off does. An odd cut splits a word: sum from its even start.
-        let cut = want.min(udp_end);
-        let start = cut - (cut - udp) % 2;
+        // Zeros do not change the sum; what goes away does, also what lay behind the inner packet. An odd cut splits a word:
+        // sum from its even start.
+        let kept = want.min(inner + self.meta.inner_len as usize).min(udp_end);
+        let start = kept - (kept - udp) % 2;
         let before = checksum::sum(data.get(start..udp_end).unwrap_or(&[]));
-        let after = checksum::sum(data.get(start..cut).unwrap_or(&[]));
+        let after = checksum::sum(data.get(start..kept).unwrap_or(&[]));
         if want > frame_len {
             if self.frame.append(want - frame_len).is_none() {
                 return false;
@@ -113,11 +114,8 @@ impl<'a> Packet<'a> {
             self.frame.truncate(want);
         }
         let data = self.frame.data_mut();
-        if want > udp_end {
-            // Ethernet padding behind the UDP payload becomes payload: it must be zero.
-            if let Some(pad) = data.get_mut(udp_end..) {
-                pad.fill(0);
-            }
+        if let Some(added) = data.get_mut(kept..) {
+            added.fill(0);
         }
         let (ip_new, udp_new) = ((want - outer) as u16, (want - udp) as u16);
         put(data, outer + 2, ip_new);
