@@ -2,7 +2,11 @@
 
 mod common;
 
-use common::golden::{Case, groups};
+use std::collections::BTreeSet;
+
+use sluicegate::packet::DropReason;
+
+use common::golden::{Case, cases, groups};
 use common::{Fate, Rig, plan};
 
 /// Every golden frame meets the fate that its case states, byte for byte.
@@ -51,6 +55,26 @@ fn golden_frames_keep_their_order_in_full_batches() {
         let count = |verdict: &str| cases.iter().filter(|c| c.verdict.starts_with(verdict)).count() as u64;
         assert_eq!((end.punted, end.dropped()), (count("punted"), count("dropped")), "{table}");
     }
+}
+
+/// Reasons that no single frame can provoke, and the tests that do.
+const NOT_BY_A_FRAME: [(&str, &str, &str); 3] = [
+    ("chained", "a_chained_frame_is_dropped_whole", include_str!("golden_eal.rs")),
+    ("stage_panic", "stage_panic_follows_on_error", include_str!("ledger.rs")),
+    ("tx_full", "tx_full_is_counted", include_str!("ledger.rs")),
+];
+
+/// Every reason is raised: by a golden frame, or by the test named above. Nothing else is a golden verdict.
+#[test]
+fn every_drop_reason_is_provoked() {
+    let mut provoked: BTreeSet<String> =
+        cases().iter().filter_map(|c| c.verdict.strip_prefix("dropped ").map(String::from)).collect();
+    for (reason, test, source) in NOT_BY_A_FRAME {
+        assert!(source.contains(&format!("#[test]\nfn {test}()")), "{reason}: there is no test {test}");
+        assert!(provoked.insert(reason.into()), "{reason} is provoked by a golden frame");
+    }
+    let all: BTreeSet<String> = DropReason::ALL.iter().map(|r| r.label().into()).collect();
+    assert_eq!(provoked, all);
 }
 
 fn expected(case: &Case) -> Fate {

@@ -2,13 +2,14 @@
 #![allow(dead_code, reason = "every test takes what it needs")]
 
 pub mod golden;
+pub mod wild;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sluicegate::config::{self, Options, Overrides, Plan};
-use sluicegate::dpdk::soft::{self, Wire};
+use sluicegate::dpdk::soft::{self, Setup, Wire};
 use sluicegate::dpdk::{Mempool, PoolConfig, PortConfig, RunningPort};
 use sluicegate::packet::{ReasonId, ReasonTable};
 use sluicegate::path::{Clock, Decap, Lane, Pipeline, Worker, WorkerCounters, WorkerSnapshot};
@@ -72,6 +73,7 @@ pub struct Rig {
     pub wire: Wire,
     pub pool: Mempool,
     pub port: RunningPort,
+    pub pipeline: Pipeline,
     pub reasons: ReasonTable,
     hand: Arc<AtomicU64>,
 }
@@ -84,8 +86,13 @@ impl Rig {
 
     /// The same with a pool of its own.
     pub fn with_pool(plan: &Plan, pool: &PoolConfig) -> Rig {
+        Rig::over(plan, pool, Setup::default())
+    }
+
+    /// The same over a port that misbehaves as it is told to.
+    pub fn over(plan: &Plan, pool: &PoolConfig, setup: Setup) -> Rig {
         let pool = Mempool::soft(pool);
-        let (port, wire) = soft::Port::new();
+        let (port, wire) = soft::Port::with(setup);
         let config = PortConfig { mtu: pool.data_room() - 32, ..PortConfig::default() };
         let (port, queues) = port.start(&config, &pool).expect("a soft port starts");
         let (clock, hand) = Clock::manual();
@@ -100,7 +107,7 @@ impl Rig {
             clock,
             counters,
         );
-        Rig { worker, wire, pool, port, reasons: plan.reasons.clone(), hand }
+        Rig { worker, wire, pool, port, pipeline, reasons: plan.reasons.clone(), hand }
     }
 
     /// Sets the clock, in nanoseconds.
