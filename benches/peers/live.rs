@@ -3,7 +3,8 @@
 //! A stopped program keeps its memory, its warm code and its place in the capture; nothing is started or set up
 //! between windows. Stopping and going on is the kernel's SIGSTOP and SIGCONT.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -25,6 +26,19 @@ pub struct Reading {
     pub received: u64,
     /// Packets given to it.
     pub sent: u64,
+}
+
+/// What happened between two readings.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Packets taken from the port.
+    pub received: u64,
+    /// Packets given to it.
+    pub sent: u64,
+    /// Nanoseconds between the readings.
+    pub nanos: u64,
+    /// Share of that time in which the busiest thread, which is the forwarding lcore, had its core.
+    pub share: f64,
 }
 
 /// How a program tells what it did.
@@ -77,14 +91,14 @@ impl Live {
         Ok(live)
     }
 
-    /// Lets it run alone for `window` and returns the two readings that enclose it.
-    pub fn window(&mut self, window: Duration) -> Result<(Reading, Reading), String> {
-        while self.lines.try_recv().is_ok() {}
+    /// Lets it run alone for `window`.
+    pub fn window(&mut self, window: Duration) -> Result<Window, String> {
         self.signal("CONT")?;
         std::thread::sleep(WARM);
         // What was said before the pause or in the first moments after it.
         while self.lines.try_recv().is_ok() {}
         let first = self.read(SILENCE)?;
+        let (begin, before) = (Instant::now(), self.time_on_core());
         if self.tongue == Tongue::Testpmd {
             std::thread::sleep(window);
         }
@@ -92,8 +106,27 @@ impl Live {
         while second.at < first.at + window.as_nanos() as u64 * 99 / 100 {
             second = self.read(SILENCE)?;
         }
+        let (took, after) = (begin.elapsed(), self.time_on_core());
         self.signal("STOP")?;
-        Ok((first, second))
+        let spent = after.iter().map(|(thread, ns)| ns - before.get(thread).unwrap_or(ns)).max();
+        Ok(Window {
+            received: second.received - first.received,
+            sent: second.sent - first.sent,
+            nanos: second.at - first.at,
+            share: spent.map_or(1.0, |ns| (ns as f64 / took.as_nanos() as f64).min(1.0)),
+        })
+    }
+
+    /// Nanoseconds that each thread has had a core so far; empty where the kernel does not tell.
+    fn time_on_core(&self) -> HashMap<OsString, u64> {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.child.id())) else {
+            return HashMap::new();
+        };
+        let spent = |thread: std::fs::DirEntry| {
+            let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            Some((thread.file_name(), text.split(' ').next()?.parse().ok()?))
+        };
+        threads.filter_map(|thread| spent(thread.ok()?)).collect()
     }
 
     /// Ends it in its own way and returns the last lines that it printed.

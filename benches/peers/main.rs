@@ -4,8 +4,8 @@
 //! has the core. Every row is a median with its range, as a ratio to testpmd's rows in the same table. Rates of
 //! two runs are not comparable; ratios of one table are.
 //!
-//! `--quick` takes three short windows on one capture; `--only TEXT` picks captures by name; `--record PATH` writes
-//! `PATH.md` and `PATH.json`. Run it by `make bench`, which also reserves hugepages.
+//! `--quick` takes three short windows on one capture; `--only TEXT` picks captures by name, `--rows TEXT,TEXT` programs;
+//! `--record PATH` writes `PATH.md` and `PATH.json`. Run it by `make bench`, which also reserves hugepages.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to its reader")]
 
 mod gate;
@@ -55,6 +55,7 @@ struct Options {
     windows: usize,
     seconds: f64,
     only: Option<String>,
+    rows: Option<String>,
     record: Option<PathBuf>,
 }
 
@@ -102,8 +103,13 @@ fn run() -> Result<(), String> {
 }
 
 impl Options {
+    /// Is the program wanted?
+    fn wants(&self, program: &str) -> bool {
+        self.rows.as_ref().is_none_or(|rows| rows.split(',').any(|part| program.contains(part)))
+    }
+
     fn parse() -> Result<Options, String> {
-        let mut options = Options { windows: 7, seconds: 2.0, only: None, record: None };
+        let mut options = Options { windows: 7, seconds: 2.0, only: None, rows: None, record: None };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             match arg.as_str() {
@@ -115,8 +121,13 @@ impl Options {
                 "--only" => {
                     options.only = Some(args.next().ok_or("--only needs a part of a capture's name")?)
                 }
+                "--rows" => options.rows = Some(args.next().ok_or("--rows needs parts of names")?),
                 "--record" => options.record = Some(args.next().ok_or("--record needs a path")?.into()),
-                other => return Err(format!("{other}: use --quick, --only TEXT or --record PATH")),
+                other => {
+                    return Err(format!(
+                        "{other}: use --quick, --only TEXT, --rows TEXT,TEXT or --record PATH"
+                    ));
+                }
             }
         }
         Ok(options)
@@ -132,28 +143,28 @@ fn measure(
     file: &Path,
 ) -> Result<Table, String> {
     let mut programs = Vec::new();
-    for (name, case) in CASES {
+    for (name, case) in CASES.into_iter().filter(|(name, _)| options.wants(name)) {
         eprintln!("bench: {}: starting {name}", capture.name);
-        programs.push((start(name, case, machine, folder, capture, file)?, Row::new(name)));
+        programs.push((case, start(name, case, machine, folder, capture, file)?, Row::new(name)));
     }
     let window = Duration::from_secs_f64(options.seconds);
     for round in 1..=options.windows {
         eprintln!("bench: {}: window {round} of {}", capture.name, options.windows);
-        for (program, row) in &mut programs {
-            let (first, second) = program.window(window)?;
-            let received = (second.received - first.received) as f64;
-            let sent = (second.sent - first.sent) as f64;
+        for (_, program, row) in &mut programs {
+            let found = program.window(window)?;
+            let (received, sent) = (found.received as f64, found.sent as f64);
             if sent < received * LEAST_SENT {
                 return Err(format!(
                     "{}: sent {sent} of {received} packets; its rate would mean nothing",
                     row.program
                 ));
             }
-            row.mpps.push(received / (second.at - first.at) as f64 * 1e3);
+            row.mpps.push(received / (found.nanos as f64 * found.share) * 1e3);
+            row.shares.push(found.share);
         }
     }
     let mut rows = Vec::new();
-    for ((program, row), (_, case)) in programs.into_iter().zip(CASES) {
+    for (case, program, row) in programs {
         let last = program.end()?;
         if let Case::Sluicegate(_) = case {
             gate::verify(&last).map_err(|trouble| format!("{}: {trouble}", row.program))?;

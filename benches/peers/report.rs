@@ -11,14 +11,16 @@ use crate::machine::Machine;
 pub struct Row {
     /// What ran.
     pub program: String,
-    /// One rate per window, in the order in which they were taken.
+    /// One rate per window, in the order in which they were taken: packets in the time for which the lcore had its core.
     pub mpps: Vec<f64>,
+    /// The share of each window for which it had it: 1 unless something else ran on that core.
+    pub shares: Vec<f64>,
 }
 
 impl Row {
     /// No windows yet.
     pub fn new(program: &str) -> Row {
-        Row { program: program.into(), mpps: Vec::new() }
+        Row { program: program.into(), mpps: Vec::new(), shares: Vec::new() }
     }
 
     fn sorted(&self) -> Vec<f64> {
@@ -61,8 +63,8 @@ impl Table {
     /// As Markdown, which reads well on a terminal too.
     pub fn markdown(&self, machine: &Machine) -> String {
         let mut text = format!("### {}\n\n", self.capture);
-        text += "| program | Mpps median | min | max | cycles | net of io | of io | of 5tswap |\n";
-        text += "|---|--:|--:|--:|--:|--:|--:|--:|\n";
+        text += "| program | Mpps median | min | max | cycles | net of io | of io | of 5tswap | core |\n";
+        text += "|---|--:|--:|--:|--:|--:|--:|--:|--:|\n";
         let cycles = |mpps: f64| machine.tsc_hz / (mpps * 1e6);
         let io = self.median(IO).map_or(0.0, cycles);
         for row in &self.rows {
@@ -71,19 +73,23 @@ impl Table {
             let of = |peer| self.ratio(&row.program, peer).map_or_else(|| "-".into(), |r| format!("{r:.2}"));
             let _ = writeln!(
                 text,
-                "| {} | {median:.2} | {least:.2} | {most:.2} | {own:.0} | {:.0} | {} | {} |",
+                "| {} | {median:.2} | {least:.2} | {most:.2} | {own:.0} | {:.0} | {} | {} | {:.0} % |",
                 row.program,
                 own - io,
                 of(IO),
                 of(SWAP),
+                row.shares.iter().copied().fold(1.0, f64::min) * 100.0,
             );
         }
         text
     }
 
     fn json(&self) -> Value {
-        let rows: Vec<_> =
-            self.rows.iter().map(|r| json!({ "program": r.program, "mpps": r.mpps })).collect();
+        let rows: Vec<_> = self
+            .rows
+            .iter()
+            .map(|r| json!({ "program": r.program, "mpps": r.mpps, "core_share": r.shares }))
+            .collect();
         json!({ "capture": self.capture, "rows": rows })
     }
 }
@@ -135,7 +141,8 @@ pub fn heading(machine: &Machine, windows: usize, seconds: f64) -> String {
         text,
         "- method: {windows} windows of {seconds} s per row. All programs of a table are alive together on one core, all \
          but one stopped by SIGSTOP; windows go round robin, so that a noisy minute hits every row. net_pcap with \
-         infinite_rx=1, TX dropped by the driver, 512 descriptors, burst 32, 2176-byte buffers."
+         infinite_rx=1, TX dropped by the driver, 512 descriptors, burst 32, 2176-byte buffers. Rates are packets in \
+         the time for which the forwarding lcore had its core; \"core\" is the least share of a window for which it did."
     );
     let _ = writeln!(
         text,
