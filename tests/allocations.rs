@@ -1,0 +1,224 @@
+//! A poll allocates nothing, for passthrough and acl, over frames that go home, are dropped and are punted.
+//!
+//! The counter is the process's allocator; it counts on the polling thread only while a poll runs.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use sluicegate::path::Worker;
+use sluicegate::traffic::{Generator, MAX_FRAME, Mix, Traffic};
+
+use common::golden::cases;
+use common::{Rig, TUNNEL, plan};
+
+/// Rules that cover every action, over golden addresses and generated ones.
+const ACL: &str = r#"
+[[stage]]
+use = "acl"
+default = "deny"
+
+[[stage.rule]]
+action = "count"
+source = "192.168.0.0/16"
+
+[[stage.rule]]
+action = "log"
+protocol = "udp"
+
+[[stage.rule]]
+action = "deny"
+protocol = "tcp"
+destination_port = "23"
+
+[[stage.rule]]
+action = "reject"
+protocol = "udp"
+destination_port = "53"
+
+[[stage.rule]]
+action = "allow"
+protocol = "tcp"
+destination = "172.16.0.0/12"
+
+[[stage.rule]]
+action = "allow"
+source = "2001:db8::/32"
+"#;
+
+/// The system's allocator, counting.
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+fn count() {
+    // A thread that is ending has no counter any more, and is not polling.
+    let _ = COUNT.try_with(|count| count.set(count.get().map(|n| n + 1)));
+}
+
+// SAFETY: every call goes to the system's allocator as it came; counting touches a plain thread-local and cannot allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's contract is the callee's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(old, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
+        // Freeing is as much a call of the allocator as allocating.
+        count();
+        // SAFETY: as above.
+        unsafe { System.dealloc(old, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Calls of the allocator while `work` runs on this thread.
+fn calls(work: impl FnOnce()) -> u64 {
+    COUNT.set(Some(0));
+    work();
+    COUNT.replace(None).unwrap_or(0)
+}
+
+/// The counter sees what it should see.
+#[test]
+fn the_counter_counts() {
+    assert_eq!(calls(|| drop(Box::new(7u64))), 2);
+    assert_eq!(calls(|| ()), 0);
+}
+
+/// Passthrough over soft ports.
+#[test]
+fn passthrough_does_not_allocate() {
+    soft_polls_do_not_allocate(TUNNEL);
+}
+
+/// The acl's linear reference over soft ports.
+#[test]
+fn acl_does_not_allocate() {
+    soft_polls_do_not_allocate(&format!("{TUNNEL}{ACL}"));
+}
+
+/// Golden frames of every fate and generated ones, in an order that mixes them.
+fn mixed() -> Vec<Vec<u8>> {
+    let mut generator = Generator::new(Arc::new(Traffic::new(&Mix { flows: 200, ..Mix::default() })));
+    let mut frames: Vec<Vec<u8>> = cases().into_iter().map(|c| c.frame).collect();
+    for _ in 0..400 {
+        let mut frame = vec![0; MAX_FRAME];
+        let len = generator.next(&mut frame).map_or(0, |sent| sent.len);
+        frame.truncate(len);
+        frames.push(frame);
+    }
+    // A stride that shares no factor with the count visits every frame once.
+    let count = frames.len();
+    (0..count).map(|i| frames[i * 331 % count].clone()).collect()
+}
+
+fn soft_polls_do_not_allocate(text: &str) {
+    let mut rig = Rig::new(&plan(text));
+    let (frames, mut back) = (mixed(), Vec::with_capacity(9000));
+    // The wire is not the path: let it grow its buffers to the largest frame first.
+    for round in 0..3 {
+        for batch in frames.chunks(128) {
+            for frame in batch {
+                let largest;
+                let frame = if round == 0 {
+                    largest = vec![0; 9000];
+                    &largest
+                } else {
+                    frame
+                };
+                rig.wire.send_copy(frame);
+            }
+            while rig.worker.poll() > 0 {}
+            while rig.wire.receive_into(&mut back) {}
+        }
+    }
+    let before = rig.settled();
+    let mut spent = 0;
+    for batch in frames.chunks(128) {
+        for frame in batch {
+            rig.wire.send_copy(frame);
+        }
+        spent += calls(|| while rig.worker.poll() > 0 {});
+        while rig.wire.receive_into(&mut back) {}
+    }
+    let now = rig.settled();
+    assert_eq!(now.received - before.received, frames.len() as u64);
+    assert!(
+        now.sent > before.sent + 100
+            && now.dropped() > before.dropped() + 100
+            && now.punted > before.punted + 10
+    );
+    assert_eq!(spent, 0, "calls of the allocator in {} polls", now.busy_polls - before.busy_polls);
+}
+
+/// The acl compiled by `rte_acl`, over a driver of DPDK. What DPDK itself does is not Rust's allocator's to see.
+#[cfg(feature = "dpdk")]
+#[test]
+fn acl_over_dpdk_does_not_allocate() {
+    use sluicegate::config::{EalPlan, LcorePlan, Machine, Memory};
+    use sluicegate::dpdk::PortConfig;
+    use sluicegate::dpdk::eal::{self, Eal};
+    use sluicegate::dpdk::soft::pcap::Writer;
+    use sluicegate::path::{Clock, Decap, Lane, Pipeline, WorkerCounters};
+    use sluicegate::stage::{Backend, WorkerId};
+
+    common::alone("acl_over_dpdk_does_not_allocate", || {
+        let folder = tempfile::tempdir().expect("a folder");
+        let capture = folder.path().join("in.pcap");
+        let mut writer = Writer::create(&capture).expect("a capture");
+        for frame in mixed() {
+            writer.write(0, &frame).expect("a capture");
+        }
+        writer.finish().expect("a capture");
+        let device = format!("net_pcap0,rx_pcap={},infinite_rx=1", capture.display());
+        let cpu = Machine::here().cpus.first().copied().unwrap_or(0);
+        let eal_plan = EalPlan {
+            memory: Memory::NoHuge,
+            memory_mb: 128,
+            file_prefix: common::prefix("acl_over_dpdk_does_not_allocate"),
+            lcores: vec![LcorePlan { lcore: 0, cpu }],
+            args: vec![],
+        };
+        let eal = Eal::init(&eal_plan, std::slice::from_ref(&device)).expect("DPDK starts");
+        let pool = eal.pool(&common::pool_config(2048)).expect("a pool");
+        let plan = plan(&format!("{TUNNEL}{ACL}"));
+        let port = eal::Port::open(&eal, &device).expect("the port opens");
+        let config = PortConfig { mtu: 9001, ..PortConfig::default() };
+        let (port, queues) = port.start(&config, &pool).expect("the port starts");
+        let counters = Arc::new(WorkerCounters::new(WorkerId(0), &plan.reasons, plan.stages.len()));
+        let inspect = Pipeline::build(&plan, Backend::Eal).expect("the acl builds").make(WorkerId(0));
+        let (lanes, decap) = (queues.into_iter().map(Lane).collect(), Decap::new(plan.tunnel.clone()));
+        let mut worker: Worker =
+            Worker::new(lanes, decap, inspect, plan.burst, plan.idle, Clock::cycles(), counters.clone());
+        worker.poll();
+        let spent = calls(|| {
+            for _ in 0..1000 {
+                worker.poll();
+            }
+        });
+        let now = counters.snapshot();
+        assert!(now.ledger().balances() && now.received > 10_000 && now.dropped() > 1000 && now.punted > 100);
+        assert_eq!(spent, 0, "calls of the allocator in 1000 polls of {} frames", now.received);
+        drop(port.stop(worker.into_lanes().into_iter().map(|Lane(pair)| pair).collect()).expect("stops"));
+    });
+}
