@@ -1,5 +1,9 @@
 //! The stages, one file each, in the order in which pipelines usually have them.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
 use crate::stage::StageKind;
 

@@ -178,3 +178,34 @@ fn split(line: &str) -> Option<::csv::StringRecord> {
     let mut values = ::csv::StringRecord::new();
     reader.read_record(&mut values).ok().filter(|&read| read).map(|_| values)
 }
+
+/// What the format promises for any bytes, for property tests and the fuzz target `acl_csv`.
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::panic, clippy::indexing_slicing, reason = "a broken promise must panic")]
+pub fn arbitrary_input(bytes: &[u8]) {
+    match parse("any.csv", bytes) {
+        Ok(rules) => {
+            assert!(rules.len() <= bytes.len() && rules.len() <= MAX_RULES + 1);
+            for rule in &rules {
+                assert!((1..=super::rule::MAX_ENTRIES).contains(&rule.entries()), "{rule:?}");
+                assert!(rule.covers(rule) && rule.overlaps(rule), "{rule:?}");
+                assert!(rule.label().starts_with("any.csv:"));
+            }
+            let found = super::analysis::search(&rules);
+            assert!(
+                found.list.iter().all(|f| f.by < f.rule && rules[f.by].covers(&rules[f.rule])),
+                "{found:?}"
+            );
+        }
+        Err(problems) => {
+            assert!(!problems.is_empty() && problems.len() <= MAX_PROBLEMS + COLUMNS.len() + 1);
+            let lines = bytes.iter().filter(|&&byte| byte == b'\n').count() + 1;
+            for Problem { origin, what, remedy, .. } in problems {
+                assert!(!what.is_empty() && !remedy.is_empty() && what.len() < 1000, "{what}; {remedy}");
+                assert!(
+                    matches!(origin, Origin::File { line, .. } if (1..=lines).contains(&(line as usize)))
+                );
+            }
+        }
+    }
+}
