@@ -34,11 +34,16 @@ impl Clock {
     }
 
     /// Nanoseconds since the clock was made (cycles), or as set (manual).
-    #[inline(always)]
     pub fn now(&self) -> u64 {
+        self.at(dpdk::cycles())
+    }
+
+    /// The same for a cycle counter that was just read.
+    #[inline(always)]
+    pub fn at(&self, cycles: u64) -> u64 {
         match self {
             Clock::Cycles { start, scale } => {
-                let spent = dpdk::cycles().wrapping_sub(*start);
+                let spent = cycles.wrapping_sub(*start);
                 ((u128::from(spent) * u128::from(*scale)) >> 32) as u64
             }
             Clock::Manual(hand) => hand.load(Ordering::Relaxed),

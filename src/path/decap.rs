@@ -71,17 +71,24 @@ impl Decap {
         &self.tunnel
     }
 
+    /// The usual frame is looked at in one piece, so that its facts go from registers to `meta`; the unusual one has a
+    /// function of its own instead of joining in the middle.
     #[inline(always)]
     fn frame(&mut self, frame: &Mbuf, meta: &mut Meta, unknown: &mut u64) -> Outcome {
         let data = frame.data();
-        let envelope = match self.usual(data) {
-            Some(envelope) => envelope,
-            None => match self.general(data, frame) {
-                Ok(envelope) => envelope,
-                Err(outcome) => return outcome,
-            },
-        };
-        self.accept(data, frame, &envelope, meta, unknown)
+        match self.usual(data) {
+            Some(envelope) => self.accept(data, frame, &envelope, meta, unknown),
+            None => self.unusual(data, frame, meta, unknown),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unusual(&mut self, data: &[u8], frame: &Mbuf, meta: &mut Meta, unknown: &mut u64) -> Outcome {
+        match self.general(data, frame) {
+            Ok(envelope) => self.accept(data, frame, &envelope, meta, unknown),
+            Err(outcome) => outcome,
+        }
     }
 
     /// The usual frame: no tag, no IP options, no fragment, the profile's option block in its usual order.
@@ -120,8 +127,6 @@ impl Decap {
     }
 
     /// Any frame: finds the envelope, or says what becomes of the frame without one.
-    #[cold]
-    #[inline(never)]
     fn general(&self, data: &[u8], frame: &Mbuf) -> Result<Envelope, Outcome> {
         use DropReason as R;
         let drop = Outcome::Drop;
@@ -199,36 +204,28 @@ impl Decap {
             return Outcome::Drop(DropReason::UdpChecksum);
         }
         let Some(packet) = data.get(inner..end) else { return Outcome::Drop(DropReason::GeneveTruncated) };
-        let found = match Inner::parse(packet, protocol) {
-            Ok(found) => found,
-            Err(reason) => return Outcome::Drop(reason),
-        };
-        let inner = inner as u16; // at most 18 + 60 + 8 + 260
-        *meta = Meta {
-            endpoint,
-            cookie,
-            outer: outer as u8,
-            outer_header_len: outer_header_len as u8,
-            protocol: found.protocol,
-            flags: found.flags,
-            inner,
-            inner_len: found.len,
-            transport: if found.transport_len == 0 { 0 } else { inner + found.transport },
-            transport_len: found.transport_len,
-            source_port: found.source_port,
-            destination_port: found.destination_port,
-            tcp_flags: found.tcp_flags,
-            outer_tos: ip[1],
-            outer_source_port: datagram.first_chunk().map_or(0, |b| u16::from_be_bytes(*b)),
-            node,
-        };
-        Outcome::Live
+        meta.endpoint = endpoint;
+        meta.cookie = cookie;
+        meta.outer = outer as u8;
+        meta.outer_header_len = outer_header_len as u8;
+        meta.inner = inner as u16; // at most 18 + 60 + 8 + 260
+        meta.outer_tos = ip[1];
+        meta.outer_source_port = datagram.first_chunk().map_or(0, |b| u16::from_be_bytes(*b));
+        meta.node = node;
+        match Inner::usual(packet, protocol) {
+            Some(found) => {
+                note(meta, &found);
+                Outcome::Live
+            }
+            None => unusual_inner(packet, protocol, meta),
+        }
     }
 
     #[inline(always)]
     fn is_ours(&self, destination: Ipv4Addr) -> bool {
         match self.tunnel.addresses.as_slice() {
-            [] => !destination.is_multicast() && !destination.is_broadcast(),
+            // Unicast: classes A to C (RFC 1112 section 4 for the rest).
+            [] => destination.octets()[0] < 224,
             ours => ours.contains(&destination),
         }
     }
@@ -252,6 +249,31 @@ impl Decap {
                 true
             }
         }
+    }
+}
+
+/// Writes down what is in the envelope.
+#[inline(always)]
+fn note(meta: &mut Meta, found: &Inner) {
+    meta.protocol = found.protocol;
+    meta.flags = found.flags;
+    meta.inner_len = found.len;
+    meta.transport = if found.transport_len == 0 { 0 } else { meta.inner + found.transport };
+    meta.transport_len = found.transport_len;
+    meta.source_port = found.source_port;
+    meta.destination_port = found.destination_port;
+    meta.tcp_flags = found.tcp_flags;
+}
+
+#[cold]
+#[inline(never)]
+fn unusual_inner(packet: &[u8], protocol: u16, meta: &mut Meta) -> Outcome {
+    match Inner::any(packet, protocol) {
+        Ok(found) => {
+            note(meta, &found);
+            Outcome::Live
+        }
+        Err(reason) => Outcome::Drop(reason),
     }
 }
 
@@ -298,23 +320,28 @@ fn geneve_reason(bad: Malformed) -> DropReason {
 struct Sources {
     /// Network and mask.
     prefixes: Vec<(u32, u32)>,
-    last: Option<Ipv4Addr>,
+    last: u32,
 }
 
 impl Sources {
     fn new(tunnel: &Tunnel) -> Self {
         let prefix = |net: &ipnet::Ipv4Net| (net.network().to_bits(), net.netmask().to_bits());
-        Sources { prefixes: tunnel.allowed_sources.iter().map(prefix).collect(), last: None }
+        let prefixes: Vec<_> = tunnel.allowed_sources.iter().map(prefix).collect();
+        // Somebody who is a friend, or, if there are none, an address that nobody has (RFC 1122 section 3.2.1.3).
+        let last = prefixes.first().map_or(0, |(net, _)| *net);
+        Sources { prefixes, last }
     }
 
     #[inline(always)]
     fn accepts(&mut self, source: Ipv4Addr) -> bool {
-        if self.last == Some(source) {
-            return true;
-        }
+        source.to_bits() == self.last || self.another(source)
+    }
+
+    #[inline(never)]
+    fn another(&mut self, source: Ipv4Addr) -> bool {
         let has = self.has(source);
         if has {
-            self.last = Some(source);
+            self.last = source.to_bits();
         }
         has
     }

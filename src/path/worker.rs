@@ -90,7 +90,7 @@ impl Worker {
             received += batch.len();
             decap::run(decap, batch, counters);
             // track: the flow engine's hop has its place here
-            inspect.run(batch, clock.now(), counters);
+            inspect.run(batch, clock.at(start), counters);
             encap::run(decap.tunnel(), batch);
             tx::run(&mut queues.tx, batch, dead, counters);
             counters.busy_polls.add(1);

@@ -42,15 +42,30 @@ impl Inner {
     /// Reads what follows the GENEVE header, up to the end of the UDP payload. Bytes behind the packet's own length are ignored.
     #[inline(always)]
     pub fn parse(bytes: &[u8], ethertype: u16) -> Result<Inner, DropReason> {
+        match Inner::usual(bytes, ethertype) {
+            Some(inner) => Ok(inner),
+            None => Inner::any(bytes, ethertype),
+        }
+    }
+
+    /// The usual packet, or `None` for one that needs [`Self::any`]. A caller that handles both by itself keeps the facts of the
+    /// usual one in registers.
+    #[inline(always)]
+    pub fn usual(bytes: &[u8], ethertype: u16) -> Option<Inner> {
         match ethertype {
-            eth::IPV4 => match usual_v4(bytes) {
-                Some(inner) => Ok(inner),
-                None => any_v4(bytes),
-            },
-            eth::IPV6 => match usual_v6(bytes) {
-                Some(inner) => Ok(inner),
-                None => any_v6(bytes),
-            },
+            eth::IPV4 => usual_v4(bytes),
+            eth::IPV6 => usual_v6(bytes),
+            _ => None,
+        }
+    }
+
+    /// Any packet, through the views.
+    #[cold]
+    #[inline(never)]
+    pub fn any(bytes: &[u8], ethertype: u16) -> Result<Inner, DropReason> {
+        match ethertype {
+            eth::IPV4 => any_v4(bytes),
+            eth::IPV6 => any_v6(bytes),
             _ => Err(DropReason::GeneveProtocol),
         }
     }
@@ -138,8 +153,6 @@ fn usual_v6(bytes: &[u8]) -> Option<Inner> {
     })
 }
 
-#[cold]
-#[inline(never)]
 fn any_v4(bytes: &[u8]) -> Result<Inner, DropReason> {
     let ip = Ipv4::new_checked(bytes).map_err(reason)?;
     let piece = Piece {
@@ -151,8 +164,6 @@ fn any_v4(bytes: &[u8]) -> Result<Inner, DropReason> {
     judge(ip.total_len().into(), 0, ip.protocol(), ip.header_len(), ip.payload(), piece)
 }
 
-#[cold]
-#[inline(never)]
 fn any_v6(bytes: &[u8]) -> Result<Inner, DropReason> {
     let ip = Ipv6::new_checked(bytes).map_err(reason)?;
     let upper = ip.upper().map_err(reason)?;
