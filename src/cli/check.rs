@@ -27,17 +27,16 @@ impl Check {
         if !self.json {
             anstream::println!("{plan}");
         }
-        show::warnings(plan.warnings.iter().cloned().chain(stage_warnings(&plan)));
+        show::warnings(plan.warnings.iter().cloned());
         let reports = if self.no_build { Vec::new() } else { build(&plan)? };
         if self.json {
             let stages: Vec<_> = reports
                 .iter()
                 .map(|(name, rows)| json!({ "name": name, "built": rows.iter().cloned().collect::<serde_json::Map<_, _>>() }))
                 .collect();
-            let warnings: Vec<_> = plan.warnings.iter().cloned().chain(stage_warnings(&plan)).collect();
             anstream::println!(
                 "{}",
-                json!({ "plan": plan.to_json(), "stages": stages, "warnings": warnings })
+                json!({ "plan": plan.to_json(), "stages": stages, "warnings": plan.warnings })
             );
             return Ok(OK);
         }
@@ -50,12 +49,6 @@ impl Check {
         anstream::println!("{}: no mistakes", plan.file);
         Ok(OK)
     }
-}
-
-fn stage_warnings(plan: &Plan) -> impl Iterator<Item = String> {
-    plan.stages.iter().flat_map(|stage| {
-        stage.parsed.warnings().into_iter().map(move |warning| format!("stage {:?}: {warning}", stage.name))
-    })
 }
 
 type Rows = Vec<(String, serde_json::Value)>;
