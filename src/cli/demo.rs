@@ -33,6 +33,9 @@ const PIPELINE: &str = include_str!("../../pipelines/demo.toml");
 const RING: u32 = 4096;
 /// Most frames on their way that are expected back: what fits into the rings with room to spare.
 const WINDOW: u64 = 2048;
+/// Bytes for a frame of the source's: the longest of an IMIX in its envelope, and a ring per queue beside it in memory.
+const ROOM: u16 = 2048;
+const OWN_MB: u32 = 24;
 /// Frames at a time.
 const BURST: usize = 32;
 /// How long the last frames may take.
@@ -72,18 +75,21 @@ impl Demo {
         }
         let interrupt = Interrupt::install().map_err(|e| Failure::Other(format!("signals: {e}")))?;
         let options = Options { need_ports: false, ..Options::default() };
-        let plan =
+        let mut plan =
             config::load_text("demo.toml", PIPELINE, Path::new(""), &Overrides::here(&self.set), &options)?;
         let mix = Mix { seed: self.seed, flows: self.flows, ..Mix::default() };
         let traffic = Arc::new(Traffic::new(&mix));
         let checker = Checker::new(traffic.clone(), |flow: &Flow| !flow.denied);
 
+        // The source has a pool of its own, beside what the plan asks for.
+        let own = PoolConfig { name: "demo".into(), data_room: ROOM, ..plan.pool.config.clone() };
+        let own = PoolConfig { buffers: 2 * RING - 1, ..own };
+        plan.eal.memory_mb += OWN_MB;
         let eal = Eal::init(&plan.eal, &[])?;
         let pool = eal.pool(&plan.pool.config)?;
-        let own = PoolConfig { name: "demo".into(), buffers: 2 * RING - 1, ..plan.pool.config.clone() };
         let own = eal.pool(&own)?;
         let (near, far) = eal::cross_connect(&eal, "demo", "appliance", 1, RING)?;
-        let config = PortConfig { mtu: plan.pool.config.data_room - 22, ..PortConfig::default() };
+        let config = PortConfig { mtu: ROOM - 22, ..PortConfig::default() };
         let (near, mut lanes) = near.start(&config, &own)?;
         let lane = lanes.pop().ok_or_else(|| Failure::Other("the demo's port gave no queue".into()))?;
         let app = App::new(plan).start_on(Host::Eal(eal), vec![far], pool, Clock::cycles())?;
