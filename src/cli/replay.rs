@@ -5,21 +5,25 @@
 
 mod golden;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::{ConfigArgs, FAILED, Failure, OK, Outcome, show};
-use crate::app::Report;
-use crate::config::{Idle, Plan};
-use crate::dpdk::soft::{self, Wire, pcap};
+use crate::app::{Report, Snapshot};
+use crate::config::{Idle, Plan, Tunnel};
+use crate::dpdk::soft::pcap::{self, Link};
+use crate::dpdk::soft::{self, Setup};
 use crate::dpdk::{Mempool, PoolConfig, PortConfig, RunningPort};
 use crate::packet::ReasonTable;
 use crate::path::{Clock, Decap, Lane, Pipeline, Worker, WorkerCounters, WorkerSnapshot};
 use crate::stage::{Backend, WorkerId};
-use crate::traffic;
+use crate::traffic::{self, Envelope};
 
 /// Send a capture through a pipeline.
 #[derive(Debug, Args)]
@@ -70,9 +74,9 @@ impl Replay {
     pub(super) fn run(self) -> Outcome {
         let plan = self.config.plan(false)?;
         show::warnings(&plan.warnings);
-        let mut bench = Bench::new(plan)?;
+        let mut bench = Bench::new(plan, &self.input, self.output.as_deref())?;
         let fates = self.feed(&mut bench)?;
-        let report = bench.report();
+        let report = bench.finish()?;
         let outcome = golden::outcome(&report, self.packets.then_some(fates.as_slice()));
         if self.json {
             anstream::println!("{outcome}");
@@ -96,39 +100,34 @@ impl Replay {
     }
 
     fn feed(&self, bench: &mut Bench) -> Result<Vec<Fate>, Failure> {
-        let fail = |e: pcap::Error| Failure::Other(e.to_string());
-        let mut reader = pcap::Reader::open(&self.input).map_err(fail)?;
-        let mut writer = self.output.as_deref().map(pcap::Writer::create).transpose().map_err(fail)?;
         let mut fates = Vec::new();
         let mut number = 0;
-        while let Some(frame) = reader.next().map_err(fail)? {
+        loop {
+            let mut wrapped = false;
+            let prepare = |frame: &pcap::Frame<'_>, put: &mut Vec<u8>| {
+                let envelope = self.envelope(frame, &bench.envelope);
+                wrapped = envelope.is_some();
+                put.extend_from_slice(envelope.as_deref().unwrap_or(frame.bytes));
+                true
+            };
+            let Some(now) = bench.capture.step(prepare).map_err(unreadable)? else { return Ok(fates) };
             number += 1;
-            let wrapped = self.wrapped(&frame);
-            let verdict = bench.packet(frame.time, wrapped.as_deref().unwrap_or(frame.bytes));
+            let verdict = bench.packet(now)?;
             if self.packets {
-                fates.push(Fate { number, wrapped: wrapped.is_some(), verdict });
-            }
-            while let Some(home) = bench.wire.receive() {
-                if let Some(writer) = &mut writer {
-                    writer.write(frame.time, &home).map_err(fail)?;
-                }
+                fates.push(Fate { number, wrapped, verdict });
             }
         }
-        if let Some(writer) = writer {
-            writer.finish().map_err(fail)?;
-        }
-        Ok(fates)
     }
 
     /// The frame in an envelope, if it should get one and can.
-    fn wrapped(&self, frame: &pcap::Frame<'_>) -> Option<Vec<u8>> {
+    fn envelope(&self, frame: &pcap::Frame<'_>, envelope: &Envelope) -> Option<Vec<u8>> {
         let inner = match (self.wrap, frame.link) {
             (Wrap::Never, _) => return None,
-            (Wrap::Auto, pcap::Link::Ethernet) if traffic::is_tunnel(frame.bytes) => return None,
-            (_, pcap::Link::Ethernet) => traffic::inner_packet(frame.bytes)?,
-            (_, pcap::Link::RawIp) => frame.bytes,
+            (Wrap::Auto, Link::Ethernet) if traffic::is_tunnel(frame.bytes, envelope.port) => return None,
+            (_, Link::Ethernet) => traffic::inner_packet(frame.bytes)?,
+            (_, Link::RawIp) => frame.bytes,
         };
-        traffic::wrap(inner, &traffic::Envelope::default())
+        traffic::wrap(inner, envelope)
     }
 
     fn print(&self, report: &Report, fates: &[Fate]) {
@@ -164,10 +163,10 @@ fn rules(report: &Report) {
     }
 }
 
-/// One worker on a soft port, polled by hand.
+/// One worker on a soft port between two captures, polled by hand.
 struct Bench {
     worker: Worker,
-    wire: Wire,
+    capture: soft::Replay<BufReader<File>, Box<dyn Write>>,
     port: RunningPort,
     pool: Mempool,
     pipeline: Pipeline,
@@ -176,10 +175,11 @@ struct Bench {
     before: WorkerSnapshot,
     reasons: ReasonTable,
     names: Vec<String>,
+    envelope: Envelope,
 }
 
 impl Bench {
-    fn new(plan: Plan) -> Result<Self, Failure> {
+    fn new(plan: Plan, input: &Path, output: Option<&Path>) -> Result<Self, Failure> {
         let pipeline = Pipeline::build(&plan, Backend::Soft)?;
         let pool = Mempool::soft(&PoolConfig {
             name: "replay".into(),
@@ -189,7 +189,9 @@ impl Bench {
             cache: 0,
             numa: None,
         });
-        let (port, wire) = soft::Port::new();
+        let input = pcap::Reader::open(input).map_err(unreadable)?;
+        let output = writer(output)?;
+        let (port, capture) = soft::Port::from_pcap(Setup::default(), input, output);
         let (port, queues) =
             port.start(&PortConfig { mtu: u16::MAX - 256, ..PortConfig::default() }, &pool)?;
         let counters = Arc::new(WorkerCounters::new(WorkerId(0), &plan.reasons, plan.stages.len()));
@@ -203,25 +205,28 @@ impl Bench {
             clock,
             counters.clone(),
         );
-        let before = counters.snapshot();
+        let (before, envelope) = (counters.snapshot(), envelope(&plan.tunnel));
         let names = plan.stages.iter().map(|s| s.name.clone()).collect();
-        Ok(Bench { worker, wire, port, pool, pipeline, hand, counters, before, reasons: plan.reasons, names })
+        let reasons = plan.reasons;
+        Ok(Bench { worker, capture, port, pool, pipeline, hand, counters, before, reasons, names, envelope })
     }
 
-    /// Sends one frame through all hops and says what became of it.
-    fn packet(&mut self, now: u64, frame: &[u8]) -> String {
-        self.hand.fetch_max(now, Ordering::Relaxed);
-        self.wire.send(frame.to_vec());
+    /// Sends the frame that is on the wire through all hops and says what became of it.
+    fn packet(&mut self, now: u64) -> Result<String, Failure> {
+        self.hand.store(now, Ordering::Relaxed);
         self.worker.poll();
+        self.capture.collect().map_err(unreadable)?;
         let after = self.counters.snapshot();
         let verdict = verdict(&self.before, &after, &self.reasons);
         self.before = after;
-        verdict
+        Ok(verdict)
     }
 
-    fn report(self) -> Report {
-        let snapshot = crate::app::Snapshot {
-            elapsed: std::time::Duration::ZERO,
+    /// Writes what is left and accounts for everything.
+    fn finish(self) -> Result<Report, Failure> {
+        self.capture.finish().map_err(unreadable)?;
+        let snapshot = Snapshot {
+            elapsed: Duration::ZERO,
             workers: vec![self.counters.snapshot()],
             ports: Vec::new(),
             stages: self.pipeline.stages().map(|(_, shared)| shared.counts()).collect(),
@@ -229,8 +234,30 @@ impl Bench {
         let lanes = self.worker.into_lanes().into_iter().map(|Lane(pair)| pair).collect();
         let failures = self.port.stop(lanes).err().map(|e| e.error.to_string()).into_iter().collect();
         let buffers_out = self.pool.capacity() - self.pool.available();
-        Report { snapshot, failures, buffers_out, reasons: self.reasons, names: self.names }
+        Ok(Report { snapshot, failures, buffers_out, reasons: self.reasons, names: self.names })
     }
+}
+
+/// Where frames go home to: a capture, or nowhere.
+fn writer(output: Option<&Path>) -> Result<pcap::Writer<Box<dyn Write>>, Failure> {
+    let Some(path) = output else {
+        return pcap::Writer::new("nowhere", Box::new(std::io::sink()) as Box<dyn Write>).map_err(unreadable);
+    };
+    let file = File::create(path).map_err(|e| Failure::Other(format!("{}: {e}", path.display())))?;
+    let file = Box::new(BufWriter::new(file)) as Box<dyn Write>;
+    pcap::Writer::new(path.display().to_string(), file).map_err(unreadable)
+}
+
+/// An envelope that the plan accepts: its profile, its port, one of its sources, one of its addresses.
+fn envelope(tunnel: &Tunnel) -> Envelope {
+    let usual = Envelope::default();
+    let node = tunnel.allowed_sources.first().and_then(|net| net.hosts().next()).unwrap_or(usual.node);
+    let appliance = tunnel.addresses.first().copied().unwrap_or(usual.appliance);
+    Envelope { node, appliance, port: tunnel.port, profile: tunnel.profile, ..usual }
+}
+
+fn unreadable(error: pcap::Error) -> Failure {
+    Failure::Other(error.to_string())
 }
 
 /// The difference that one packet made.

@@ -1,17 +1,16 @@
-//! The envelope of AWS GWLB around a plain packet.
+//! The envelope of a load balancer around a plain packet: AWS GWLB's, or with the options of another profile.
 
 use std::net::Ipv4Addr;
 
 use crate::wire::checksum;
+use crate::wire::geneve::{self, Profile, Role, Scope};
 
 /// Bytes in front of the inner packet: Ethernet 14, IPv4 20, UDP 8, GENEVE 8, options 32.
 pub const ENVELOPE: usize = 82;
-/// UDP port of GENEVE (RFC 8926 section 3.3).
-const GENEVE_PORT: u16 = 6081;
+/// Bytes in front of the GENEVE options.
+const OPTIONS: usize = 50;
 /// First outer source port; the range goes up to 65535, as observed.
 const FIRST_PORT: u16 = 60_000;
-/// Longest inner packet whose envelope still fits an IPv4 total length.
-const MAX_WRAPPED: usize = 65_535 - (ENVELOPE - 14);
 
 /// Addresses and ids of one load balancer node, one endpoint and one appliance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +27,10 @@ pub struct Envelope {
     pub endpoint: u64,
     /// Option 2: the attachment, 0 in every capture seen.
     pub attachment: u64,
+    /// UDP destination port.
+    pub port: u16,
+    /// Which options it has. With a profile whose scope is the VNI, that is the low 24 bits of the endpoint.
+    pub profile: &'static Profile,
     /// Outer ports and cookies of flows come from it.
     pub seed: u64,
 }
@@ -42,6 +45,8 @@ impl Default for Envelope {
             appliance: Ipv4Addr::new(10, 254, 11, 102),
             endpoint: 0x0123_4567_89ab_cdef,
             attachment: 0,
+            port: geneve::PORT,
+            profile: &geneve::AWS,
             seed: 0,
         }
     }
@@ -74,11 +79,19 @@ impl Envelope {
             6 => 0x86dd,
             _ => return None,
         };
-        if inner.len() > MAX_WRAPPED {
-            return None;
+        let options = self.options(identity);
+        let header_len = OPTIONS + options.len();
+        // Too long for an IPv4 total length: no load balancer can send it.
+        let total = u16::try_from(header_len - 14 + inner.len()).ok()?;
+        let udp = total - 20;
+        let mut frame = Vec::with_capacity(header_len + inner.len());
+        frame.extend_from_slice(self.header(identity, ethertype).get(..OPTIONS)?);
+        frame.extend_from_slice(&options);
+        let header = frame.as_mut_slice();
+        header[42] = (options.len() / 4) as u8;
+        if self.profile.scope == Scope::Vni {
+            header[46..49].copy_from_slice(&self.endpoint.to_be_bytes()[5..]);
         }
-        let mut header = self.header(identity, ethertype);
-        let (total, udp) = ((68 + inner.len()) as u16, (48 + inner.len()) as u16);
         header[16..18].copy_from_slice(&total.to_be_bytes());
         header[38..40].copy_from_slice(&udp.to_be_bytes());
         let ip = finish(u64::from(checksum::sum(&header[14..34])));
@@ -87,13 +100,29 @@ impl Envelope {
         let pseudo = u64::from(checksum::sum(&header[26..34])) + 17 + u64::from(udp);
         let sum = pseudo + u64::from(checksum::sum(&header[34..])) + u64::from(checksum::sum(inner));
         header[40..42].copy_from_slice(&udp_finish(sum).to_be_bytes());
-        let mut frame = Vec::with_capacity(ENVELOPE + inner.len());
-        frame.extend_from_slice(&header);
         frame.extend_from_slice(inner);
         Some(frame)
     }
 
-    /// The envelope with lengths and checksums zero.
+    /// The profile's options in its order; what has no meaning to us is zero.
+    fn options(&self, identity: Identity) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(ENVELOPE - OPTIONS);
+        for rule in self.profile.options {
+            bytes.extend_from_slice(&rule.class.to_be_bytes());
+            bytes.extend_from_slice(&[rule.kind, rule.len / 4]);
+            let end = bytes.len() + usize::from(rule.len);
+            match rule.role {
+                Role::Endpoint => bytes.extend_from_slice(&self.endpoint.to_be_bytes()),
+                Role::Attachment => bytes.extend_from_slice(&self.attachment.to_be_bytes()),
+                Role::Cookie => bytes.extend_from_slice(&identity.cookie.to_be_bytes()),
+                Role::Other => {}
+            }
+            bytes.resize(end, 0);
+        }
+        bytes
+    }
+
+    /// AWS's envelope with lengths and checksums zero.
     pub(super) fn header(&self, identity: Identity, ethertype: u16) -> [u8; ENVELOPE] {
         let mut bytes = [0; ENVELOPE];
         let mut rest = &mut bytes[..];
@@ -110,7 +139,7 @@ impl Envelope {
         put(&self.node.octets());
         put(&self.appliance.octets());
         put(&identity.port.to_be_bytes());
-        put(&GENEVE_PORT.to_be_bytes());
+        put(&self.port.to_be_bytes());
         put(&[0; 4]);
         put(&[8, 0]); // version 0, eight words of options
         put(&ethertype.to_be_bytes());
@@ -189,13 +218,13 @@ fn trimmed(packet: &[u8]) -> Option<&[u8]> {
     Some(packet.get(..stated).filter(|p| p.len() >= 20).unwrap_or(packet))
 }
 
-/// Is this Ethernet frame a GENEVE frame over IPv4 already, by its addresses of protocol and port?
-pub fn is_tunnel(frame: &[u8]) -> bool {
+/// Is this Ethernet frame a GENEVE frame over IPv4 already, by its protocol and UDP destination port?
+pub fn is_tunnel(frame: &[u8], port: u16) -> bool {
     inner_packet(frame).is_some_and(|packet| {
         let header = packet.first().map_or(0, |b| usize::from(b & 15) * 4);
         packet.first().is_some_and(|b| b >> 4 == 4)
             && packet.get(9) == Some(&17)
-            && packet.get(header + 2..header + 4) == Some(&GENEVE_PORT.to_be_bytes())
+            && packet.get(header + 2..header + 4) == Some(&port.to_be_bytes())
     })
 }
 

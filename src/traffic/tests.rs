@@ -254,7 +254,11 @@ fn wrapping_is_the_same_both_ways() {
     for (sent, frame) in frames(&mix, 400) {
         let wrapped = wrap(&frame[ENVELOPE..], &Envelope::default()).unwrap();
         assert_checksums(&wrapped);
-        assert!(is_tunnel(&wrapped) && !is_tunnel(&wrapped[ENVELOPE - 14..]));
+        assert!(
+            is_tunnel(&wrapped, 6081)
+                && !is_tunnel(&wrapped, 4789)
+                && !is_tunnel(&wrapped[ENVELOPE - 14..], 6081)
+        );
         assert_eq!(wrapped[ENVELOPE..], frame[ENVELOPE..]);
         let identity = [&wrapped[34..36], &wrapped[78..82]].concat();
         assert_eq!(by_flow.entry(sent.flow).or_insert_with(|| identity.clone()), &identity);
@@ -413,12 +417,29 @@ proptest! {
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), near in any::<u64>()) {
         let mut checker = Checker::new(traffic(&Mix::default()), |_| true);
         checker.check(&bytes);
-        let _ = (inner_packet(&bytes), is_tunnel(&bytes), wrap(&bytes, &Envelope { seed: near, ..Envelope::default() }));
+        let _ = (inner_packet(&bytes), is_tunnel(&bytes, 6081), wrap(&bytes, &Envelope { seed: near, ..Envelope::default() }));
     }
 
     #[test]
     fn cookies_lead_back(seed in any::<u64>(), flow in 0..MAX_FLOWS, life in 0u64..1 << 40) {
         let want = (flow, (life & 0xfff) as u32);
         prop_assert_eq!(from_cookie(seed, cookie(seed, flow, life)), want);
+    }
+}
+
+/// What is wrapped for a profile is what the profile's receiver reads.
+#[test]
+fn every_profile_reads_its_own_envelope() {
+    use crate::wire::geneve::{Geneve, Profile, Scope};
+    let inner = [[0x45, 0, 0, 20, 0, 0, 0, 0, 64, 59, 0, 0].as_slice(), &[10, 0, 0, 1, 10, 0, 0, 2]].concat();
+    for profile in Profile::ALL {
+        let envelope = Envelope { profile, ..Envelope::default() };
+        let frame = wrap(&inner, &envelope).unwrap();
+        let geneve = Geneve::new_checked(&frame[42..]).unwrap();
+        let found = profile.read(&geneve).unwrap();
+        let scope =
+            if profile.scope == Scope::Vni { envelope.endpoint & 0xff_ffff } else { envelope.endpoint };
+        assert_eq!(found.endpoint, scope, "{}", profile.name);
+        assert_eq!(geneve.payload(), inner, "{}", profile.name);
     }
 }
