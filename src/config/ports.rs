@@ -26,7 +26,7 @@ pub(super) fn check(check: &mut Check<'_>, ports: &[schema::Port], workers: usiz
         let same = *first.entry(identity(&plan.device)).or_insert(i);
         if same != i {
             let what = format!("{:?} is port[{same}] already", plan.device);
-            let remedy = match is_pci(&plan.device) {
+            let remedy = match is_pci(&identity(&plan.device)) {
                 true => "a device is one port",
                 false => "number virtual devices: net_null0, net_null1",
             };
@@ -90,13 +90,10 @@ fn port(check: &mut Check<'_>, i: usize, port: &schema::Port, workers: usize) ->
 fn device_syntax(device: &str) -> Result<(), (String, &'static str)> {
     const REMEDY: &str =
         "a kernel interface is \"net_af_packet0,iface=eth1\", a PCI device is \"0000:00:06.0\"";
-    if is_pci(device) {
-        return Ok(());
-    }
     let (name, arguments) = device.split_once(',').unwrap_or((device, ""));
     let known = ["net_", "eth_", "virtio_user"].iter().any(|start| name.starts_with(start));
     let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-    if !known || !name.bytes().all(word) {
+    if !is_pci(name) && (!known || !name.bytes().all(word)) {
         return Err((format!("{device:?} is neither a PCI address nor a virtual device"), REMEDY));
     }
     if device.bytes().any(|b| b.is_ascii_control()) || device.len() > 1024 {
@@ -171,6 +168,7 @@ mod tests {
     fn devices_are_told_from_other_words() {
         for good in [
             "0000:00:06.0",
+            "0000:00:06.0,control_poll_interval=1000",
             "00:06.0",
             "net_null0",
             "net_af_packet0,iface=eth1,qpairs=2",
