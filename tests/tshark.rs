@@ -21,7 +21,6 @@ const NONE: &str = "3";
 /// One frame in Wireshark's eyes.
 #[derive(Debug)]
 struct Seen {
-    number: u32,
     protocols: String,
     /// Of the outer header.
     ip: String,
@@ -48,13 +47,7 @@ fn seen(test: &str, capture: &Path) -> Option<Vec<Seen>> {
     {
         command.args(["-o", setting]);
     }
-    for field in [
-        "frame.number",
-        "frame.protocols",
-        "ip.checksum.status",
-        "udp.checksum.status",
-        "_ws.expert.severity",
-    ] {
+    for field in ["frame.protocols", "ip.checksum.status", "udp.checksum.status", "_ws.expert.severity"] {
         command.args(["-e", field]);
     }
     let output = command.output().expect("tshark");
@@ -63,14 +56,8 @@ fn seen(test: &str, capture: &Path) -> Option<Vec<Seen>> {
     let line = |line: &str| {
         let fields: Vec<&str> = line.split('|').collect();
         let first = |i: usize| fields[i].split(',').next().unwrap_or_default().to_owned();
-        let severity = fields[4].split(',').filter_map(|s| s.parse().ok()).max().unwrap_or(0);
-        Seen {
-            number: fields[0].parse().expect("a number"),
-            protocols: fields[1].to_owned(),
-            ip: first(2),
-            udp: first(3),
-            severity,
-        }
+        let severity = fields[3].split(',').filter_map(|s| s.parse().ok()).max().unwrap_or(0);
+        Seen { protocols: fields[0].to_owned(), ip: first(1), udp: first(2), severity }
     };
     Some(text.lines().map(line).collect())
 }
