@@ -8,7 +8,6 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
-use sluicegate::path::Worker;
 use sluicegate::traffic::{Generator, MAX_FRAME, Mix, Traffic};
 
 use common::golden::cases;
@@ -179,7 +178,7 @@ fn acl_over_dpdk_does_not_allocate() {
     use sluicegate::dpdk::PortConfig;
     use sluicegate::dpdk::eal::{self, Eal};
     use sluicegate::dpdk::soft::pcap::Writer;
-    use sluicegate::path::{Clock, Decap, Lane, Pipeline, WorkerCounters};
+    use sluicegate::path::{Clock, Decap, Lane, Pipeline, Worker, WorkerCounters};
     use sluicegate::stage::{Backend, WorkerId};
 
     common::alone("acl_over_dpdk_does_not_allocate", || {
