@@ -169,6 +169,7 @@ impl Mbuf {
         h.rss = rss;
     }
 
+    #[cfg(feature = "dpdk")]
     pub(super) fn is_soft(&self) -> bool {
         self.header().pool.addr() & raw::SOFT != 0
     }
