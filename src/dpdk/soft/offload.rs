@@ -67,7 +67,7 @@ impl<'a> Outer<'a> {
             8 => raw::RX_IP_CKSUM_BAD,
             _ => 0,
         };
-        let l4 = match self.transport {
+        let l4 = match self.transport.map(|segment| self.summed(segment)) {
             None => 0,
             Some(segment) if self.protocol == UDP && segment.get(6..8) == Some(&[0, 0]) => 0,
             Some(segment) => {
@@ -81,6 +81,16 @@ impl<'a> Outer<'a> {
             }
         };
         ip | l4
+    }
+
+    /// What a transport checksum covers: a UDP datagram may end before its packet does.
+    fn summed(&self, segment: &'a [u8]) -> &'a [u8] {
+        match (self.protocol, segment) {
+            (UDP, [_, _, _, _, high, low, ..]) => {
+                segment.get(..u16::from_be_bytes([*high, *low]).into()).unwrap_or(segment)
+            }
+            _ => segment,
+        }
     }
 }
 
