@@ -4,10 +4,11 @@ mod common;
 
 use std::collections::BTreeSet;
 
+use sluicegate::dpdk::soft::Setup;
 use sluicegate::packet::DropReason;
 
 use common::golden::{Case, cases, groups};
-use common::{Fate, Rig, plan};
+use common::{Fate, Rig, plan, pool_config};
 
 /// Every golden frame meets the fate that its case states, byte for byte.
 #[test]
@@ -54,6 +55,40 @@ fn golden_frames_keep_their_order_in_full_batches() {
         let end = rig.settled();
         let count = |verdict: &str| cases.iter().filter(|c| c.verdict.starts_with(verdict)).count() as u64;
         assert_eq!((end.punted, end.dropped()), (count("punted"), count("dropped")), "{table}");
+    }
+}
+
+/// A driver that verifies checksums is believed under `auto`: what it calls bad is dropped, and nothing is unknown.
+#[test]
+fn a_driver_that_knows_checksums_is_believed() {
+    let wrong = "udp/checksum-wrong-auto";
+    let mut seen = 0;
+    for (table, cases) in groups().into_iter().filter(|(table, _)| !table.contains("verify_checksum")) {
+        let setup = Setup { checksums: true, ..Setup::default() };
+        let mut rig = Rig::over(&plan(&table), &pool_config(64), setup);
+        for case in cases {
+            let expected = match case.name == wrong {
+                true => Fate::Dropped("udp_checksum".into()),
+                false => expected(&case),
+            };
+            assert_eq!(rig.fate(&case.frame), expected, "{}", case.name);
+            seen += u32::from(case.name == wrong);
+        }
+        assert_eq!(rig.settled().checksum_unknown, 0, "{table}");
+    }
+    assert_eq!(seen, 1);
+}
+
+/// A driver that does not know: under `auto` each checksum that nobody looked at is counted.
+#[test]
+fn unknown_checksums_are_counted_under_auto() {
+    let (table, cases) = groups().swap_remove(0);
+    let mut rig = Rig::new(&plan(&table));
+    for case in cases.iter().filter(|c| c.verdict == "home") {
+        let before = rig.settled().checksum_unknown;
+        rig.fate(&case.frame);
+        let none = case.name == "udp/checksum-zero";
+        assert_eq!(rig.settled().checksum_unknown - before, u64::from(!none), "{}", case.name);
     }
 }
 
