@@ -181,9 +181,17 @@ def ethernet():
     punt("eth/geneve-over-ipv6", "Not even with our port in it.",
          plain(Ether(src=NODE_MAC, dst=OUR_MAC) / IPv6(src=C6, dst=S6) / UDP(sport=60000, dport=6081)
                / GENEVE(optionlen=8, options=AWS) / tcp4()))
+    punt("eth/tunnel-under-another-ethertype", "The bytes of a tunnel, but not as IPv4.",
+         lambda back: as_ethertype(envelope(tcp4()), back))
     drop("eth/runt", "Shorter than an Ethernet header.", "outer_truncated", cut(envelope(tcp4()), 13))
     drop("eth/cut-in-tag", "The frame ends inside its VLAN tag.", "outer_truncated",
          cut(envelope(tcp4(), vlan={"vlan": 100}), 16))
+
+
+def as_ethertype(build, back):
+    frame = build(back)
+    frame.type = 0x88B5
+    return frame
 
 
 def outer_ip():
@@ -207,6 +215,9 @@ def outer_ip():
     punt("outer/other-destination", "An address that is not ours.", envelope(tcp4(), ip={"us": "10.254.11.55"}))
     punt("outer/multicast", "Multicast is never ours, even without a list.", envelope(tcp4(), ip={"us": "239.1.2.3"}), addresses="")
     punt("outer/broadcast", "Nor is broadcast.", envelope(tcp4(), ip={"us": "255.255.255.255"}), addresses="")
+    for name, protocol in (("tcp", 6), ("udp-lite", 136)):
+        punt(f"outer/protocol-{name}", "The bytes of a tunnel under another IP protocol are not a tunnel.",
+             envelope(tcp4(), ip={"proto": protocol}))
     drop("outer/foreign-source", "Only the load balancer's subnets may send into the tunnel.", "foreign_source",
          envelope(tcp4(), ip={"peer": "10.254.12.1"}))
     drop("outer/foreign-source-slow", "The same for a frame that takes the general walk.", "foreign_source",
@@ -267,6 +278,7 @@ def outer_udp():
          plain(Ether(src=NODE_MAC, dst=OUR_MAC) / IP(src=NODE, dst=US, proto=17) / Raw(b"\xea\x60\x17\xc1")))
     to_us = Ether(src=NODE_MAC, dst=OUR_MAC) / IP(src=NODE, dst=US)
     punt("udp/other-port", "UDP to another port.", plain(to_us / UDP(sport=60000, dport=6080) / Raw(TEXT)))
+    punt("udp/other-port-tunnel", "Even if it looks like a tunnel.", envelope(tcp4(), udp={"dport": 6082}))
     punt("udp/from-tunnel-port", "The tunnel port as a source means nothing.", plain(to_us / UDP(sport=6081, dport=9) / Raw(TEXT)))
     punt("udp/vxlan", "Another tunnel.", plain(to_us / UDP(sport=60000, dport=4789) / VXLAN(vni=1) / Ether() / tcp4()))
     punt("udp/dhcp", "An answer to our DHCP request.",
