@@ -369,6 +369,18 @@ def options():
     drop("option/duplicate-endpoint", "Two endpoints: which tenant?", "option_duplicate",
          envelope(tcp4(), [e, option(0x0108, 1, bytes(8)), a, c]))
     drop("option/duplicate-same", "Not even if both say the same.", "option_duplicate", envelope(tcp4(), [e, a, c, c]))
+    # The usual lengths in the usual places, with one word that is not usual.
+    home("option/shape-swapped", "Endpoint and attachment have the same length; their order has no meaning either.",
+         envelope(tcp4(), [a, e, c]))
+    drop("option/shape-critical", "An unknown critical option where the cookie stands.", "option_critical",
+         envelope(tcp4(), [e, a, option(0x0108, 0x83, COOKIE)]))
+    drop("option/shape-other-type", "An unknown option where the cookie stands.", "option_missing",
+         envelope(tcp4(), [e, a, option(0x0108, 4, COOKIE)]))
+    for classid in (0x0109, 0x0208):
+        drop(f"option/shape-class-{classid:04x}", "The endpoint id under another class.", "option_missing",
+             envelope(tcp4(), [option(classid, 1, ENDPOINT), a, c]))
+    drop("option/shape-duplicate", "Two endpoint ids and no attachment.", "option_duplicate",
+         envelope(tcp4(), [e, option(0x0108, 1, bytes(8)), c]))
     drop("option/overrun-first", "The first option reaches beyond all options.", "option_overrun",
          envelope(tcp4(), [option(0x0108, 1, ENDPOINT, length=17), a, c]))
     drop("option/overrun-last", "The last option reaches beyond all options.", "option_overrun",
