@@ -1,5 +1,6 @@
 //! What leaves the path, as Wireshark sees it: GENEVE with the inner protocol behind it, right checksums, no errors. Skipped,
 //! and says so, where tshark is not installed.
+#![cfg(feature = "program")]
 
 mod common;
 
@@ -76,7 +77,6 @@ fn settings(protocols: &str) -> tempfile::TempDir {
 }
 
 /// Generated traffic through the program's own replay and a firewall.
-#[cfg(feature = "program")]
 #[test]
 fn tshark_reads_what_a_replay_sends_home() {
     use sluicegate::dpdk::soft::pcap::Reader;
