@@ -16,7 +16,7 @@ use crate::config::{Tunnel, VerifyChecksum};
 use crate::dpdk::{Checksum, Mbuf};
 use crate::packet::{Batch, DropReason, Meta};
 use crate::wire::eth::{self, Eth};
-use crate::wire::geneve::{FixedShape, Geneve, Scope};
+use crate::wire::geneve::{FixedShape, Geneve, SHAPE_LEN, Scope};
 use crate::wire::inner::Inner;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::udp::{self, Udp};
@@ -26,6 +26,8 @@ use crate::wire::{Malformed, checksum};
 const OUTER: usize = 14;
 /// GENEVE options in a frame without a VLAN tag and IP options: Ethernet 14, IPv4 20, UDP 8, GENEVE 8.
 const OPTIONS: usize = 50;
+/// What the usual frame is recognised by: its headers, and as much of what follows as the widest option block.
+const HEAD: usize = OPTIONS + SHAPE_LEN;
 /// IP protocol UDP.
 const UDP: u8 = 17;
 /// The O bit of GENEVE's second byte.
@@ -36,6 +38,7 @@ const CONTROL: u8 = 0x80;
 pub struct Decap {
     tunnel: Tunnel,
     sources: Sources,
+    usual: Option<(Usual, &'static FixedShape)>,
 }
 
 /// What becomes of a frame here.
@@ -46,9 +49,12 @@ enum Outcome {
 }
 
 /// Where the envelope's parts are, and what it says.
-struct Envelope {
+struct Envelope<'a> {
     outer: usize,
     outer_header_len: usize,
+    /// Outer IPv4 header without options.
+    ip: &'a [u8; 20],
+    udp: &'a [u8; udp::HEADER_LEN],
     /// Behind the GENEVE options.
     inner: usize,
     /// End of the UDP payload.
@@ -58,11 +64,45 @@ struct Envelope {
     cookie: u32,
 }
 
+/// The headers of the usual frame as masks and values of three words, in the machine's byte order.
+#[derive(Clone, Copy, Debug)]
+struct Usual([(u64, u64); 3]);
+
+impl Usual {
+    fn new(port: u16, shape: &FixedShape) -> Self {
+        let word = |bytes: [u8; 8]| u64::from_ne_bytes(bytes);
+        let [p0, p1] = port.to_be_bytes();
+        // Version 0 and the length of the options share a byte.
+        let options = (shape.len / 4) as u8;
+        Usual([
+            // EtherType, version and header length; any TOS, length, id.
+            (word([0xff, 0xff, 0xff, 0, 0, 0, 0, 0]), word([0x08, 0x00, 0x45, 0, 0, 0, 0, 0])),
+            // Not a fragment (any DF), any TTL, protocol; any checksum.
+            (word([0x3f, 0xff, 0, 0xff, 0, 0, 0, 0]), word([0, 0, 0, UDP, 0, 0, 0, 0])),
+            // Port; any length and checksum; GENEVE's first byte, O bit.
+            (word([0xff, 0xff, 0, 0, 0, 0, 0xff, CONTROL]), word([p0, p1, 0, 0, 0, 0, options, 0])),
+        ])
+    }
+
+    /// Zero for the usual frame.
+    #[inline(always)]
+    fn differs(&self, head: &[u8; HEAD]) -> u64 {
+        let [first, second, third] = &self.0;
+        let differs = |at: usize, (mask, value): &(u64, u64)| {
+            let word = head.get(at..at + 8).and_then(|b| b.first_chunk()).copied().unwrap_or_default();
+            (u64::from_ne_bytes(word) & mask) ^ value
+        };
+        // From the EtherType on, from the fragment field on, from the UDP destination port on.
+        differs(12, first) | differs(20, second) | differs(36, third)
+    }
+}
+
 impl Decap {
     /// The hop for this tunnel.
     pub fn new(tunnel: Tunnel) -> Self {
         let sources = Sources::new(&tunnel);
-        Decap { tunnel, sources }
+        let usual = tunnel.profile.fixed.as_ref().map(|shape| (Usual::new(tunnel.port, shape), shape));
+        Decap { tunnel, sources, usual }
     }
 
     /// The tunnel it knows.
@@ -77,7 +117,7 @@ impl Decap {
     fn frame(&mut self, frame: &Mbuf, meta: &mut Meta, unknown: &mut u64) -> Outcome {
         let data = frame.data();
         match self.usual(data) {
-            Some(envelope) => self.accept(data, frame, &envelope, meta, unknown),
+            Some(envelope) => self.accept(data, frame, envelope, meta, unknown),
             None => self.unusual(data, frame, meta, unknown),
         }
     }
@@ -86,48 +126,44 @@ impl Decap {
     #[inline(never)]
     fn unusual(&mut self, data: &[u8], frame: &Mbuf, meta: &mut Meta, unknown: &mut u64) -> Outcome {
         match self.general(data, frame) {
-            Ok(envelope) => self.accept(data, frame, &envelope, meta, unknown),
+            Ok(envelope) => self.accept(data, frame, envelope, meta, unknown),
             Err(outcome) => outcome,
         }
     }
 
     /// The usual frame: no tag, no IP options, no fragment, the profile's option block in its usual order.
     #[inline(always)]
-    fn usual(&self, data: &[u8]) -> Option<Envelope> {
-        let fixed: &FixedShape = self.tunnel.profile.fixed.as_ref()?;
-        let (h, _) = data.split_first_chunk::<OPTIONS>()?;
-        let total = u16::from_be_bytes([h[16], h[17]]);
-        let udp_len = u16::from_be_bytes([h[38], h[39]]);
-        let differs = (u16::from_be_bytes([h[12], h[13]]) ^ eth::IPV4)
-            | u16::from(h[14] ^ 0x45)
-            | (u16::from_be_bytes([h[20], h[21]]) & 0x3fff)
-            | u16::from(h[23] ^ UDP)
-            | (u16::from_be_bytes([h[36], h[37]]) ^ self.tunnel.port)
-            | (udp_len.wrapping_add(20) ^ total)
-            | u16::from(h[43] & CONTROL);
+    fn usual<'a>(&self, data: &'a [u8]) -> Option<Envelope<'a>> {
+        let (usual, shape) = self.usual.as_ref()?;
+        let head = data.first_chunk::<HEAD>()?;
+        let (_, options) = head.split_last_chunk::<SHAPE_LEN>()?;
+        let total = u16::from_be_bytes([head[16], head[17]]);
+        let udp_len = u16::from_be_bytes([head[38], head[39]]);
         let end = OUTER + usize::from(total);
-        if differs != 0 {
+        let lengths = usize::from(udp_len) + 20 == usize::from(total) && end <= data.len();
+        if usual.differs(head) | shape.differs(options) != 0 || !lengths {
             return None;
         }
-        // Version and length of the options share a byte: another version cannot have the shape's length.
-        let found = fixed.read(usize::from(h[42]) * 4, data.get(OPTIONS..end)?)?;
+        let found = shape.found(options);
         let endpoint = match self.tunnel.profile.scope {
             Scope::Endpoint => found.endpoint,
-            Scope::Vni => u64::from(u32::from_be_bytes([0, h[46], h[47], h[48]])),
+            Scope::Vni => u64::from(u32::from_be_bytes([0, head[46], head[47], head[48]])),
         };
         Some(Envelope {
             outer: OUTER,
             outer_header_len: 20,
-            inner: OPTIONS + fixed.len,
+            ip: head.get(OUTER..)?.first_chunk()?,
+            udp: head.get(OUTER + 20..)?.first_chunk()?,
+            inner: OPTIONS + shape.len,
             end,
-            protocol: u16::from_be_bytes([h[44], h[45]]),
+            protocol: u16::from_be_bytes([head[44], head[45]]),
             endpoint,
             cookie: found.cookie,
         })
     }
 
     /// Any frame: finds the envelope, or says what becomes of the frame without one.
-    fn general(&self, data: &[u8], frame: &Mbuf) -> Result<Envelope, Outcome> {
+    fn general<'a>(&self, data: &'a [u8], frame: &Mbuf) -> Result<Envelope<'a>, Outcome> {
         use DropReason as R;
         let drop = Outcome::Drop;
         let eth = Eth::new_checked(data).map_err(|_| drop(R::OuterTruncated))?;
@@ -162,9 +198,12 @@ impl Decap {
         }
         let found = self.tunnel.profile.read(&geneve).map_err(drop)?;
         let start = outer + ip.header_len() + udp::HEADER_LEN;
+        let Some(fixed) = eth.payload().first_chunk() else { return Err(drop(R::OuterTruncated)) };
         Ok(Envelope {
             outer,
             outer_header_len: ip.header_len(),
+            ip: fixed,
+            udp: header,
             inner: start + geneve.header_len(),
             end: start + udp.payload().len(),
             protocol: geneve.protocol(),
@@ -179,15 +218,11 @@ impl Decap {
         &mut self,
         data: &[u8],
         frame: &Mbuf,
-        envelope: &Envelope,
+        envelope: Envelope<'_>,
         meta: &mut Meta,
         unknown: &mut u64,
     ) -> Outcome {
-        let Envelope { outer, outer_header_len, inner, end, protocol, endpoint, cookie } = *envelope;
-        let udp = outer + outer_header_len;
-        let Some(ip) = data.get(outer..).and_then(|b| b.first_chunk::<20>()) else {
-            return Outcome::Drop(DropReason::OuterTruncated);
-        };
+        let Envelope { outer, outer_header_len, ip, udp, inner, end, protocol, endpoint, cookie } = envelope;
         // The general walk has summed its header (and options) already.
         if outer_header_len == 20 && frame.ip_checksum() != Checksum::Good && !ipv4::header_sum_ok(ip) {
             return Outcome::Drop(DropReason::OuterChecksum);
@@ -199,8 +234,10 @@ impl Decap {
         if !self.sources.accepts(Ipv4Addr::from(node)) {
             return Outcome::Drop(DropReason::ForeignSource);
         }
-        let Some(datagram) = data.get(udp..end) else { return Outcome::Drop(DropReason::OuterTruncated) };
-        if !self.checksum_passes(ip, datagram, frame, unknown) {
+        // Zero is none (RFC 768).
+        if udp[6] | udp[7] != 0
+            && !self.checksum_passes(data.get(outer + outer_header_len..end), ip, frame, unknown)
+        {
             return Outcome::Drop(DropReason::UdpChecksum);
         }
         let Some(packet) = data.get(inner..end) else { return Outcome::Drop(DropReason::GeneveTruncated) };
@@ -210,7 +247,7 @@ impl Decap {
         meta.outer_header_len = outer_header_len as u8;
         meta.inner = inner as u16; // at most 18 + 60 + 8 + 260
         meta.outer_tos = ip[1];
-        meta.outer_source_port = datagram.first_chunk().map_or(0, |b| u16::from_be_bytes(*b));
+        meta.outer_source_port = u16::from_be_bytes([udp[0], udp[1]]);
         meta.node = node;
         match Inner::usual(packet, protocol) {
             Some(found) => {
@@ -230,26 +267,31 @@ impl Decap {
         }
     }
 
-    /// `tunnel.verify_checksum`; a checksum of zero is none (RFC 768).
+    /// `tunnel.verify_checksum`, for a datagram that has a checksum.
     #[inline(always)]
-    fn checksum_passes(&self, ip: &[u8; 20], datagram: &[u8], frame: &Mbuf, unknown: &mut u64) -> bool {
-        let Some([.., high, low]) = datagram.first_chunk::<8>() else { return false };
-        if high | low == 0 || self.tunnel.verify_checksum == VerifyChecksum::Never {
-            return true;
-        }
-        match frame.l4_checksum() {
-            Checksum::Good => true,
-            Checksum::Bad => false,
-            Checksum::Unknown if self.tunnel.verify_checksum == VerifyChecksum::Always => {
-                let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *ip;
-                checksum::verify_udp_v4([s0, s1, s2, s3].into(), [d0, d1, d2, d3].into(), datagram)
-            }
-            Checksum::Unknown => {
+    fn checksum_passes(
+        &self,
+        datagram: Option<&[u8]>,
+        ip: &[u8; 20],
+        frame: &Mbuf,
+        unknown: &mut u64,
+    ) -> bool {
+        match (self.tunnel.verify_checksum, frame.l4_checksum()) {
+            (VerifyChecksum::Never, _) | (_, Checksum::Good) => true,
+            (_, Checksum::Bad) => false,
+            (VerifyChecksum::Always, Checksum::Unknown) => sum_ok(ip, datagram),
+            (VerifyChecksum::Auto, Checksum::Unknown) => {
                 *unknown += 1;
                 true
             }
         }
     }
+}
+
+#[inline(never)]
+fn sum_ok(ip: &[u8; 20], datagram: Option<&[u8]>) -> bool {
+    let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *ip;
+    datagram.is_some_and(|d| checksum::verify_udp_v4([s0, s1, s2, s3].into(), [d0, d1, d2, d3].into(), d))
 }
 
 /// Writes down what is in the envelope.

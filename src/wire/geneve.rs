@@ -6,7 +6,9 @@
 
 mod profile;
 
-pub use profile::{AWS, FixedShape, Found, GOOGLE, OptionRule, PLAIN, Profile, Role, Scope, TENCENT};
+pub use profile::{
+    AWS, FixedShape, Found, GOOGLE, OptionRule, PLAIN, Profile, Role, SHAPE_LEN, Scope, TENCENT,
+};
 
 use super::Malformed;
 

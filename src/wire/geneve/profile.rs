@@ -248,24 +248,34 @@ impl FixedShape {
         // Compared as five words whatever the shape's length: the mask of what lies behind it is zero. A packet too short
         // for that has no room for an IP header and goes the slow way.
         let block = behind.first_chunk::<SHAPE_LEN>()?;
-        let mut differs = (options_len ^ self.len) as u64;
+        (options_len == self.len && self.differs(block) == 0).then(|| self.found(block))
+    }
+
+    /// Zero if the block has this shape.
+    #[inline(always)]
+    pub fn differs(&self, block: &[u8; SHAPE_LEN]) -> u64 {
+        let mut differs = 0;
         for (word, (mask, value)) in block.as_chunks::<8>().0.iter().zip(&self.words) {
             differs |= (u64::from_ne_bytes(*word) & mask) ^ value;
         }
-        if differs != 0 {
-            return None;
-        }
+        differs
+    }
+
+    /// Scope and cookie of a block that has this shape.
+    #[inline(always)]
+    pub fn found(&self, block: &[u8; SHAPE_LEN]) -> Found {
+        // Both lie within the block by construction; the masks tell the compiler so, which spares the checks.
+        let eight = |at: usize| block.get(at & 31..(at & 31) + 8).and_then(|b| b.first_chunk()).copied();
+        let four = |at: usize| block.get(at & 31..(at & 31) + 4).and_then(|b| b.first_chunk()).copied();
         let (at, len) = self.endpoint;
+        let first = eight(at).map_or(0, u64::from_be_bytes);
         let endpoint = match len {
-            8 => u64::from_be_bytes(*block.get(at..)?.first_chunk()?),
-            0 => 0,
-            _ => folded(block.get(at..at + len)?),
+            8 => first,
+            16 => first ^ eight(at + 8).map_or(0, u64::from_be_bytes),
+            _ => 0,
         };
-        let cookie = match self.cookie_at {
-            Some(at) => u32::from_be_bytes(*block.get(at..)?.first_chunk()?),
-            None => 0,
-        };
-        Some(Found { endpoint, cookie })
+        let cookie = self.cookie_at.map_or(0, |at| four(at).map_or(0, u32::from_be_bytes));
+        Found { endpoint, cookie }
     }
 }
 
