@@ -230,6 +230,43 @@ alone! {
         eal::Port::open(&eal, "net_null0").unwrap();
     }
 
+    /// A running device stays taken when its port is dropped: whoever opened it again could reset it under its workers.
+    fn a_running_device_is_not_opened_again() {
+        let eal = start(&["net_null0"]);
+        let pool = pool(&eal, 127);
+        let (running, mut queues) = run(eal::Port::open(&eal, "net_null0").unwrap(), &pool, 1);
+        drop(running);
+        let text = eal::Port::open(&eal, "net_null0").unwrap_err().to_string();
+        assert!(text.starts_with("net_null0 is open already"), "{text}");
+        let mut burst = Burst::new();
+        assert_eq!(queues[0].rx.receive(&mut burst, 8), 8);
+    }
+
+    /// A value that nobody waits for goes on the lcore, while the EAL is still up: it may hold buffers.
+    fn the_eal_outlives_the_values_of_its_lcores() {
+        struct Value(std::sync::mpsc::Sender<bool>);
+        impl Drop for Value {
+            fn drop(&mut self) {
+                let _ = self.0.send(Eal::running().is_some());
+            }
+        }
+        let eal = start(&[]);
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let (seen, up) = std::sync::mpsc::channel();
+        drop(eal.launch(1, move || (wait.recv(), Value(seen))).unwrap());
+        drop(eal);
+        go.send(()).unwrap();
+        assert_eq!(up.recv(), Ok(true));
+        // The lcore has the last handle now and removes the EAL's files.
+        let left = || ["/var/run/dpdk", "/tmp/dpdk"].iter().any(|base| Path::new(base).join(plan().file_prefix).exists());
+        for _ in 0..5000 {
+            if !left() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
     /// What is not there is named, with what is.
     fn a_device_that_is_not_there_says_what_is() {
         let eal = start(&["net_null0"]);

@@ -77,9 +77,11 @@ unsafe extern "C" fn run<F: FnOnce() -> T, T>(task: *mut c_void) -> c_int {
     // SAFETY: the caller's promise.
     let Task { work, result, eal } = *unsafe { Box::from_raw(task.cast::<Task<F, T>>()) };
     let value = catch_unwind(AssertUnwindSafe(work)).map_err(message);
-    drop(eal);
     // Nobody listens if the handle was dropped; then the value goes here, and a panic of its drop must not leave either.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(result.send(value))));
+    // Last: the value may hold buffers, and their pools must not go while this lcore still puts one back (S4). `join`
+    // waits for the return, so whoever joined can hold the last handle.
+    drop(eal);
     0
 }
 

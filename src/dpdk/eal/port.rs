@@ -52,6 +52,8 @@ pub struct Port {
     id: u16,
     device: String,
     flags: Arc<Flags>,
+    /// It was started and not stopped: workers may be polling it, so nobody may open it again (S5).
+    running: bool,
 }
 
 impl Port {
@@ -59,6 +61,10 @@ impl Port {
     pub fn open(eal: &Eal, device: &str) -> Result<dpdk::Port, Error> {
         let id = device::find(eal, device)?;
         adopt(eal, id, device).map(dpdk::Port::Eal)
+    }
+
+    fn stopped(eal: &Eal, id: u16, device: &str, flags: Arc<Flags>) -> Self {
+        Port { eal: eal.clone(), id, device: device.into(), flags, running: false }
     }
 
     /// Most queue pairs that the device offers.
@@ -79,11 +85,12 @@ impl Port {
     }
 
     pub(in crate::dpdk) fn start(
-        self,
+        mut self,
         config: &PortConfig,
         pool: &Mempool,
     ) -> Result<(RunningPort, Vec<QueuePair>), Error> {
         let facts = self.bring_up(config, pool)?;
+        self.running = true;
         let pair = |number| QueuePair {
             queue: number,
             port: self.id,
@@ -200,18 +207,20 @@ impl Port {
         // SAFETY: two places for the answers.
         let code = unsafe { dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &mut rx, &mut tx) };
         check(code, || format!("fit the descriptors of {}", self.name()))?;
+        // A driver's own defaults must not bring in what `configure` did not ask for, fast-free least of all.
+        let (mut rx_conf, mut tx_conf) = (info.default_rxconf, info.default_txconf);
+        (rx_conf.offloads, tx_conf.offloads) = (0, 0);
         // SAFETY: any port number is accepted; SOCKET_ID_ANY is -1 and means any here, too.
         let node = unsafe { dpdk_sys::rte_eth_dev_socket_id(self.id) } as u32;
         for number in 0..queues {
             // SAFETY: the port is configured for `queues` queues and stopped; the pool outlives it (S4).
             let code = unsafe {
                 let pool = pool.as_ptr();
-                dpdk_sys::rte_eth_rx_queue_setup(self.id, number, rx, node, &info.default_rxconf, pool)
+                dpdk_sys::rte_eth_rx_queue_setup(self.id, number, rx, node, &rx_conf, pool)
             };
             check(code, || format!("set up receive queue {number} of {} ({rx} descriptors)", self.name()))?;
             // SAFETY: as above.
-            let code =
-                unsafe { dpdk_sys::rte_eth_tx_queue_setup(self.id, number, tx, node, &info.default_txconf) };
+            let code = unsafe { dpdk_sys::rte_eth_tx_queue_setup(self.id, number, tx, node, &tx_conf) };
             check(code, || format!("set up transmit queue {number} of {} ({tx} descriptors)", self.name()))?;
         }
         Ok((rx, tx))
@@ -233,6 +242,9 @@ impl Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
+        if self.running {
+            return;
+        }
         if let Some(slot) = self.eal.0.ports.lock().iter_mut().find(|slot| slot.id == self.id) {
             slot.taken = false;
         }
@@ -250,17 +262,31 @@ pub(super) fn adopt(eal: &Eal, id: u16, device: &str) -> Result<Port, Error> {
             ));
         }
         slot.taken = true;
-        return Ok(Port { eal: eal.clone(), id, device: device.into(), flags: slot.flags.clone() });
+        return Ok(Port::stopped(eal, id, device, slot.flags.clone()));
     }
     let flags = Arc::new(Flags::default());
-    let arg = Arc::as_ptr(&flags).cast_mut().cast();
-    for event in [dpdk_sys::RTE_ETH_EVENT_INTR_LSC, dpdk_sys::RTE_ETH_EVENT_INTR_RESET] {
+    watch(id, &flags, device)?;
+    slots.push(Slot { id, taken: true, flags: flags.clone() });
+    Ok(Port::stopped(eal, id, device, flags))
+}
+
+/// Registers the callbacks, all of them or none: DPDK must not keep a pointer to flags that go away.
+fn watch(id: u16, flags: &Arc<Flags>, device: &str) -> Result<(), Error> {
+    let arg: *mut c_void = Arc::as_ptr(flags).cast_mut().cast();
+    let events = [dpdk_sys::RTE_ETH_EVENT_INTR_LSC, dpdk_sys::RTE_ETH_EVENT_INTR_RESET];
+    for (done, event) in events.into_iter().enumerate() {
         // SAFETY: the slot keeps the flags until the device is closed; the callback only writes atomics.
         let code = unsafe { dpdk_sys::rte_eth_dev_callback_register(id, event, Some(on_event), arg) };
-        check(code, || format!("watch the link of port {id} ({device})"))?;
+        if code != 0 {
+            for event in events.into_iter().take(done) {
+                // SAFETY: registered above with these very arguments.
+                unsafe { dpdk_sys::rte_eth_dev_callback_unregister(id, event, Some(on_event), arg) };
+            }
+            let action = format!("watch the link of port {id} ({device})");
+            return Err(Error::call(action, Errno::from_return(code)));
+        }
     }
-    slots.push(Slot { id, taken: true, flags: flags.clone() });
-    Ok(Port { eal: eal.clone(), id, device: device.into(), flags })
+    Ok(())
 }
 
 /// # Safety
@@ -281,7 +307,8 @@ unsafe extern "C" fn on_event(
     0
 }
 
-/// A started device. Dropping it leaves the device running until the EAL ends: its queues are still with the workers.
+/// A started device. Dropping it leaves the device running, and taken, until the EAL ends: its queues are still with
+/// the workers.
 #[derive(Debug)]
 pub struct RunningPort {
     port: Port,
@@ -372,7 +399,8 @@ impl RunningPort {
 
     /// The handles end here.
     fn into_port(self, _queues: Vec<QueuePair>) -> Port {
-        let RunningPort { port, .. } = self;
+        let RunningPort { mut port, .. } = self;
+        port.running = false;
         port
     }
 }

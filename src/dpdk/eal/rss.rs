@@ -96,11 +96,14 @@ pub(super) fn facts(port: u16, info: &rte_eth_dev_info, rx_offloads: u64) -> Rss
 }
 
 fn set_key(port: u16, key: &[u8], functions: u64) -> Result<(), Errno> {
+    // Some drivers read as many bytes as their own key has, whatever the length says.
+    let len = key.len().min(u8::MAX.into()) as u8;
     let mut key = key.to_vec();
+    key.resize(key.len().max(LONGEST_KEY), 0);
     #[allow(clippy::needless_update, reason = "later releases of DPDK have one more field")]
     let mut conf = rte_eth_rss_conf {
         rss_key: key.as_mut_ptr(),
-        rss_key_len: key.len().min(u8::MAX.into()) as u8,
+        rss_key_len: len,
         rss_hf: functions,
         ..Default::default()
     };
