@@ -19,8 +19,10 @@ pub struct Batch {
     edited: Mask,
 }
 
-impl Default for Batch {
-    fn default() -> Self {
+impl Batch {
+    /// An empty batch. Large: make it once and keep it. Not for stages: one that could put another batch in the place of
+    /// its own would take frames out of the ledger.
+    pub(crate) fn new() -> Self {
         Batch {
             frames: Burst::new(),
             meta: [Meta::default(); BURST],
@@ -30,13 +32,6 @@ impl Default for Batch {
             punted: Mask::NONE,
             edited: Mask::NONE,
         }
-    }
-}
-
-impl Batch {
-    /// An empty batch. Large: make it once and keep it.
-    pub fn new() -> Self {
-        Self::default()
     }
 
     /// Declares every frame in [`Self::frames`] live and open.
@@ -89,7 +84,7 @@ impl Batch {
         Mask::first(self.frames.len()).without(self.live | self.punted)
     }
 
-    /// What is known of a slot.
+    /// What is known of a slot; all zero for one that decap did not pass.
     #[inline(always)]
     pub fn meta(&self, slot: usize) -> &Meta {
         &self.meta[slot & (BURST - 1)]
@@ -120,9 +115,12 @@ impl Batch {
         self.frame(slot).get(m.inner as usize..m.inner as usize + m.inner_len as usize).unwrap_or(&[])
     }
 
-    /// One packet, for looking at and changing.
+    /// One packet, for looking at and changing; `None` unless it is live.
     #[inline(always)]
     pub fn packet(&mut self, slot: usize) -> Option<Packet<'_>> {
+        if !self.live.has(slot) {
+            return None;
+        }
         let frame = self.frames.as_mut_slice().get_mut(slot)?;
         Some(Packet::new(frame, self.meta.get_mut(slot)?, &mut self.edited, slot))
     }

@@ -69,7 +69,7 @@ impl<'a> Packet<'a> {
     pub fn patch(&mut self, at: usize, bytes: &[u8]) -> bool {
         let inner = self.meta.inner as usize;
         let udp = self.meta.outer as usize + self.meta.outer_header_len as usize;
-        if at + bytes.len() > self.meta.inner_len as usize {
+        if at.checked_add(bytes.len()).is_none_or(|end| end > self.meta.inner_len as usize) {
             return false;
         }
         let data = self.frame.data_mut();
@@ -93,8 +93,8 @@ impl<'a> Packet<'a> {
         let (outer, inner) = (self.meta.outer as usize, self.meta.inner as usize);
         let udp = outer + self.meta.outer_header_len as usize;
         let frame_len = self.frame.len();
-        let want = inner + len;
-        if len > u16::MAX as usize - inner || (want > frame_len && want - frame_len > self.frame.tailroom()) {
+        let want = inner.saturating_add(len);
+        if want > u16::MAX as usize || (want > frame_len && want - frame_len > self.frame.tailroom()) {
             return false;
         }
         let data = self.frame.data();
@@ -125,7 +125,9 @@ impl<'a> Packet<'a> {
         // The length counts twice: in the header and in the pseudo header.
         change(data, udp + 6, udp_old as u32 * 2, udp_new as u32 * 2);
         self.meta.inner_len = len as u16;
-        self.meta.transport_len = (want as u16).saturating_sub(self.meta.transport);
+        if self.meta.transport != 0 {
+            self.meta.transport_len = (want as u16).saturating_sub(self.meta.transport);
+        }
         self.edited.insert(self.slot);
         true
     }
@@ -146,5 +148,62 @@ fn change(data: &mut [u8], at: usize, before: u32, after: u32) {
     if let Some(old) = word(data, at).filter(|&c| c != 0) {
         let new = checksum::update(old, before, after);
         put(data, at, if new == 0 { 0xffff } else { new });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dpdk::{Mempool, PoolConfig};
+    use crate::packet::{Batch, DropReason, InnerFlags};
+
+    /// A frame of 70 bytes that is a later fragment: outer IPv4 at 14, UDP at 34, 20 bytes of inner packet at 50.
+    fn batch() -> Batch {
+        let config = PoolConfig { name: "edit".into(), buffers: 1, data_room: 256, cache: 0, numa: None };
+        let mut frame = Mempool::soft(&config).alloc().unwrap();
+        let mut bytes: Vec<u8> = (0..70).collect();
+        bytes[16..18].copy_from_slice(&56u16.to_be_bytes());
+        bytes[38..40].copy_from_slice(&36u16.to_be_bytes());
+        assert!(frame.write(&bytes));
+        let mut batch = Batch::new();
+        batch.frames.push(frame).unwrap();
+        batch.begin();
+        let flags = InnerFlags(InnerFlags::LATER_FRAGMENT);
+        let facts =
+            Meta { outer: 14, outer_header_len: 20, inner: 50, inner_len: 20, flags, ..Meta::default() };
+        *batch.slot(0).unwrap().1 = facts;
+        batch
+    }
+
+    #[test]
+    fn offsets_past_every_number_are_refused() {
+        let mut batch = batch();
+        let before = batch.frame(0).to_vec();
+        let mut packet = batch.packet(0).unwrap();
+        assert!(!packet.patch(usize::MAX, &[0xee]));
+        assert!(!packet.patch(20, &[0xee]));
+        assert!(!packet.resize(usize::MAX));
+        assert_eq!((batch.frame(0), batch.edited()), (&before[..], Mask::NONE));
+    }
+
+    #[test]
+    fn a_later_fragment_has_no_transport_header_at_any_length() {
+        for len in [8, 20, 40] {
+            let mut batch = batch();
+            let mut packet = batch.packet(0).unwrap();
+            assert!(packet.resize(len));
+            assert_eq!((packet.inner().len(), packet.transport()), (len, &[][..]));
+        }
+    }
+
+    #[test]
+    fn only_live_slots_can_be_changed() {
+        let mut dropped = batch();
+        dropped.drop_slot(0, DropReason::TooBig);
+        assert!(dropped.packet(0).is_none());
+        let mut punted = batch();
+        punted.punt(0);
+        assert!(punted.packet(0).is_none());
+        assert!(batch().packet(1).is_none());
     }
 }

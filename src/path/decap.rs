@@ -331,8 +331,14 @@ pub(super) fn run(decap: &mut Decap, batch: &mut Batch, counters: &WorkerCounter
         bytes += frame.len() as u64;
         match decap.frame(frame, meta, &mut unknown) {
             Outcome::Live => {}
-            Outcome::Punt => batch.punt(slot),
-            Outcome::Drop(reason) => batch.drop_slot(slot, reason),
+            Outcome::Punt => {
+                *meta = Meta::default(); // not what is left of an earlier frame in this slot
+                batch.punt(slot);
+            }
+            Outcome::Drop(reason) => {
+                *meta = Meta::default();
+                batch.drop_slot(slot, reason);
+            }
         }
     }
     counters.received_bytes.add(bytes);

@@ -76,6 +76,12 @@ struct Running {
 
 impl Stage for Running {
     fn run(&mut self, batch: &mut Batch, cx: &mut Cx<'_>) {
+        for slot in 0..batch.len() {
+            let strange = batch.punted().has(slot) && !batch.inner(slot).is_empty();
+            if strange || (!batch.live().has(slot) && batch.packet(slot).is_some()) {
+                self.seen.lock().broken.push(format!("slot {slot} is not live and has a packet to look at"));
+            }
+        }
         let panics_at = self.rolls(self.settings.panic).then(|| self.random.random_range(0..batch.len()));
         for slot in batch.open() {
             if panics_at.is_some_and(|at| at <= slot) {
