@@ -301,10 +301,14 @@ fn workers_on_threads_balance_and_keep_order() {
             let (decap, inspect) = (Decap::new(plan.tunnel.clone()), pipeline.make(id));
             let lanes = vec![Lane(pair)];
             let idle = sluicegate::config::Idle::Backoff;
-            let worker =
+            let mut worker =
                 Worker::new(lanes, decap, inspect, plan.burst, idle, Clock::cycles(), counters.clone());
             let stop = stop.clone();
-            (counters, thread::spawn(move || worker.run(&stop)))
+            let work = move || {
+                worker.run(&stop);
+                worker.into_lanes()
+            };
+            (counters, thread::spawn(work))
         })
         .collect();
     // A denied client repeats its SYN: the checker could not tell one from the next if they came back.

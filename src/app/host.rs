@@ -1,11 +1,16 @@
 //! Where workers run: on EAL lcores, or on ordinary threads.
 
+use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread;
+
+use parking_lot::Mutex;
 
 use crate::config::WorkerPlan;
 use crate::dpdk::Error;
-use crate::path::Lane;
+use crate::path::{Lane, Stop, Worker};
 use crate::stage::Backend;
 
 /// What carries the workers.
@@ -28,33 +33,56 @@ impl Host {
         }
     }
 
+    /// Launches the worker; if that fails its lanes come back with the error.
     pub(super) fn launch(
         &self,
-        worker: &WorkerPlan,
-        work: impl FnOnce() -> Vec<Lane> + Send + 'static,
-    ) -> Result<Handle, Error> {
-        match self {
-            Host::Threads => {
-                let name = format!("worker-{}", worker.id.0);
-                let thread = thread::Builder::new().name(name).spawn(work).map_err(|e| {
-                    Error::refused(
-                        format!("worker {}: no thread: {e}", worker.id.0),
-                        "raise the limit of processes",
-                    )
-                })?;
-                Ok(Handle::Thread(thread))
-            }
+        plan: &WorkerPlan,
+        worker: Worker,
+        stop: Stop,
+    ) -> Result<Handle, (Error, Vec<Lane>)> {
+        let waiting = Arc::new(Mutex::new(Some(worker)));
+        let taken = waiting.clone();
+        let work = move || taken.lock().take().map_or_else(Ended::default, |worker| work(worker, &stop));
+        let launched = match self {
+            Host::Threads => thread::Builder::new()
+                .name(format!("worker-{}", plan.id.0))
+                .spawn(work)
+                .map(Handle::Thread)
+                .map_err(|e| no_thread(plan, &e)),
             #[cfg(feature = "dpdk")]
-            Host::Eal(eal) => eal.launch(worker.lcore.lcore, work).map(Handle::Lcore),
-        }
+            Host::Eal(eal) => eal.launch(plan.lcore.lcore, work).map(Handle::Lcore),
+        };
+        launched.map_err(|error| {
+            let worker = waiting.lock().take();
+            (error, worker.map_or_else(Vec::new, Worker::into_lanes))
+        })
     }
 }
 
-/// A launched worker; it gives its lanes back.
+fn no_thread(plan: &WorkerPlan, error: &std::io::Error) -> Error {
+    Error::refused(format!("worker {}: no thread: {error}", plan.id.0), "raise the limit of processes")
+}
+
+/// A worker's life. Whatever ends it, the lanes come back: without them their ports could not be stopped.
+fn work(mut worker: Worker, stop: &Stop) -> Ended {
+    let panic = catch_unwind(AssertUnwindSafe(|| worker.run(stop))).err().map(message);
+    Ended { lanes: worker.into_lanes(), panic }
+}
+
+/// What a worker leaves.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    /// All its lanes.
+    pub lanes: Vec<Lane>,
+    /// What it panicked with.
+    pub panic: Option<String>,
+}
+
+/// A launched worker.
 pub(super) enum Handle {
-    Thread(thread::JoinHandle<Vec<Lane>>),
+    Thread(thread::JoinHandle<Ended>),
     #[cfg(feature = "dpdk")]
-    Lcore(crate::dpdk::eal::Lcore<Vec<Lane>>),
+    Lcore(crate::dpdk::eal::Lcore<Ended>),
 }
 
 impl Handle {
@@ -66,18 +94,20 @@ impl Handle {
         }
     }
 
-    /// Waits for it; the error is what it panicked with.
-    pub(super) fn join(self) -> Result<Vec<Lane>, String> {
-        match self {
-            Handle::Thread(thread) => thread.join().map_err(|panic| {
-                let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-                text.or_else(|| panic.downcast_ref::<String>().cloned())
-                    .unwrap_or_else(|| "no message".into())
-            }),
+    /// Waits for it.
+    pub(super) fn join(self) -> Ended {
+        let ended = match self {
+            Handle::Thread(thread) => thread.join().map_err(message),
             #[cfg(feature = "dpdk")]
             Handle::Lcore(lcore) => lcore.join().map_err(|panicked| panicked.message),
-        }
+        };
+        ended.unwrap_or_else(|panic| Ended { lanes: Vec::new(), panic: Some(panic) })
     }
+}
+
+fn message(panic: Box<dyn Any + Send>) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
 impl fmt::Debug for Handle {

@@ -54,7 +54,8 @@ impl App {
         self.start_on(Host::Eal(eal), ports, pool, Clock::cycles())
     }
 
-    /// Runs on these ports; they follow the plan's `[[port]]` tables in order, and defaults beyond them.
+    /// Runs on these ports; they follow the plan's `[[port]]` tables in order, and defaults beyond them. If anything
+    /// fails, what has started is stopped before the error is returned.
     pub fn start_on(
         self,
         host: Host,
@@ -64,47 +65,24 @@ impl App {
     ) -> Result<RunningApp, Error> {
         let plan = self.plan;
         let pipeline = Pipeline::build(&plan, host.backend())?;
-        let (mut running, mut lanes) = (Vec::new(), Vec::new());
-        for (i, port) in ports.into_iter().enumerate() {
-            let (port, queues) = {
-                let config = port_config(&plan, i, &port);
-                port.start(&config, &pool)?
-            };
-            running.push(port);
-            lanes.push(queues);
-        }
-        let mut notes = Vec::new();
-        let shares = share_out(lanes, plan.workers.len());
-        let stop = Stop::default();
-        let mut workers = Vec::new();
-        for (share, worker) in shares.into_iter().zip(&plan.workers) {
-            if share.is_empty() {
-                notes.push(format!(
-                    "worker {} has no queue: the ports have fewer queues than there are workers",
-                    worker.id.0
-                ));
-                continue;
-            }
-            let counters = Arc::new(WorkerCounters::new(worker.id, &plan.reasons, plan.stages.len()));
-            let decap = Decap::new(plan.tunnel.clone());
-            let inspect = pipeline.make(worker.id);
-            let (clock, counting) = (clock.clone(), counters.clone());
-            let made = Worker::new(share, decap, inspect, plan.burst, plan.idle, clock, counting);
-            let stop = stop.clone();
-            let handle = host.launch(worker, move || made.run(&stop))?;
-            workers.push(Launched { counters, handle });
-        }
-        Ok(RunningApp {
-            workers,
-            ports: running,
-            stop,
+        let mut app = RunningApp {
+            workers: Vec::new(),
+            ports: Vec::new(),
+            stop: Stop::default(),
             pipeline,
             pool,
-            notes,
+            notes: Vec::new(),
             started: Instant::now(),
             plan,
             host,
-        })
+        };
+        match app.bring_up(ports, &clock) {
+            Ok(()) => Ok(app),
+            Err((error, idle)) => {
+                app.take_down(idle);
+                Err(error)
+            }
+        }
     }
 }
 
@@ -112,7 +90,7 @@ impl App {
 fn port_config(plan: &Plan, i: usize, port: &Port) -> PortConfig {
     let workers = plan.workers.len() as u16;
     let Some(asked) = plan.ports.get(i) else {
-        return PortConfig { queues: workers.min(port.max_queues()), ..PortConfig::default() };
+        return PortConfig { queues: workers.min(port.max_queues()).max(1), ..PortConfig::default() };
     };
     let queues = match asked.queues {
         QueueCount::Auto => workers.min(port.max_queues()).max(1),
@@ -122,13 +100,11 @@ fn port_config(plan: &Plan, i: usize, port: &Port) -> PortConfig {
     PortConfig { queues, mtu, ..asked.config.clone() }
 }
 
-/// Queue `q` of every port goes to worker `q` modulo the workers.
-fn share_out(ports: Vec<Vec<QueuePair>>, workers: usize) -> Vec<Vec<Lane>> {
+/// Deals the queues out, one port's after the other's, so that no worker has two while another has none.
+fn share_out(queues: Vec<QueuePair>, workers: usize) -> Vec<Vec<Lane>> {
     let mut shares: Vec<Vec<Lane>> = (0..workers).map(|_| Vec::new()).collect();
-    for queues in ports {
-        for (q, pair) in queues.into_iter().enumerate() {
-            shares[q % workers].push(Lane(pair));
-        }
+    for (n, pair) in queues.into_iter().enumerate() {
+        shares[n % workers].push(Lane(pair));
     }
     shares
 }
@@ -155,6 +131,46 @@ pub struct RunningApp {
 }
 
 impl RunningApp {
+    /// Starts ports, then workers. An error comes with the queues that no worker has.
+    fn bring_up(&mut self, ports: Vec<Port>, clock: &Clock) -> Result<(), (Error, Vec<QueuePair>)> {
+        let mut queues = Vec::new();
+        for (i, port) in ports.into_iter().enumerate() {
+            let config = port_config(&self.plan, i, &port);
+            match port.start(&config, &self.pool) {
+                Ok((port, own)) => {
+                    self.ports.push(port);
+                    queues.extend(own);
+                }
+                Err(error) => return Err((error, queues)),
+            }
+        }
+        self.started = Instant::now();
+        let mut shares = share_out(queues, self.plan.workers.len()).into_iter();
+        for plan in &self.plan.workers {
+            let id = plan.id;
+            let Some(share) = shares.next().filter(|share| !share.is_empty()) else {
+                self.notes.push(format!(
+                    "worker {} has no queue: the ports have fewer queues than there are workers",
+                    id.0
+                ));
+                continue;
+            };
+            let counters = Arc::new(WorkerCounters::new(id, &self.plan.reasons, self.plan.stages.len()));
+            let decap = Decap::new(self.plan.tunnel.clone());
+            let (inspect, counting) = (self.pipeline.make(id), counters.clone());
+            let worker =
+                Worker::new(share, decap, inspect, self.plan.burst, self.plan.idle, clock.clone(), counting);
+            match self.host.launch(plan, worker, self.stop.clone()) {
+                Ok(handle) => self.workers.push(Launched { counters, handle }),
+                Err((error, back)) => {
+                    let idle = back.into_iter().chain(shares.flatten());
+                    return Err((error, idle.map(|Lane(pair)| pair).collect()));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -205,15 +221,20 @@ impl RunningApp {
     }
 
     /// Stops workers, then ports; everything they held is back in its pool afterwards.
-    pub fn stop(mut self) -> Report {
+    pub fn stop(self) -> Report {
+        self.take_down(Vec::new())
+    }
+
+    /// `lanes` are those that no worker has.
+    fn take_down(mut self, mut lanes: Vec<QueuePair>) -> Report {
         self.stop.ask();
         let mut failures = Vec::new();
-        let mut lanes: Vec<QueuePair> = Vec::new();
         let mut counters = Vec::new();
         for Launched { counters: counted, handle } in std::mem::take(&mut self.workers) {
-            match handle.join() {
-                Ok(back) => lanes.extend(back.into_iter().map(|Lane(pair)| pair)),
-                Err(panic) => failures.push(format!("worker {} panicked: {panic}", counted.worker.0)),
+            let ended = handle.join();
+            lanes.extend(ended.lanes.into_iter().map(|Lane(pair)| pair));
+            if let Some(panic) = ended.panic {
+                failures.push(format!("worker {} panicked: {panic}", counted.worker.0));
             }
             counters.push(counted);
         }
@@ -223,19 +244,15 @@ impl RunningApp {
             ports: self.ports.iter().map(PortReport::new).collect(),
             stages: self.stage_counts(),
         };
-        let mut stopped = Vec::new();
         for port in std::mem::take(&mut self.ports) {
             let id = port.facts().id;
             let (mut own, rest): (Vec<_>, Vec<_>) = lanes.into_iter().partition(|pair| pair.port == id);
             own.sort_by_key(|pair| pair.queue);
             lanes = rest;
-            match port.stop(own) {
-                Ok(port) => stopped.push(port),
-                Err(refused) => failures.push(refused.error.to_string()),
+            if let Err(refused) = port.stop(own) {
+                failures.push(refused.error.to_string());
             }
         }
-        // Closing a port frees what its rings still hold; only then can the pool be counted.
-        drop(stopped);
         let buffers_out = self.pool.capacity() - self.pool.available();
         Report {
             snapshot,

@@ -207,7 +207,7 @@ impl Port {
     /// Most queue pairs that the device offers.
     pub fn max_queues(&self) -> u16 {
         match self {
-            Port::Soft(_) => 1,
+            Port::Soft(port) => port.max_queues(),
             #[cfg(feature = "dpdk")]
             Port::Eal(port) => port.max_queues(),
         }
@@ -216,7 +216,7 @@ impl Port {
     /// Largest MTU that the device says it takes; the driver may still refuse it.
     pub fn max_mtu(&self) -> u16 {
         match self {
-            Port::Soft(_) => u16::MAX,
+            Port::Soft(port) => port.max_mtu(),
             #[cfg(feature = "dpdk")]
             Port::Eal(port) => port.max_mtu(),
         }

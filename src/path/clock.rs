@@ -43,7 +43,8 @@ impl Clock {
     pub fn at(&self, cycles: u64) -> u64 {
         match self {
             Clock::Cycles { start, scale } => {
-                let spent = cycles.wrapping_sub(*start);
+                // Another CPU's counter may be a little behind the one that set the start.
+                let spent = (cycles.wrapping_sub(*start) as i64).max(0) as u64;
                 ((u128::from(spent) * u128::from(*scale)) >> 32) as u64
             }
             Clock::Manual(hand) => hand.load(Ordering::Relaxed),
@@ -54,6 +55,12 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_counter_that_is_behind_reads_zero() {
+        let clock = Clock::Cycles { start: 1000, scale: 1 << 32 };
+        assert_eq!([clock.at(999), clock.at(1000), clock.at(1003)], [0, 0, 3]);
+    }
 
     #[test]
     fn cycles_run_at_about_the_speed_of_the_wall() {

@@ -36,7 +36,7 @@ pub struct WorkerCounters {
     pub worker: WorkerId,
     /// Frames taken from receive queues, chained ones included.
     pub received: Counter,
-    /// Bytes of those.
+    /// Bytes of those, chained ones left out.
     pub received_bytes: Counter,
     /// Frames the transmit queues took.
     pub sent: Counter,

@@ -9,12 +9,12 @@ use crate::packet::{Batch, DropReason};
 /// Frames whose headers are asked for ahead of decap; the rest follow while decap works on these.
 const AHEAD: usize = 8;
 
-/// Fills the (empty) batch from the queue and says whether there is anything in it.
+/// Fills the (empty) batch from the queue and says how many frames came, those that died here included.
 #[inline(always)]
-pub(super) fn run(queue: &mut RxQueue, burst: usize, batch: &mut Batch, counters: &WorkerCounters) -> bool {
+pub(super) fn run(queue: &mut RxQueue, burst: usize, batch: &mut Batch, counters: &WorkerCounters) -> usize {
     let n = queue.receive(&mut batch.frames, burst);
     if n == 0 {
-        return false;
+        return 0;
     }
     counters.received.add(n as u64);
     let chained = batch.frames.drop_chained();
@@ -25,7 +25,7 @@ pub(super) fn run(queue: &mut RxQueue, burst: usize, batch: &mut Batch, counters
         frame.prefetch();
     }
     batch.begin();
-    true
+    n
 }
 
 /// How far ahead of the current slot decap should prefetch.

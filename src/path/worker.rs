@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crossbeam::utils::CachePadded;
+
 use super::counters::WorkerCounters;
 use super::{Clock, Decap, Inspect, decap, encap, rx, tx};
 use crate::config::Idle;
@@ -14,6 +16,8 @@ use crate::stage::WorkerId;
 /// Polls without a frame after which `backoff` yields, and after which it sleeps.
 const YIELD_AFTER: u32 = 64;
 const SLEEP_AFTER: u32 = 256;
+/// Empty polls from one housekeeping of the stages to the next.
+const HOUSEKEEPING: u32 = 64;
 /// Longest sleep of `backoff`.
 const LONGEST_SLEEP: Duration = Duration::from_micros(100);
 
@@ -23,7 +27,7 @@ pub struct Lane(pub QueuePair);
 
 /// Asks workers to stop. Clones share the flag.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop(Arc<CachePadded<AtomicBool>>);
 
 impl Stop {
     /// Asks.
@@ -84,10 +88,11 @@ impl Worker {
         let mut received = 0;
         for Lane(queues) in lanes {
             let start = cycles();
-            if !rx::run(&mut queues.rx, *burst, batch, counters) {
+            let frames = rx::run(&mut queues.rx, *burst, batch, counters);
+            if frames == 0 {
                 continue;
             }
-            received += batch.len();
+            received += frames;
             decap::run(decap, batch, counters);
             // track: the flow engine's hop has its place here
             inspect.run(batch, clock.at(start), counters);
@@ -102,26 +107,25 @@ impl Worker {
         received
     }
 
-    /// Polls until asked to stop, then gives the lanes back. Nothing is held between polls, so nothing is lost.
-    pub fn run(mut self, stop: &Stop) -> Vec<Lane> {
+    /// Polls until asked to stop. Nothing is held between polls, so nothing is lost.
+    pub fn run(&mut self, stop: &Stop) {
         let mut empty: u32 = 0;
         while !stop.asked() {
             if self.poll() > 0 {
                 empty = 0;
                 continue;
             }
-            empty = empty.saturating_add(1);
-            if empty.is_power_of_two() {
-                self.inspect.idle(self.clock.now());
+            empty = empty.wrapping_add(1);
+            if empty % HOUSEKEEPING == 1 {
+                self.inspect.idle(self.clock.now(), &self.counters);
             }
             if self.idle == Idle::Backoff {
                 back_off(empty);
             }
         }
-        self.lanes
     }
 
-    /// Gives the lanes back without running.
+    /// Gives the lanes back.
     pub fn into_lanes(self) -> Vec<Lane> {
         self.lanes
     }

@@ -90,6 +90,15 @@ impl Port {
         (super::Port::Soft(Port { wire: wire.clone(), setup }), wire)
     }
 
+    pub(super) fn max_queues(&self) -> u16 {
+        self.setup.max_queues
+    }
+
+    /// As long as a buffer can be, whose room is counted in 16 bits.
+    pub(super) fn max_mtu(&self) -> u16 {
+        u16::MAX - (raw::HEADROOM + LINK_HEADER) as u16
+    }
+
     pub(super) fn start(
         self,
         config: &PortConfig,
