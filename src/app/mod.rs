@@ -7,6 +7,7 @@
 //! [`App::start`] runs on the EAL with the ports of the plan. [`App::start_on`] runs on ports that the caller made: soft
 //! ports in a test or a replay, or EAL ports that no configuration can name. Management code: nothing here is on the packet path.
 
+mod figures;
 mod host;
 mod report;
 
@@ -215,6 +216,29 @@ impl RunningApp {
         }
     }
 
+    /// Publishes the figures through the `metrics` facade.
+    pub fn publish(&self, snapshot: &Snapshot) {
+        figures::publish(snapshot, &self.plan.reasons, &stage_names(&self.plan), &self.pool);
+    }
+
+    /// What the ports' interrupts have said since the last call, one sentence each.
+    pub fn events(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        for port in &self.ports {
+            let (events, facts) = (port.events(), port.facts());
+            let name = format!("port {} ({})", facts.id, facts.device);
+            if events.link_changed {
+                said.push(format!("{name}: link {}", if port.link().up { "up" } else { "down" }));
+            }
+            if events.reset_wanted {
+                said.push(format!(
+                    "{name}: the device asks for a reset and passes nothing until then; restart sluicegate"
+                ));
+            }
+        }
+        said
+    }
+
     /// Has a worker ended by itself? It never should.
     pub fn worker_ended(&self) -> bool {
         self.workers.iter().any(|w| w.handle.has_ended())
@@ -244,6 +268,8 @@ impl RunningApp {
             ports: self.ports.iter().map(PortReport::new).collect(),
             stages: self.stage_counts(),
         };
+        let moved = |port: &RunningPort| port.xstats().into_iter().filter(|(_, n)| *n > 0).collect();
+        let xstats = self.ports.iter().map(|port| (port.facts().id, moved(port))).collect();
         for port in std::mem::take(&mut self.ports) {
             let id = port.facts().id;
             let (mut own, rest): (Vec<_>, Vec<_>) = lanes.into_iter().partition(|pair| pair.port == id);
@@ -256,6 +282,7 @@ impl RunningApp {
         let buffers_out = self.pool.capacity() - self.pool.available();
         Report {
             snapshot,
+            xstats,
             failures,
             buffers_out,
             reasons: self.plan.reasons.clone(),

@@ -75,6 +75,8 @@ impl Snapshot {
 pub struct Report {
     /// Final counters; exact, the workers have stopped.
     pub snapshot: Snapshot,
+    /// The drivers' own counters (xstats) that are not zero, by port.
+    pub xstats: Vec<(u16, Vec<(String, u64)>)>,
     /// What went wrong while stopping.
     pub failures: Vec<String>,
     /// Buffers that are not back in the pool: 0, unless a driver keeps frames of its own (`net_pcap` with `infinite_rx`).

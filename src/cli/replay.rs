@@ -234,7 +234,14 @@ impl Bench {
         let lanes = self.worker.into_lanes().into_iter().map(|Lane(pair)| pair).collect();
         let failures = self.port.stop(lanes).err().map(|e| e.error.to_string()).into_iter().collect();
         let buffers_out = self.pool.capacity() - self.pool.available();
-        Ok(Report { snapshot, failures, buffers_out, reasons: self.reasons, names: self.names })
+        Ok(Report {
+            snapshot,
+            xstats: Vec::new(),
+            failures,
+            buffers_out,
+            reasons: self.reasons,
+            names: self.names,
+        })
     }
 }
 

@@ -45,6 +45,8 @@ impl Run {
             }
             if let Some(moment) = next.filter(|m| *m <= Instant::now()) {
                 let now = app.snapshot();
+                app.publish(&now);
+                show::events(&app.events(), self.json);
                 show::interval(&before, &now, self.json);
                 before = now;
                 next = Some(moment + self.stats_interval);

@@ -144,6 +144,17 @@ fn memory_json(app: &RunningApp) -> serde_json::Value {
     memory(app).map_or(serde_json::Value::Null, serde_json::Value::String)
 }
 
+/// What ports said of themselves.
+pub fn events(said: &[String], json: bool) {
+    for text in said {
+        if json {
+            anstream::println!("{}", json!({ "event": "port", "time_ns": unix_nanos(), "text": text }));
+        } else {
+            warnings([text]);
+        }
+    }
+}
+
 /// Figures of one interval.
 pub fn interval(before: &Snapshot, now: &Snapshot, json: bool) {
     let (old, new) = (before.ledger(), now.ledger());
@@ -180,7 +191,7 @@ pub fn report(report: &Report, json: bool) {
         let line = json!({
             "event": "stopped", "time_ns": unix_nanos(), "ledger": ledger, "balances": ledger.balances(),
             "drops": drops, "stages": stages_json(report), "workers": report.snapshot.workers,
-            "ports": report.snapshot.ports, "buffers_out": report.buffers_out, "failures": report.failures,
+            "ports": report.snapshot.ports, "xstats": xstats_json(report), "buffers_out": report.buffers_out, "failures": report.failures,
         });
         anstream::println!("{line}");
         return;
@@ -203,6 +214,7 @@ pub fn report(report: &Report, json: bool) {
             grouped(s.tx_errors)
         );
     }
+    trouble(report);
     anstream::println!("ledger: {ledger}");
     if report.buffers_out > 0 {
         anstream::println!("{} buffers are still with a driver", report.buffers_out);
@@ -210,6 +222,24 @@ pub fn report(report: &Report, json: bool) {
     for failure in &report.failures {
         error(failure);
     }
+}
+
+/// The drivers' own counters that speak of loss, by the names that drivers use for it (ENA's `*_allowance_exceeded` among
+/// them); all of them are in the JSON.
+fn trouble(report: &Report) {
+    const WORDS: [&str; 7] = ["exceeded", "error", "drop", "miss", "bad", "fail", "nombuf"];
+    for (port, xstats) in &report.xstats {
+        for (name, n) in xstats.iter().filter(|(name, _)| WORDS.iter().any(|word| name.contains(word))) {
+            anstream::println!("port {port}: driver's {name} {}", grouped(*n));
+        }
+    }
+}
+
+fn xstats_json(report: &Report) -> serde_json::Value {
+    let of_port = |xstats: &Vec<(String, u64)>| {
+        xstats.iter().map(|(name, n)| (name.clone(), (*n).into())).collect::<serde_json::Map<_, _>>()
+    };
+    report.xstats.iter().map(|(port, xstats)| json!({ "port": port, "counters": of_port(xstats) })).collect()
 }
 
 /// What each stage did.
