@@ -4,7 +4,7 @@
 //! Plan --App::new--> App --start--> RunningApp --snapshot*--> --stop--> Report
 //! ```
 //!
-//! [`App::start`] runs on the EAL with the ports of the plan. [`App::start_on`] runs on ports that the caller made: soft
+//! `App::start` runs on the EAL with the ports of the plan. [`App::start_on`] runs on ports that the caller made: soft
 //! ports in a test or a replay, or EAL ports that no configuration can name. Management code: nothing here is on the packet path.
 
 mod figures;

@@ -23,7 +23,7 @@
 //! stage sees counts once for its deciding rule or for the default. It looks at each packet alone: flows, and ports of
 //! later fragments, belong to the flow engine.
 //!
-//! The rules are compiled once per plan by `rte_acl` and shared by all workers ([`compiled`]); without DPDK the rules
+//! The rules are compiled once per plan by `rte_acl` and shared by all workers (`compiled`); without DPDK the rules
 //! are tried in turn ([`linear`]).
 
 use std::io::Read;
