@@ -174,10 +174,11 @@ fn soft_polls_do_not_allocate(text: &str) {
 #[cfg(feature = "dpdk")]
 #[test]
 fn acl_over_dpdk_does_not_allocate() {
-    use sluicegate::config::{EalPlan, LcorePlan, Machine, Memory};
+    use sluicegate::config::Machine;
     use sluicegate::dpdk::PortConfig;
     use sluicegate::dpdk::eal::{self, Eal};
     use sluicegate::dpdk::soft::pcap::Writer;
+    use sluicegate::dpdk::{EalPlan, LcorePlan, Memory};
     use sluicegate::path::{Clock, Decap, Lane, Pipeline, Worker, WorkerCounters};
     use sluicegate::stage::{Backend, WorkerId};
 

@@ -4,7 +4,8 @@ mod common;
 
 use sluicegate::App;
 use sluicegate::app::Host;
-use sluicegate::config::{LcorePlan, Plan, PortPlan, QueueCount, WorkerPlan};
+use sluicegate::config::{Plan, PortPlan, QueueCount, WorkerPlan};
+use sluicegate::dpdk::LcorePlan;
 use sluicegate::dpdk::soft::{self, Setup, Wire};
 use sluicegate::dpdk::{Mempool, Port, PortConfig};
 use sluicegate::path::Clock;
@@ -86,9 +87,9 @@ fn a_port_that_refuses_leaves_no_other_running() {
 #[test]
 fn a_launch_that_fails_leaves_nothing_at_work() {
     common::alone("a_launch_that_fails_leaves_nothing_at_work", || {
-        use sluicegate::config::{EalPlan, Memory};
         use sluicegate::dpdk::PoolConfig;
         use sluicegate::dpdk::eal::{Eal, Port};
+        use sluicegate::dpdk::{EalPlan, Memory};
 
         let plan = plan(3);
         let cpu = plan.workers[0].lcore.cpu;

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
-use sluicegate::config::{EalPlan, LcorePlan, Memory};
 use sluicegate::dpdk::eal::{self, Eal};
 use sluicegate::dpdk::{
     BURST, Burst, Mempool, PoolConfig, Port, PortConfig, QueuePair, RssConfig, RunningPort, RxQueue, TxQueue,
 };
+use sluicegate::dpdk::{EalPlan, LcorePlan, Memory};
 
 const INSIDE: &str = "SLUICEGATE_TEST_ALONE";
 

@@ -6,9 +6,10 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sluicegate::config::{EalPlan, LcorePlan, Machine, Memory};
+use sluicegate::config::Machine;
 use sluicegate::dpdk::eal::{self, Eal};
 use sluicegate::dpdk::soft::pcap::{Reader, Writer};
+use sluicegate::dpdk::{EalPlan, LcorePlan, Memory};
 use sluicegate::dpdk::{Mempool, PoolConfig, PortConfig};
 use sluicegate::packet::DropReason;
 use sluicegate::path::{Clock, Decap, Lane, Pipeline, Worker, WorkerCounters, WorkerSnapshot};

@@ -12,9 +12,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use sluicegate::config::{EalPlan, LcorePlan, Machine, Memory};
+use sluicegate::config::Machine;
 use sluicegate::dpdk::eal::{self, Eal};
 use sluicegate::dpdk::{BURST, Burst, PortConfig};
+use sluicegate::dpdk::{EalPlan, LcorePlan, Memory};
 
 use common::golden::{Case, groups};
 use common::{assert_nothing_left, pool_config, prefix, skipped};

@@ -67,7 +67,7 @@ fn build(plan: &Plan) -> Result<Vec<(String, Rows)>, Failure> {
     }
     #[cfg(feature = "dpdk")]
     {
-        use crate::config::{EalPlan, Memory};
+        use crate::dpdk::{EalPlan, Memory};
         // Ordinary pages and no device: a check must work beside a running instance and on a laptop.
         let need: u64 = plan.stages.iter().map(|s| s.parsed.eal_memory()).sum();
         let memory_mb = (need / (1 << 20)) as u32 + 64;

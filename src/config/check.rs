@@ -15,10 +15,9 @@ use super::schema::{self, Lcores};
 use super::settings::find;
 use super::source::{in_reading_order, origin_of, overrides};
 use super::value::suggestion;
-use super::{
-    EalPlan, Idle, LcorePlan, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, memory, ports, stages,
-};
+use super::{Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, memory, ports, stages};
 use crate::dpdk::BURST;
+use crate::dpdk::{EalPlan, LcorePlan};
 use crate::packet::ReasonTable;
 use crate::stage::WorkerId;
 use crate::wire::geneve::Profile;

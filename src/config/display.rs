@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::{Idle, Memory, OnError, Plan, PortPlan, QueueCount, Tunnel, VerifyChecksum};
+use super::{Idle, OnError, Plan, PortPlan, QueueCount, Tunnel, VerifyChecksum};
+use crate::dpdk::Memory;
 use crate::packet::DropReason;
 
 impl fmt::Display for Plan {

@@ -29,8 +29,7 @@ use std::path::Path;
 
 pub use machine::Machine;
 pub use plan::{
-    EalPlan, Idle, LcorePlan, Memory, OnError, Plan, PoolPlan, PortPlan, QueueCount, StagePlan, Tunnel,
-    VerifyChecksum, WorkerPlan,
+    Idle, OnError, Plan, PoolPlan, PortPlan, QueueCount, StagePlan, Tunnel, VerifyChecksum, WorkerPlan,
 };
 pub use problem::{Origin, Problem};
 pub use settings::Settings;

@@ -8,7 +8,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Unexpected, Visitor};
 
-use super::{Idle, Memory, OnError, VerifyChecksum};
+use super::{Idle, OnError, VerifyChecksum};
+use crate::dpdk::Memory;
 
 /// Keys of a `[[stage]]` that are the framework's; the rest are its kind's.
 pub(super) const STAGE_KEYS: &[&str] = &["use", "name", "on_error"];

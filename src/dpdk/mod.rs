@@ -20,6 +20,7 @@
 //!   assume `nb_segs == 1`.
 
 mod error;
+mod plan;
 pub mod raw;
 mod mempool;
 mod mbuf;
@@ -38,6 +39,7 @@ pub use clock::{cycles, cycles_per_second};
 pub use error::{Errno, Error};
 pub use mbuf::{Checksum, Mbuf};
 pub use mempool::{Mempool, PoolConfig};
+pub use plan::{EalPlan, LcorePlan, Memory};
 pub use port::{
     LinkStatus, Port, PortConfig, PortEvents, PortFacts, PortStats, QueuePair, RssConfig, RunningPort,
     StopError,

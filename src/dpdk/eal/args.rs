@@ -3,8 +3,8 @@
 use std::ffi::CString;
 
 use super::{c_string, device};
-use crate::config::{EalPlan, Memory};
 use crate::dpdk::Error;
+use crate::dpdk::{EalPlan, Memory};
 
 /// Refuses lcores that DPDK or this process cannot have.
 pub(super) fn check_lcores(plan: &EalPlan) -> Result<(), Error> {
@@ -103,7 +103,7 @@ fn ranges(sorted: &[u32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::LcorePlan;
+    use crate::dpdk::LcorePlan;
 
     fn plan() -> EalPlan {
         EalPlan {

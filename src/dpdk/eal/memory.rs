@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::config::{EalPlan, Memory};
 use crate::dpdk::Error;
+use crate::dpdk::{EalPlan, Memory};
 
 const POOLS: &str = "/sys/kernel/mm/hugepages";
 const MOUNTS: &str = "/proc/self/mounts";

@@ -28,7 +28,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::{Errno, Error, Mempool, PoolConfig};
-use crate::config::EalPlan;
+use crate::dpdk::EalPlan;
 
 pub use lcore::{Lcore, Panicked};
 pub use memory::MemoryFacts;

@@ -530,7 +530,7 @@ fn the_compiled_stage_does_what_the_linear_one_does() {
         );
         return;
     }
-    use crate::config::{EalPlan, LcorePlan, Memory};
+    use crate::dpdk::{EalPlan, LcorePlan, Memory};
     let plan = EalPlan {
         memory: Memory::NoHuge,
         memory_mb: 64,
