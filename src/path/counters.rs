@@ -10,6 +10,9 @@ use serde::Serialize;
 use crate::packet::{ReasonId, ReasonTable};
 use crate::stage::WorkerId;
 
+/// Counters on two cache lines, which are fetched together.
+const LINE: usize = 16;
+
 /// One counter with one writer.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -55,13 +58,40 @@ pub struct WorkerCounters {
     /// Cycles spent in polls that found frames.
     pub busy_cycles: Counter,
     /// Frames dropped, by [`ReasonId`].
-    pub drops: Box<[Counter]>,
+    pub drops: Drops,
     /// What each stage did, in pipeline order.
     pub stages: Box<[StageCounters]>,
 }
 
-/// What one stage did on one worker.
+/// One counter per reason, on cache lines of their own.
+#[derive(Debug)]
+pub struct Drops {
+    lines: Box<[Line]>,
+    reasons: usize,
+}
+
 #[derive(Debug, Default)]
+#[repr(align(128))]
+struct Line([Counter; LINE]);
+
+impl Drops {
+    fn new(reasons: usize) -> Self {
+        Drops { lines: (0..reasons.div_ceil(LINE)).map(|_| Line::default()).collect(), reasons }
+    }
+
+    #[inline(always)]
+    fn get(&self, reason: usize) -> Option<&Counter> {
+        self.lines.get(reason / LINE)?.0.get(reason % LINE)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Counter> {
+        self.lines.iter().flat_map(|line| &line.0).take(self.reasons)
+    }
+}
+
+/// What one stage did on one worker. On a cache line of its own: the heap may put another worker's next to it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct StageCounters {
     /// Packets it was shown.
     pub seen: Counter,
@@ -89,7 +119,7 @@ impl WorkerCounters {
             busy_polls: zero(),
             idle_polls: zero(),
             busy_cycles: zero(),
-            drops: (0..reasons.len()).map(|_| Counter::default()).collect(),
+            drops: Drops::new(reasons.len()),
             stages: (0..stages).map(|_| StageCounters::default()).collect(),
         }
     }
@@ -215,5 +245,47 @@ impl std::fmt::Display for Ledger {
         let Ledger { received, sent, punted, dropped } = self;
         let word = if self.balances() { "balances" } else { "DOES NOT BALANCE" };
         write!(f, "received {received} = sent {sent} + punted {punted} + dropped {dropped}: {word}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_no_cache_line() {
+        let mut reasons = ReasonTable::framework();
+        reasons.add("stage", &[("one", ""), ("two", "")]);
+        let workers: Vec<_> = (0..4).map(|n| WorkerCounters::new(WorkerId(n), &reasons, 2)).collect();
+        let lines = |worker: &WorkerCounters| -> Vec<usize> {
+            let own = std::ptr::from_ref(worker).addr();
+            let drops = worker.drops.iter().map(|c| std::ptr::from_ref(c).addr());
+            let stages = worker.stages.iter().map(|s| std::ptr::from_ref(s).addr());
+            let mut lines: Vec<_> = [own].into_iter().chain(drops).chain(stages).map(|a| a / 128).collect();
+            lines.dedup();
+            lines
+        };
+        let mut all: Vec<_> = workers.iter().flat_map(lines).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        // A line that is a worker's is so to its end.
+        assert_eq!(
+            (align_of::<WorkerCounters>(), align_of::<StageCounters>(), align_of::<Line>()),
+            (128, 128, 128)
+        );
+    }
+
+    #[test]
+    fn every_reason_has_its_counter() {
+        let reasons = ReasonTable::framework();
+        let counters = WorkerCounters::new(WorkerId(0), &reasons, 0);
+        for (id, _, _) in reasons.iter() {
+            counters.drop(id, u64::from(id.0) + 1);
+        }
+        counters.drop(ReasonId(u16::MAX), 1);
+        let drops = counters.snapshot().drops;
+        assert_eq!(drops, (1..=reasons.len() as u64).collect::<Vec<_>>());
     }
 }

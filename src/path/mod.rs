@@ -15,7 +15,7 @@ mod tx;
 mod worker;
 
 pub use clock::Clock;
-pub use counters::{Counter, Ledger, StageCounters, StageSnapshot, WorkerCounters, WorkerSnapshot};
+pub use counters::{Counter, Drops, Ledger, StageCounters, StageSnapshot, WorkerCounters, WorkerSnapshot};
 pub use decap::Decap;
 pub use inspect::{Inspect, Pipeline, Running};
 pub use tx::RETRIES;
