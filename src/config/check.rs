@@ -24,6 +24,8 @@ use crate::wire::geneve::Profile;
 
 /// DPDK's `RTE_MAX_LCORE` in every distribution's build.
 const MOST_LCORES: usize = 128;
+/// Groups of descriptors that vector receive paths of DPDK's drivers take at a time.
+const LEAST_BURST: usize = 8;
 /// Accepted sources are searched one by one for each frame.
 const MOST_PREFIXES: usize = 64;
 /// What a gateway load balancer sends at most: 8500 bytes inside, 68 around (AWS, "Gateway Load Balancers").
@@ -66,6 +68,12 @@ pub(super) fn plan(
     let mut eal = check.eal(&file.eal);
     let workers = workers(&eal.lcores);
     let burst = check.range("eal.burst", file.eal.burst, 32, 1, BURST as u32) as usize;
+    if burst < LEAST_BURST {
+        check.warnings.push(format!(
+            "eal.burst = {burst}: vector receive, which many drivers use, takes frames 4 or 8 at a time and finds none for a \
+             smaller burst: give at least {LEAST_BURST}"
+        ));
+    }
     let ports = ports::check(&mut check, &file.port, workers.len());
     let tunnel = check.tunnel(&file.tunnel);
     check.mtu(&ports, tunnel.as_ref());

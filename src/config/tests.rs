@@ -488,10 +488,11 @@ fn the_first_cpu_manages_and_the_others_work() {
 
 #[test]
 fn what_is_probably_not_meant_is_warned_of() {
-    let text = "[[port]]\ndevice = \"net_null0\"\nmtu = 1500\nqueues = 1\n[eal]\nlcores = [0, 1, 1]\nmemory_mb = 32\n\
+    let text = "[[port]]\ndevice = \"net_null0\"\nmtu = 1500\nqueues = 1\n[eal]\nlcores = [0, 1, 1]\nmemory_mb = 32\nburst = 7\n\
                 [[stage]]\nuse = \"sieve\"\nhole = [{ size = 1, address = \"127.0.0.1\" }]\n";
     let plan = good(text, &Overrides::default());
     let starts = [
+        "eal.burst = 7: vector receive",
         "port[0].queues = 1: of 2 workers the others never",
         "tunnel.allowed_sources is empty",
         "port[0].mtu = 1500: a gateway load balancer of AWS sends packets of up to 8568 bytes",
