@@ -4,6 +4,7 @@ mod check;
 #[cfg(feature = "dpdk")]
 mod demo;
 mod interrupt;
+mod panics;
 mod replay;
 mod run;
 mod show;
@@ -76,6 +77,7 @@ enum Command {
 
 /// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
+    panics::limit();
     let outcome = match Cli::parse().command {
         Command::Run(command) => command.run(),
         Command::Check(command) => command.run(),
