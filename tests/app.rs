@@ -69,6 +69,24 @@ fn auto_takes_the_queues_and_the_mtu_that_a_soft_port_has() {
     assert!(app.stop().is_clean());
 }
 
+/// What a port's interrupts say is said once.
+#[test]
+fn events_of_ports_are_passed_on_once() {
+    let pool = Mempool::soft(&pool_config(256));
+    let ((a, _a_wire), (b, wire)) = (soft_port(0, 1), soft_port(1, 1));
+    let app = App::new(plan(1)).start_on(Host::Threads, vec![a, b], pool, Clock::cycles()).unwrap();
+    assert!(app.events().is_empty());
+    wire.set_link(true);
+    assert!(app.events().is_empty(), "it was up");
+    wire.set_link(false);
+    wire.want_reset();
+    let said = app.events();
+    assert_eq!((said.len(), said[0].as_str()), (2, "port 1 (soft1): link down"));
+    assert!(said[1].starts_with("port 1 (soft1): the device asks for a reset"), "{said:?}");
+    assert!(app.events().is_empty());
+    assert!(app.stop().is_clean());
+}
+
 /// The first port is stopped again when the second refuses to start.
 #[test]
 fn a_port_that_refuses_leaves_no_other_running() {

@@ -9,6 +9,9 @@ use super::{ConfigArgs, FAILED, Failure, OK, Outcome, show};
 use crate::App;
 use crate::app::RunningApp;
 
+/// Longest time between looks at workers and ports, also where figures are printed rarely or never.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Run a pipeline on its ports.
 #[derive(Debug, Args)]
 pub struct Run {
@@ -36,17 +39,17 @@ impl Run {
         let end = self.duration.map(|d| begin + d);
         let mut before = app.snapshot();
         let mut next = (!self.stats_interval.is_zero()).then(|| begin + self.stats_interval);
-        let far = Duration::from_secs(3600);
         loop {
-            let until = [next, end].into_iter().flatten().min().unwrap_or_else(|| Instant::now() + far);
+            let look = Some(Instant::now() + LOOK);
+            let until = [next, end, look].into_iter().flatten().min().unwrap_or(begin);
             let asked = interrupt.wait_until(until);
+            show::events(&app.events(), self.json);
             if asked || app.worker_ended() || end.is_some_and(|e| e <= Instant::now()) {
                 break;
             }
             if let Some(moment) = next.filter(|m| *m <= Instant::now()) {
                 let now = app.snapshot();
                 app.publish(&now);
-                show::events(&app.events(), self.json);
                 show::interval(&before, &now, self.json);
                 before = now;
                 next = Some(moment + self.stats_interval);

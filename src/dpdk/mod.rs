@@ -18,6 +18,9 @@
 //!   taken back by stop: nobody else polls that queue, and nobody polls a stopped port.
 //! - **S6 one segment**: received chains are dropped at once, whole, by [`Burst::drop_chained`]; every other function may
 //!   assume `nb_segs == 1`.
+//!
+//! Of a driver this trusts what DPDK documents: a received mbuf has one reference, nobody else's, and its data lies
+//! inside its buffer. Both hold for the frames' first owner; nothing here makes a second.
 
 mod error;
 mod plan;

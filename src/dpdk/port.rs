@@ -285,7 +285,7 @@ impl RunningPort {
     /// What its interrupts have said; asking clears it.
     pub fn events(&self) -> PortEvents {
         match self {
-            RunningPort::Soft(_) => PortEvents::default(),
+            RunningPort::Soft(port) => port.events(),
             #[cfg(feature = "dpdk")]
             RunningPort::Eal(port) => port.events(),
         }

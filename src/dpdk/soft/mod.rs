@@ -13,7 +13,9 @@ pub mod pcap;
 mod replay;
 pub mod toeplitz;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -21,7 +23,7 @@ use parking_lot::Mutex;
 pub use fault::{FaultCounts, Faults};
 pub use replay::Replay;
 
-use super::port::{LinkStatus, PortConfig, PortFacts, PortStats, QueuePair, RssFacts};
+use super::port::{LinkStatus, PortConfig, PortEvents, PortFacts, PortStats, QueuePair, RssFacts};
 use super::raw;
 use super::{Burst, Error, Mempool};
 use fault::{Inbound, Local};
@@ -111,7 +113,7 @@ impl Port {
         let reta = std::array::from_fn(|i| reta.get(i).copied().unwrap_or(0));
         let life = self.wire.0.lock().start(config, Rss { key, reta });
         let queues = (0..config.queues).map(|queue| {
-            let end = || End { wire: self.wire.clone(), life, queue };
+            let end = || End { wire: self.wire.clone(), life, queue, _not_sync: PhantomData };
             let (rx, tx) = (1 + 2 * u64::from(queue), 2 + 2 * u64::from(queue));
             let faults = |stream| Box::new(Local::new(self.setup.faults, stream));
             QueuePair {
@@ -214,6 +216,10 @@ impl RunningPort {
         LinkStatus { up: self.wire.0.lock().link_up, speed_mbps: None }
     }
 
+    pub(super) fn events(&self) -> PortEvents {
+        std::mem::take(&mut self.wire.0.lock().events)
+    }
+
     pub(super) fn stop(self, _queues: Vec<QueuePair>) -> Port {
         self.wire.0.lock().stop();
         Port { wire: self.wire, setup: *self.setup }
@@ -259,7 +265,14 @@ impl Wire {
 
     /// Pulls or plugs the cable: a link that is down carries nothing, either way.
     pub fn set_link(&self, up: bool) {
-        self.0.lock().link_up = up;
+        let mut cable = self.0.lock();
+        cable.events.link_changed |= cable.link_up != up;
+        cable.link_up = up;
+    }
+
+    /// Lets the port say that it needs a reset.
+    pub fn want_reset(&self) {
+        self.0.lock().events.reset_wanted = true;
     }
 
     /// What became of every frame.
@@ -281,6 +294,7 @@ struct Cable {
     counts: FaultCounts,
     stats: PortStats,
     link_up: bool,
+    events: PortEvents,
     checksums: bool,
     rx_depth: usize,
     tx_depth: usize,
@@ -312,6 +326,7 @@ impl Cable {
             counts: FaultCounts::default(),
             stats: PortStats::default(),
             link_up: true,
+            events: PortEvents::default(),
             checksums: setup.checksums,
             rx_depth: setup.rx_depth.unwrap_or(usize::MAX),
             tx_depth: setup.tx_depth.unwrap_or(usize::MAX),
@@ -322,6 +337,7 @@ impl Cable {
         let rings = (0..config.queues).map(|_| VecDeque::new()).collect();
         self.running = Some(Running { rss, longest: usize::from(config.mtu) + LINK_HEADER, rings });
         self.stats = PortStats::default();
+        self.events = PortEvents::default();
         self.life += 1;
         for frame in std::mem::take(&mut self.on_wire) {
             self.arrive(frame);
@@ -416,6 +432,8 @@ struct End {
     wire: Wire,
     life: u64,
     queue: u16,
+    /// As the queues of an ethdev (S5).
+    _not_sync: PhantomData<Cell<()>>,
 }
 
 /// Receive side.
