@@ -14,7 +14,10 @@ const CACHE_FULL: u64 = CACHE as u64 * 3 / 2;
 const ETHERNET: u16 = 18;
 /// A frame check sequence, for devices that keep it.
 const CRC: u16 = 4;
-/// Drivers take smaller buffers for a mistake: `net_af_packet` refuses them, others round down to whole kilobytes.
+/// Hardware is told the size of a buffer in steps (`net_ixgbe` 1024, `net_i40e` and `net_ice` 128 bytes) and uses no more
+/// than whole ones: with any other room the longest frames would come in two segments, and be dropped.
+const ROOM_STEP: u16 = 1024;
+/// Drivers take smaller buffers for a mistake: `net_af_packet` refuses them.
 const LEAST_ROOM: u16 = 2048;
 /// What DPDK keeps beside the data room of a buffer: mbuf header, headroom, and the pool's own object header and padding.
 const BESIDE: u64 = 128 + 128 + 64;
@@ -53,7 +56,7 @@ pub(super) fn plan(needs: &Needs<'_>) -> (PoolPlan, Memory) {
     let spare = (descriptors + held) / 16;
     let buffers = descriptors + held + spare + u64::from(extra_buffers);
     let mtu = ports.iter().map(|port| port.config.mtu).max().unwrap_or(9001);
-    let data_room = (mtu + ETHERNET + CRC).next_multiple_of(64).max(LEAST_ROOM);
+    let data_room = (mtu + ETHERNET + CRC).next_multiple_of(ROOM_STEP).max(LEAST_ROOM);
 
     let mut formula = String::new();
     for (i, port) in ports.iter().enumerate() {
@@ -67,7 +70,7 @@ pub(super) fn plan(needs: &Needs<'_>) -> (PoolPlan, Memory) {
     if extra_buffers > 0 {
         formula += &format!("{extra_buffers:>8}  eal.extra_buffers\n");
     }
-    let rounded = if data_room == LEAST_ROOM { "at least 2048" } else { "rounded up to 64" };
+    let rounded = if data_room == LEAST_ROOM { "at least 2048" } else { "rounded up to 1024" };
     formula +=
         &format!("{buffers:>8}  buffers of {data_room} bytes: MTU {mtu} + {ETHERNET} + {CRC}, {rounded}");
 

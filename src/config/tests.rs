@@ -518,8 +518,8 @@ fn the_pool_holds_every_buffer_that_can_be_out() {
     let batches = 2 * 2 * 64;
     let counted = rings + caches + batches;
     assert_eq!(plan.pool.config.buffers, counted + counted / 16 + 1000);
-    assert_eq!(plan.pool.config.data_room, 9024, "9000 + 18 + 4 is 9022, and 141 x 64 is 9024");
-    let pool_mb = (u64::from(plan.pool.config.buffers) * (9024 + 320)).div_ceil(1 << 20);
+    assert_eq!(plan.pool.config.data_room, 9216, "9000 + 18 + 4 is 9022, and 9 x 1024 is 9216");
+    let pool_mb = (u64::from(plan.pool.config.buffers) * (9216 + 320)).div_ceil(1 << 20);
     assert_eq!(u64::from(plan.eal.memory_mb), pool_mb + 1 + 11 + 64);
     assert!(plan.pool.formula.contains("2 x (512 rx + 256 tx)"), "{}", plan.pool.formula);
 }
