@@ -198,7 +198,11 @@ fn parse(settings: &config::Settings<'_>) -> Result<Box<dyn Parsed>, Vec<Problem
         let name = path.display().to_string();
         match read(&path) {
             Ok(text) => match csv::parse(&name, &text) {
-                Ok(more) => rules.extend(more),
+                // Counters bear the name as it is written here: the same on every machine and from every folder.
+                Ok(more) => {
+                    let written = file.as_str().into();
+                    rules.extend(more.into_iter().map(|rule| rule.placed_in(&written)));
+                }
                 Err(wrong) => problems.extend(wrong),
             },
             Err(error) => {

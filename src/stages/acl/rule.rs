@@ -300,6 +300,14 @@ impl Rule {
             .fold(1, |all, &n| usize::saturating_mul(all, n.max(1)))
     }
 
+    /// The same rule with another name for the file that it stands in.
+    pub fn placed_in(mut self, name: &Arc<str>) -> Self {
+        if let Place::Line(file, _) = &mut self.place {
+            *file = name.clone();
+        }
+        self
+    }
+
     /// What a counter of this rule is called.
     pub fn label(&self) -> String {
         let Rule { place, action, comment, .. } = self;
