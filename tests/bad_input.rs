@@ -178,3 +178,72 @@ fn wrong_arguments() {
         &["--set tunnel.prot=1", "did you mean \"port\"?"],
     );
 }
+
+/// A capture of no packets.
+const CAPTURE: &[u8] =
+    &[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 1, 0, 0, 0];
+
+/// Writing the answer over the question would destroy it.
+#[test]
+fn a_replay_over_its_own_input() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("edge.toml"), GOOD).expect("a file");
+    std::fs::write(path("a.pcap"), CAPTURE).expect("a file");
+    std::fs::hard_link(path("a.pcap"), path("b.pcap")).expect("a link");
+    let prefix = common::prefix("a_replay_over");
+    let replay = ["replay", "edge.toml", "--in", "a.pcap"];
+    for more in [
+        &["--out", "a.pcap"][..],
+        &["--out", "b.pcap"],
+        &["--out", "edge.toml"],
+        &["--golden", "a.pcap", "--update"],
+    ] {
+        let args = [&replay[..], more].concat();
+        let output = run(folder.path(), &prefix, &args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
+        assert!(error.contains("would overwrite"), "{args:?}: {error}");
+        assert_eq!(std::fs::read(path("a.pcap")).expect("the capture"), CAPTURE, "{args:?}");
+        assert_eq!(std::fs::read_to_string(path("edge.toml")).expect("the pipeline"), GOOD, "{args:?}");
+    }
+}
+
+/// Output that cannot be written is an error of those commands that have nothing else to give, and never a panic.
+#[test]
+fn a_full_disk_behind_standard_output() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("edge.toml"), GOOD).expect("a file");
+    std::fs::write(folder.path().join("a.pcap"), CAPTURE).expect("a file");
+    for args in [
+        &["stages"][..],
+        &["stages", "acl", "--json"],
+        &["version"],
+        &["completions", "bash"],
+        &["check", "edge.toml"],
+        &["replay", "edge.toml", "--in", "a.pcap"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+        let output = command.args(args).current_dir(&folder).stdout(full()).output().expect("it starts");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
+        assert!(error.contains("standard output: No space left"), "{args:?}: {error}");
+        assert!(!error.contains("panicked"), "{args:?}: {error}");
+    }
+}
+
+/// Packets do not stop because nobody can read the figures.
+#[cfg(feature = "dpdk")]
+#[test]
+fn a_run_outlives_its_standard_output() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("edge.toml"), GOOD).expect("a file");
+    let prefix = common::prefix("a_run_outlives");
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    command.args(["run", "edge.toml", "--duration", "400ms", "--stats-interval", "100ms"]);
+    command.current_dir(&folder).env("SLUICEGATE_EAL__FILE_PREFIX", &prefix).stdout(full()).stderr(full());
+    assert_eq!(command.status().expect("it starts").code(), Some(0));
+    common::assert_nothing_left(&prefix);
+}

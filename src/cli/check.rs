@@ -25,7 +25,7 @@ impl Check {
     pub(super) fn run(self) -> Outcome {
         let plan = self.config.plan(true)?;
         if !self.json {
-            anstream::println!("{plan}");
+            show::print(format_args!("{plan}\n"))?;
         }
         show::warnings(plan.warnings.iter().cloned());
         let reports = if self.no_build { Vec::new() } else { build(&plan)? };
@@ -34,19 +34,17 @@ impl Check {
                 .iter()
                 .map(|(name, rows)| json!({ "name": name, "built": rows.iter().cloned().collect::<serde_json::Map<_, _>>() }))
                 .collect();
-            anstream::println!(
-                "{}",
-                json!({ "plan": plan.to_json(), "stages": stages, "warnings": plan.warnings })
-            );
+            let all = json!({ "plan": plan.to_json(), "stages": stages, "warnings": plan.warnings });
+            show::print(format_args!("{all}\n"))?;
             return Ok(OK);
         }
         for (name, rows) in &reports {
-            anstream::println!("built {name}");
+            show::print(format_args!("built {name}\n"))?;
             for (what, value) in rows {
-                anstream::println!("  {what:<24} {}", value.as_str().unwrap_or_default());
+                show::print(format_args!("  {what:<24} {}\n", value.as_str().unwrap_or_default()))?;
             }
         }
-        anstream::println!("{}: no mistakes", plan.file);
+        show::print(format_args!("{}: no mistakes\n", plan.file))?;
         Ok(OK)
     }
 }

@@ -18,6 +18,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::interrupt::Interrupt;
+use super::show::say;
 use super::{FAILED, Failure, OK, Outcome, show};
 use crate::app::{App, Host, Report as Account, RunningApp};
 use crate::config::{self, Options, Overrides};
@@ -70,8 +71,7 @@ pub struct Demo {
 impl Demo {
     pub(super) fn run(self) -> Outcome {
         if self.show_pipeline {
-            anstream::print!("{PIPELINE}");
-            return Ok(OK);
+            return show::print(PIPELINE).map(|()| OK);
         }
         let interrupt = Interrupt::install().map_err(|e| Failure::Other(format!("signals: {e}")))?;
         let options = Options { need_ports: false, ..Options::default() };
@@ -95,7 +95,7 @@ impl Demo {
         let app = App::new(plan).start_on(Host::Eal(eal), vec![far], pool, Clock::cycles())?;
         if !self.json {
             show::started(&app, false);
-            anstream::println!(
+            say!(
                 "traffic  {} flows, {} % TCP, {} % IPv6, {} % to services that the firewall denies\n",
                 mix.flows,
                 mix.tcp_percent,
@@ -118,12 +118,12 @@ impl Demo {
     /// Sends and receives until the time is over, then until the last frame is back.
     fn drive(&self, loop_: &mut Loop, app: &RunningApp, interrupt: &Interrupt) -> bool {
         let begin = Instant::now();
-        let end = begin + Duration::from_secs(self.seconds);
+        let end = begin.checked_add(Duration::from_secs(self.seconds));
         let mut screen = Screen::new(self.json);
         let mut idle = 0u32;
         loop {
             let now = Instant::now();
-            if now >= end || interrupt.asked() || app.worker_ended() {
+            if end.is_some_and(|end| now >= end) || interrupt.asked() || app.worker_ended() {
                 break;
             }
             let due = match self.pps {
@@ -161,15 +161,12 @@ impl Demo {
         let clean = errors == 0 && found.reordered == 0 && account.is_clean() && account.buffers_out == 0;
         if self.json {
             show::report(account, true);
-            anstream::println!(
-                "{}",
-                json!({ "event": "checked", "sent": sent, "errors": errors, "found": found })
-            );
+            say!("{}", json!({ "event": "checked", "sent": sent, "errors": errors, "found": found }));
         } else {
             show::report(account, false);
             print_found(found, sent);
             let word = if clean { "PASS" } else { "FAIL" };
-            anstream::println!("{word}: {errors} checker errors, ledger {}", balance(account));
+            say!("{word}: {errors} checker errors, ledger {}", balance(account));
         }
         Ok(if clean { OK } else { FAILED })
     }
@@ -195,7 +192,7 @@ fn print_found(found: &Report, sent: u64) {
     for (what, n) in lines {
         table.add_row([&what[2..], &show::grouped(n)]);
     }
-    anstream::println!("{table}");
+    say!("{table}");
     for example in &found.examples {
         show::error(format_args!("{}: {}\n  {}", example.kind, example.sentence, example.hex));
     }

@@ -86,13 +86,11 @@ pub fn main() -> ExitCode {
         Command::Demo(command) => command.run(),
         Command::Stages(command) => command.run(),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "sluicegate", &mut std::io::stdout());
-            Ok(OK)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "sluicegate", &mut script);
+            show::print(String::from_utf8_lossy(&script)).map(|()| OK)
         }
-        Command::Version { json } => {
-            print_version(json);
-            Ok(OK)
-        }
+        Command::Version { json } => show::print(version(json)).map(|()| OK),
     };
     ExitCode::from(outcome.unwrap_or_else(|failure| {
         failure.print();
@@ -161,7 +159,7 @@ impl ConfigArgs {
     }
 }
 
-fn print_version(json: bool) {
+fn version(json: bool) -> String {
     let (program, revision, built) =
         (env!("CARGO_PKG_VERSION"), env!("SLUICEGATE_REVISION"), env!("SLUICEGATE_DPDK"));
     #[cfg(feature = "dpdk")]
@@ -170,13 +168,9 @@ fn print_version(json: bool) {
     let running = String::from("none");
     if json {
         let dpdk = serde_json::json!({ "built": built, "running": running });
-        anstream::println!(
-            "{}",
-            serde_json::json!({ "sluicegate": program, "revision": revision, "dpdk": dpdk })
-        );
+        let version = serde_json::json!({ "sluicegate": program, "revision": revision, "dpdk": dpdk });
+        format!("{version}\n")
     } else {
-        anstream::println!(
-            "sluicegate {program} ({revision})\nbuilt with DPDK {built}, running on {running}"
-        );
+        format!("sluicegate {program} ({revision})\nbuilt with DPDK {built}, running on {running}\n")
     }
 }

@@ -7,6 +7,7 @@ mod golden;
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::show::say;
 use super::{ConfigArgs, FAILED, Failure, OK, Outcome, show};
 use crate::app::{Report, Snapshot};
 use crate::config::{Idle, Plan, Tunnel};
@@ -73,15 +75,16 @@ struct Fate {
 impl Replay {
     pub(super) fn run(self) -> Outcome {
         let plan = self.config.plan(false)?;
+        self.keep_apart()?;
         show::warnings(&plan.warnings);
         let mut bench = Bench::new(plan, &self.input, self.output.as_deref())?;
         let fates = self.feed(&mut bench)?;
         let report = bench.finish()?;
         let outcome = golden::outcome(&report, self.packets.then_some(fates.as_slice()));
         if self.json {
-            anstream::println!("{outcome}");
+            show::print(format_args!("{outcome}\n"))?;
         } else {
-            self.print(&report, &fates);
+            self.print(&report, &fates)?;
         }
         let Some(file) = &self.golden else {
             return Ok(if report.is_clean() { OK } else { FAILED });
@@ -97,6 +100,26 @@ impl Replay {
                 Ok(FAILED)
             }
         }
+    }
+
+    /// What is written must not be what is read: opening it for writing would empty it.
+    fn keep_apart(&self) -> Result<(), Failure> {
+        let id = |path: &Path| path.metadata().map(|m| (m.dev(), m.ino())).ok();
+        let same = |a: &Path, b: &Path| id(a).is_some_and(|a| id(b) == Some(a));
+        let clash = |option: &str, written: &Path, read: &Path| {
+            let (written, read) = (written.display(), read.display());
+            Failure::Other(format!("{option} {written} would overwrite {read}; name another file"))
+        };
+        let golden = self.golden.as_deref().filter(|_| self.update);
+        for (option, written) in [("--out", self.output.as_deref()), ("--golden", golden)] {
+            let Some(written) = written else { continue };
+            for read in [&self.input, &self.config.file] {
+                if same(written, read) {
+                    return Err(clash(option, written, read));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn feed(&self, bench: &mut Bench) -> Result<Vec<Fate>, Failure> {
@@ -130,7 +153,7 @@ impl Replay {
         traffic::wrap(inner, envelope)
     }
 
-    fn print(&self, report: &Report, fates: &[Fate]) {
+    fn print(&self, report: &Report, fates: &[Fate]) -> Result<(), Failure> {
         if self.packets {
             let mut table = show::table(&["packet", "", "verdict"]);
             show::align_right(&mut table, &[0]);
@@ -138,12 +161,12 @@ impl Replay {
                 let wrapped = if fate.wrapped { "wrapped" } else { "" };
                 table.add_row([&fate.number.to_string(), wrapped, &fate.verdict]);
             }
-            anstream::println!("{table}");
+            say!("{table}");
         }
         show::stages(report);
         rules(report);
         show::drops(report);
-        anstream::println!("ledger: {}", report.snapshot.ledger());
+        show::print(format_args!("ledger: {}\n", report.snapshot.ledger()))
     }
 }
 
@@ -159,7 +182,7 @@ fn rules(report: &Report) {
         }
     }
     if any {
-        anstream::println!("{table}");
+        say!("{table}");
     }
 }
 

@@ -36,9 +36,9 @@ impl Run {
         let app = start(App::new(plan))?;
         show::started(&app, self.json);
         let begin = Instant::now();
-        let end = self.duration.map(|d| begin + d);
+        let end = self.duration.and_then(|d| begin.checked_add(d));
         let mut before = app.snapshot();
-        let mut next = (!self.stats_interval.is_zero()).then(|| begin + self.stats_interval);
+        let mut next = begin.checked_add(self.stats_interval).filter(|_| !self.stats_interval.is_zero());
         loop {
             let look = Some(Instant::now() + LOOK);
             let until = [next, end, look].into_iter().flatten().min().unwrap_or(begin);
@@ -52,7 +52,7 @@ impl Run {
                 app.publish(&now);
                 show::interval(&before, &now, self.json);
                 before = now;
-                next = Some(moment + self.stats_interval);
+                next = moment.checked_add(self.stats_interval);
             }
         }
         let report = app.stop();

@@ -1,34 +1,62 @@
 //! What people and scripts read: lines while it runs, tables at the end, JSON on request.
 
-use std::fmt::Display;
+use std::fmt::{Arguments, Display};
+use std::io::{ErrorKind, Write};
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use serde_json::json;
 
+use super::Failure;
 use crate::app::{Report, RunningApp, Snapshot};
 use crate::dpdk::PortFacts;
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
+/// Rules above, below and under the header, none between rows.
+const RULES: TableStyle = TableStyle::new()
+    .top_border(LineStyle::none().fill('─').junction('─'))
+    .header_separator(LineStyle::none().fill('─').junction('─'))
+    .bottom_border(LineStyle::none().fill('─').junction('─'));
+
+/// One line for whoever watches. Packets do not wait for a reader: a closed pipe or a full disk is no reason to stop.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::cli::show::line(format_args!($($text)*)) };
+}
+pub(super) use say;
+
+/// See [`say`].
+pub fn line(text: Arguments<'_>) {
+    let _ = writeln!(anstream::stdout(), "{text}");
+}
+
+/// The answer of a command whose output is all it does: it must arrive, unless the reader has seen enough.
+pub fn print(text: impl Display) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Other(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// One error on standard error.
 pub fn error(text: impl Display) {
-    anstream::eprintln!("{RED}error{RED:#}: {text}");
+    let _ = writeln!(anstream::stderr(), "{RED}error{RED:#}: {text}");
 }
 
 /// Warnings on standard error.
 pub fn warnings<T: Display>(texts: impl IntoIterator<Item = T>) {
     for text in texts {
-        anstream::eprintln!("{YELLOW}warning{YELLOW:#}: {text}");
+        let _ = writeln!(anstream::stderr(), "{YELLOW}warning{YELLOW:#}: {text}");
     }
 }
 
 /// An empty table with this header.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(RULES).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header);
     table
 }
@@ -68,23 +96,23 @@ pub fn started(app: &RunningApp, json: bool) {
             "event": "started", "time_ns": unix_nanos(), "file": app.plan().file, "memory": memory_json(app),
             "workers": app.plan().workers.len(), "ports": facts, "notes": notes,
         });
-        anstream::println!("{line}");
+        say!("{line}");
         return;
     }
     let plan = app.plan();
-    anstream::println!("sluicegate {} running {}", env!("CARGO_PKG_VERSION"), plan.file);
+    say!("sluicegate {} running {}", env!("CARGO_PKG_VERSION"), plan.file);
     if let Some(memory) = memory(app) {
-        anstream::println!("memory   {memory}");
+        say!("memory   {memory}");
     }
-    anstream::println!("pool     {} buffers of {} B", app.pool().capacity(), app.pool().data_room());
+    say!("pool     {} buffers of {} B", app.pool().capacity(), app.pool().data_room());
     for facts in facts {
         port(facts);
     }
     let cpus: Vec<_> = plan.workers.iter().map(|w| format!("{}@cpu{}", w.id.0, w.lcore.cpu)).collect();
-    anstream::println!("workers  {}", cpus.join(" "));
+    say!("workers  {}", cpus.join(" "));
     let stages: Vec<_> = plan.stages.iter().map(|s| s.name.as_str()).collect();
     let stages = if stages.is_empty() { "none: passthrough".into() } else { stages.join(" -> ") };
-    anstream::println!("stages   {stages}");
+    say!("stages   {stages}");
     warnings(notes);
 }
 
@@ -96,7 +124,7 @@ fn port(facts: &PortFacts) {
         (false, true) => "UDP checksums verified by the driver, IPv4 in software",
         (false, false) => "no checksum offload: UDP checksums unknown to the driver",
     };
-    anstream::println!(
+    say!(
         "port {}   {} ({}), {mac}, MTU {}, {} of {} queues, rings {}/{}",
         facts.id,
         facts.device,
@@ -107,8 +135,8 @@ fn port(facts: &PortFacts) {
         facts.rx_descriptors,
         facts.tx_descriptors
     );
-    anstream::println!("         {offload}");
-    anstream::println!("         RSS: {}", rss(facts));
+    say!("         {offload}");
+    say!("         RSS: {}", rss(facts));
 }
 
 fn rss(facts: &PortFacts) -> String {
@@ -148,7 +176,7 @@ fn memory_json(app: &RunningApp) -> serde_json::Value {
 pub fn events(said: &[String], json: bool) {
     for text in said {
         if json {
-            anstream::println!("{}", json!({ "event": "port", "time_ns": unix_nanos(), "text": text }));
+            say!("{}", json!({ "event": "port", "time_ns": unix_nanos(), "text": text }));
         } else {
             warnings([text]);
         }
@@ -164,13 +192,13 @@ pub fn interval(before: &Snapshot, now: &Snapshot, json: bool) {
             "received": new.received, "sent": new.sent, "punted": new.punted, "dropped": new.dropped,
             "workers": now.workers, "ports": now.ports,
         });
-        anstream::println!("{line}");
+        say!("{line}");
         return;
     }
     let seconds = (now.elapsed - before.elapsed).as_secs_f64().max(1e-9);
     let bytes = |s: &Snapshot| s.workers.iter().map(|w| w.received_bytes).sum::<u64>();
     let lost = |s: &Snapshot| s.ports.iter().map(|p| p.stats.rx_missed + p.stats.rx_no_buffer).sum::<u64>();
-    anstream::println!(
+    say!(
         "{:>6.0} s  in {}pps {}bit/s  out {}pps  dropped {}/s  punted {}/s  lost by driver {}/s",
         now.elapsed.as_secs_f64(),
         si((new.received - old.received) as f64 / seconds),
@@ -193,16 +221,16 @@ pub fn report(report: &Report, json: bool) {
             "drops": drops, "stages": stages_json(report), "workers": report.snapshot.workers,
             "ports": report.snapshot.ports, "xstats": xstats_json(report), "buffers_out": report.buffers_out, "failures": report.failures,
         });
-        anstream::println!("{line}");
+        say!("{line}");
         return;
     }
     let seconds = report.snapshot.elapsed.as_secs_f64();
-    anstream::println!("\nstopped after {seconds:.1} s");
+    say!("\nstopped after {seconds:.1} s");
     stages(report);
     drops(report);
     for port in &report.snapshot.ports {
         let s = &port.stats;
-        anstream::println!(
+        say!(
             "port {} ({}): driver received {}, sent {}, lost {} missed + {} without buffer, {} receive and {} send errors",
             port.id,
             port.device,
@@ -215,9 +243,9 @@ pub fn report(report: &Report, json: bool) {
         );
     }
     trouble(report);
-    anstream::println!("ledger: {ledger}");
+    say!("ledger: {ledger}");
     if report.buffers_out > 0 {
-        anstream::println!("{} buffers are still with a driver", report.buffers_out);
+        say!("{} buffers are still with a driver", report.buffers_out);
     }
     for failure in &report.failures {
         error(failure);
@@ -230,7 +258,7 @@ fn trouble(report: &Report) {
     const WORDS: [&str; 7] = ["exceeded", "error", "drop", "miss", "bad", "fail", "nombuf"];
     for (port, xstats) in &report.xstats {
         for (name, n) in xstats.iter().filter(|(name, _)| WORDS.iter().any(|word| name.contains(word))) {
-            anstream::println!("port {port}: driver's {name} {}", grouped(*n));
+            say!("port {port}: driver's {name} {}", grouped(*n));
         }
     }
 }
@@ -255,7 +283,7 @@ pub fn stages(report: &Report) {
         let row = [s.seen, passed, s.forwarded, s.dropped, s.panics].map(grouped);
         table.add_row(std::iter::once(name.clone()).chain(row));
     }
-    anstream::println!("{table}");
+    say!("{table}");
 }
 
 /// Why packets died.
@@ -269,7 +297,7 @@ pub fn drops(report: &Report) {
     for (label, help, n) in drops {
         table.add_row([label, &grouped(n), help]);
     }
-    anstream::println!("{table}");
+    say!("{table}");
 }
 
 /// Stages with their verdicts and own counters.

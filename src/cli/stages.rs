@@ -19,11 +19,12 @@ pub struct Stages {
 
 impl Stages {
     pub(super) fn run(self) -> Outcome {
-        match self.name.as_deref() {
+        let text = match self.name.as_deref() {
             None => list(self.json),
             Some("drops") => drops(self.json),
             Some(name) => explain(stages::find(name).ok_or_else(|| unknown(name))?, self.json),
-        }
+        };
+        show::print(format_args!("{}\n", text.trim_end()))?;
         Ok(OK)
     }
 }
@@ -33,37 +34,35 @@ fn unknown(name: &str) -> Failure {
     Failure::Other(format!("no stage is called {name:?}; there are: {}", names.join(", ")))
 }
 
-fn list(json: bool) {
+fn list(json: bool) -> String {
     if json {
         let all: Vec<_> = stages::ALL.iter().map(|k| describe(k)).collect();
-        anstream::println!("{}", serde_json::Value::Array(all));
-        return;
+        return serde_json::Value::Array(all).to_string();
     }
     let mut table = show::table(&["stage", "what it does"]);
     for kind in stages::ALL {
         table.add_row([kind.name, kind.summary]);
     }
-    anstream::println!(
+    format!(
         "{table}\n`sluicegate stages NAME` explains one, `sluicegate stages drops` lists all drop reasons."
-    );
+    )
 }
 
-fn explain(kind: &StageKind, json: bool) {
+fn explain(kind: &StageKind, json: bool) -> String {
     if json {
-        anstream::println!("{}", describe(kind));
-        return;
+        return describe(kind).to_string();
     }
-    anstream::println!(
-        "{}: {}\n\n{}\n\nExample:\n\n{}",
+    let mut text = format!(
+        "{}: {}\n\n{}\n\nExample:\n\n{}\n\nDrop reasons:\n\n",
         kind.name,
         kind.summary,
         kind.help.trim(),
         kind.example.trim()
     );
-    anstream::println!("\nDrop reasons:\n");
     for (reason, help) in kind.reasons {
-        anstream::println!("  {}.{reason:<20} {help}", kind.name);
+        text += &format!("  {}.{reason:<20} {help}\n", kind.name);
     }
+    text
 }
 
 fn describe(kind: &StageKind) -> serde_json::Value {
@@ -74,7 +73,7 @@ fn describe(kind: &StageKind) -> serde_json::Value {
     })
 }
 
-fn drops(json: bool) {
+fn drops(json: bool) -> String {
     let framework = DropReason::ALL.iter().map(|r| (r.label().to_owned(), r.hop(), r.help()));
     let of_stages = stages::ALL.iter().flat_map(|kind| {
         kind.reasons.iter().map(|(name, help)| (format!("{}.{name}", kind.name), "inspect", *help))
@@ -84,12 +83,11 @@ fn drops(json: bool) {
         let rows: Vec<_> = all
             .map(|(label, hop, help)| serde_json::json!({ "label": label, "hop": hop, "help": help }))
             .collect();
-        anstream::println!("{}", serde_json::Value::Array(rows));
-        return;
+        return serde_json::Value::Array(rows).to_string();
     }
     let mut table = show::table(&["reason", "hop", "meaning"]);
     for (label, hop, help) in all {
         table.add_row([label.as_str(), hop, help]);
     }
-    anstream::println!("{table}");
+    table.to_string()
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::super::show;
+use super::super::show::{self, say};
 use crate::app::{RunningApp, Snapshot};
 use crate::traffic::Report;
 
@@ -52,12 +52,12 @@ impl Screen {
                 Kind::Json => show::interval(before, &snapshot, true),
                 Kind::Lines => {
                     show::interval(before, &snapshot, false);
-                    anstream::println!("          {}", checked(sent, found));
+                    say!("          {}", checked(sent, found));
                 }
                 Kind::Terminal => self.table(before.clone(), &snapshot, app, sent, found),
             }
         } else if matches!(self.kind, Kind::Json) {
-            anstream::println!("{}", json!({ "event": "demo", "time_ns": show::unix_nanos() }));
+            say!("{}", json!({ "event": "demo", "time_ns": show::unix_nanos() }));
         }
         self.before = Some(snapshot);
     }
@@ -88,7 +88,7 @@ impl Screen {
         let text = table.to_string();
         let up = if self.height > 0 { format!("\x1b[{}A\x1b[J", self.height) } else { String::new() };
         self.height = text.lines().count();
-        anstream::println!("{up}{text}");
+        say!("{up}{text}");
     }
 }
 
