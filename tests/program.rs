@@ -1,0 +1,234 @@
+//! The built program as a person or a script meets it: replay with golden files, signals, the demo, completions.
+#![cfg(feature = "program")]
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use sluicegate::traffic::{self, Envelope};
+
+/// A firewall with a rule file, in a folder below: what its counters are called must not depend on where it is run.
+const POLICY: &str = r#"[[port]]
+device = "net_null0"
+
+[tunnel]
+allowed_sources = ["10.0.8.0/24"]
+
+[[stage]]
+use = "acl"
+rules = "rules.csv"
+"#;
+const RULES: &str =
+    "action,protocol,destination_port,comment\nallow,udp,53,name service\ndeny,tcp,23,telnet\n";
+
+fn sluicegate(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    command.args(args).current_dir(folder).output().expect("the program starts")
+}
+
+/// The text of an output that must have ended with this code.
+fn ended(output: &Output, code: i32) -> String {
+    let [out, error] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b).into_owned());
+    assert_eq!(output.status.code(), Some(code), "{out}{error}");
+    out + &error
+}
+
+/// An inner IPv4/UDP datagram without payload.
+fn datagram(port: u16) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0, 10, 1, 1, 1, 10, 2, 2, 2, 0x30, 0x39];
+    packet.extend(port.to_be_bytes());
+    packet.extend([0, 8, 0, 0]);
+    let sum: u32 = packet[..20].chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+/// A classic pcap file of these frames, a second apart.
+fn capture(link: u32, frames: &[Vec<u8>]) -> Vec<u8> {
+    let mut file: Vec<u8> =
+        [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, link].into_iter().flat_map(u32::to_le_bytes).collect();
+    for (second, frame) in (0u32..).zip(frames) {
+        let len = frame.len() as u32;
+        file.extend([second, 0, len, len].into_iter().flat_map(u32::to_le_bytes));
+        file.extend(frame);
+    }
+    file
+}
+
+/// A folder with `policy/edge.toml` and `a.pcap`: plain raw IP packets to the ports 53, 53 and 54.
+fn bench() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let policy = folder.path().join("policy");
+    std::fs::create_dir(&policy).expect("a folder");
+    std::fs::write(policy.join("edge.toml"), POLICY).expect("a file");
+    std::fs::write(policy.join("rules.csv"), RULES).expect("a file");
+    let frames = [53, 53, 54].map(datagram);
+    std::fs::write(folder.path().join("a.pcap"), capture(101, &frames)).expect("a file");
+    folder
+}
+
+#[test]
+fn a_golden_file_holds_everywhere_until_a_rule_changes() {
+    let folder = bench();
+    let root = folder.path();
+    let replay = ["replay", "policy/edge.toml", "--in", "a.pcap", "--golden", "golden.json", "--packets"];
+    ended(&sluicegate(root, &[&replay[..], &["--update"]].concat()), 0);
+    let text = std::fs::read_to_string(root.join("golden.json")).expect("the golden file");
+    assert!(text.contains(r#""label": "rules.csv:2 allow (name service)""#), "{text}");
+    let golden: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let packets = serde_json::json!(["1: home", "2: home", "3: dropped: acl.default_deny"]);
+    assert_eq!(golden["packets"], packets);
+
+    ended(&sluicegate(root, &replay), 0);
+    let elsewhere = ["replay", "edge.toml", "--in", "../a.pcap", "--golden", "../golden.json", "--packets"];
+    ended(&sluicegate(&root.join("policy"), &elsewhere), 0);
+    let absolute = root.join("policy/edge.toml");
+    let from_afar = [&["replay", absolute.to_str().expect("UTF-8")], &replay[2..]].concat();
+    ended(&sluicegate(root, &from_afar), 0);
+
+    let text = ended(&sluicegate(root, &[&replay[..], &["--set", "stage[0].default=allow"]].concat()), 1);
+    assert!(text.contains("the outcome differs from golden.json"), "{text}");
+    let line = r#"packets[2]: expected "3: dropped: acl.default_deny", found "3: home""#;
+    assert!(text.contains(line), "{text}");
+
+    std::fs::write(root.join("golden.json"), "no JSON").expect("a file");
+    assert!(ended(&sluicegate(root, &replay), 2).contains("make it anew with --update"));
+    std::fs::remove_file(root.join("golden.json")).expect("the golden file");
+    assert!(ended(&sluicegate(root, &replay), 2).contains("make it with --update"));
+}
+
+/// Two replays of one capture write the same bytes, and what they write are the same envelopes, swapped.
+#[test]
+fn a_replay_is_deterministic_and_sends_home() {
+    let folder = bench();
+    let envelope = Envelope { node: [10, 0, 8, 9].into(), ..Envelope::default() };
+    let frame = traffic::wrap(&datagram(53), &envelope).expect("a frame");
+    std::fs::write(folder.path().join("tunnel.pcap"), capture(1, &[frame.clone()])).expect("a file");
+    let outs = ["one.pcap", "two.pcap"].map(|out| {
+        let args =
+            ["replay", "policy/edge.toml", "--in", "tunnel.pcap", "--out", out, "--wrap", "never", "--json"];
+        let text = ended(&sluicegate(folder.path(), &args), 0);
+        (text, std::fs::read(folder.path().join(out)).expect("the output"))
+    });
+    assert_eq!(outs[0], outs[1]);
+    let home = &outs[0].1[40..];
+    assert_eq!(home.len(), frame.len());
+    assert_eq!((&home[..6], &home[6..12]), (&frame[6..12], &frame[..6]), "MAC addresses swapped");
+    assert_eq!((&home[26..30], &home[30..34]), (&frame[30..34], &frame[26..30]), "outer addresses swapped");
+    assert_eq!((&home[12..26], &home[34..]), (&frame[12..26], &frame[34..]), "and nothing else");
+}
+
+#[test]
+fn completions_and_versions_can_be_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let text = ended(&sluicegate(folder.path(), &["completions", shell]), 0);
+        assert!(text.contains("sluicegate") && text.contains("replay"), "{shell}");
+    }
+    for args in [&["version", "--json"][..], &["stages", "--json"], &["stages", "drops", "--json"]] {
+        let output = sluicegate(folder.path(), args);
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON");
+    }
+}
+
+#[cfg(feature = "dpdk")]
+mod signals {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Child, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn start(folder: &Path, prefix: &str, more: &[&str]) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+        command.args(["run", "policy/edge.toml", "--json", "--set", "eal.memory=no-huge"]).args(more);
+        command.env("SLUICEGATE_EAL__FILE_PREFIX", prefix).env("SLUICEGATE_EAL__IDLE", "backoff");
+        command.current_dir(folder).stdout(Stdio::piped()).spawn().expect("the program starts")
+    }
+
+    fn send(child: &Child, signal: &str) {
+        let status = Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(status.expect("kill").success());
+    }
+
+    #[test]
+    fn the_first_one_stops_cleanly_with_the_account() {
+        let folder = bench();
+        for signal in ["-INT", "-TERM"] {
+            let prefix = common::prefix(&format!("signal{signal}"));
+            let mut child = start(folder.path(), &prefix, &["--stats-interval", "0s"]);
+            let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+            let started = lines.next().expect("a line").expect("text");
+            assert!(started.contains("\"started\""), "{started}");
+            send(&child, signal);
+            let stopped = lines.next().expect("the account").expect("text");
+            let account: serde_json::Value = serde_json::from_str(&stopped).expect("JSON");
+            assert_eq!((&account["event"], &account["balances"]), (&"stopped".into(), &true.into()));
+            assert_eq!(child.wait().expect("it ends").code(), Some(0));
+            common::assert_nothing_left(&prefix);
+        }
+    }
+
+    /// While thousands of rules compile there is nobody to stop cleanly: the second signal must not wait for them.
+    #[test]
+    fn the_second_one_stops_at_once() {
+        let folder = bench();
+        let rule = |n: u32| format!("deny,{},{},\n", ["tcp", "udp"][n as usize % 2], n % 65000 + 1);
+        let rules: String = (0..20_000).map(rule).collect();
+        let text = "action,protocol,destination_port,comment\n".to_owned() + &rules;
+        std::fs::write(folder.path().join("policy/rules.csv"), text).expect("a file");
+        let prefix = common::prefix("second_signal");
+        let mut child = start(folder.path(), &prefix, &[]);
+        let begin = Instant::now();
+        while !catches_interrupts(&child) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "it never takes over the signals");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        send(&child, "-INT");
+        std::thread::sleep(Duration::from_millis(30));
+        let (second, running) = (Instant::now(), child.try_wait().expect("a child").is_none());
+        assert!(running, "the start was too quick to tell");
+        send(&child, "-INT");
+        assert_eq!(child.wait().expect("it ends").code(), Some(130));
+        assert!(second.elapsed() < Duration::from_millis(500), "{:?}", second.elapsed());
+        // It cleaned nothing up, as asked.
+        for base in ["/var/run/dpdk", "/tmp/dpdk"] {
+            let _ = std::fs::remove_dir_all(Path::new(base).join(&prefix));
+        }
+    }
+
+    /// Is SIGINT among the signals that the process has handlers for?
+    fn catches_interrupts(child: &Child) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let bits = caught.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+        bits.is_some_and(|bits| bits & 1 << (2 - 1) != 0)
+    }
+}
+
+/// What `make run` shows, for a second: every frame checked, the ledger balanced, a line that says so.
+#[cfg(feature = "dpdk")]
+#[test]
+fn the_demo_passes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let prefix = common::prefix("demo");
+    let set = format!("eal.file_prefix={prefix}");
+    let args = ["demo", "--seconds", "1", "--pps", "20000", "--set", "eal.memory=no-huge", "--set", &set];
+    let text = ended(&sluicegate(folder.path(), &args), 0);
+    let last = text.lines().last();
+    assert_eq!(last, Some("PASS: 0 checker errors, ledger balances"), "{text}");
+    let json = sluicegate(folder.path(), &[&args[..], &["--json"]].concat());
+    ended(&json, 0);
+    let lines: Vec<serde_json::Value> = String::from_utf8_lossy(&json.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("every line is JSON"))
+        .collect();
+    let checked = lines.last().expect("lines");
+    assert_eq!((&checked["event"], &checked["errors"]), (&"checked".into(), &0.into()), "{checked}");
+    let found = &checked["found"];
+    let sum = found["good"].as_u64().zip(checked["sent"].as_u64());
+    assert!(sum.is_some_and(|(good, sent)| good > 0 && good < sent && sent > 10_000), "{checked}");
+    common::assert_nothing_left(&prefix);
+}
