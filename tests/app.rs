@@ -87,6 +87,18 @@ fn events_of_ports_are_passed_on_once() {
     assert!(app.stop().is_clean());
 }
 
+/// An application that is dropped has stopped: nobody polls its ports.
+#[test]
+fn dropping_it_stops_it() {
+    let pool = Mempool::soft(&pool_config(256));
+    let (port, wire) = soft_port(0, 1);
+    let app = App::new(plan(1)).start_on(Host::Threads, vec![port], pool, Clock::cycles()).unwrap();
+    drop(app);
+    wire.send(cases()[0].frame.clone());
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!((wire.counts().delivered, wire.counts().waiting), (0, 1));
+}
+
 /// The first port is stopped again when the second refuses to start.
 #[test]
 fn a_port_that_refuses_leaves_no_other_running() {

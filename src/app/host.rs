@@ -42,7 +42,10 @@ impl Host {
     ) -> Result<Handle, (Error, Vec<Lane>)> {
         let waiting = Arc::new(Mutex::new(Some(worker)));
         let taken = waiting.clone();
-        let work = move || taken.lock().take().map_or_else(Ended::default, |worker| work(worker, &stop));
+        let work = move || {
+            let worker = taken.lock().take();
+            worker.map_or_else(Ended::default, |worker| work(worker, &stop))
+        };
         let launched = match self {
             Host::Threads => thread::Builder::new()
                 .name(format!("worker-{}", plan.id.0))

@@ -245,12 +245,12 @@ impl RunningApp {
     }
 
     /// Stops workers, then ports; everything they held is back in its pool afterwards.
-    pub fn stop(self) -> Report {
+    pub fn stop(mut self) -> Report {
         self.take_down(Vec::new())
     }
 
     /// `lanes` are those that no worker has.
-    fn take_down(mut self, mut lanes: Vec<QueuePair>) -> Report {
+    fn take_down(&mut self, mut lanes: Vec<QueuePair>) -> Report {
         self.stop.ask();
         let mut failures = Vec::new();
         let mut counters = Vec::new();
@@ -292,6 +292,15 @@ impl RunningApp {
 
     fn stage_counts(&self) -> Vec<Vec<(String, u64)>> {
         self.pipeline.stages().map(|(_, shared)| shared.counts()).collect()
+    }
+}
+
+impl Drop for RunningApp {
+    /// As [`RunningApp::stop`], without the account: whoever panics while it runs leaves no worker and no file either.
+    fn drop(&mut self) {
+        if !self.workers.is_empty() || !self.ports.is_empty() {
+            self.take_down(Vec::new());
+        }
     }
 }
 
