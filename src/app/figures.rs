@@ -34,7 +34,7 @@ pub(super) fn publish(snapshot: &Snapshot, reasons: &ReasonTable, stages: &[Stri
             counter!("sluicegate_stage_packets_total", "stage" => stage.clone(), "outcome" => outcome)
                 .absolute(n);
         };
-        count("passed_on", total.seen - total.forwarded - total.dropped);
+        count("passed_on", total.passed_on());
         count("sent_home", total.forwarded);
         count("dropped", total.dropped);
         counter!("sluicegate_stage_panics_total", "stage" => stage.clone()).absolute(total.panics);

@@ -279,7 +279,7 @@ pub fn stages(report: &Report) {
     let mut table = table(&["stage", "seen", "passed on", "sent home", "dropped", "panics"]);
     align_right(&mut table, &[1, 2, 3, 4, 5]);
     for (name, s) in report.names.iter().zip(totals) {
-        let passed = s.seen - s.forwarded - s.dropped;
+        let passed = s.passed_on();
         let row = [s.seen, passed, s.forwarded, s.dropped, s.panics].map(grouped);
         table.add_row(std::iter::once(name.clone()).chain(row));
     }

@@ -190,6 +190,14 @@ pub struct StageSnapshot {
     pub panics: u64,
 }
 
+impl StageSnapshot {
+    /// Packets that went on to the next stage. While the worker runs its counters are read one after the other, and those
+    /// read later may be ahead: then this is less than it will be, never more.
+    pub fn passed_on(&self) -> u64 {
+        self.seen.saturating_sub(self.forwarded).saturating_sub(self.dropped)
+    }
+}
+
 impl WorkerSnapshot {
     /// Frames dropped for any reason.
     pub fn dropped(&self) -> u64 {
@@ -275,6 +283,13 @@ mod tests {
             (align_of::<WorkerCounters>(), align_of::<StageCounters>(), align_of::<Line>()),
             (128, 128, 128)
         );
+    }
+
+    #[test]
+    fn a_snapshot_of_a_running_worker_never_counts_below_zero() {
+        let stage = |seen, forwarded, dropped| StageSnapshot { seen, forwarded, dropped, panics: 0 };
+        assert_eq!(stage(10, 3, 2).passed_on(), 5);
+        assert_eq!(stage(32, 0, 64).passed_on(), 0, "the worker dropped a batch between two reads");
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Screen {
         for (stage, (s, b)) in
             app.plan().stages.iter().zip(now.stage_totals().iter().zip(before.stage_totals().iter()))
         {
-            let note = format!("passed on {}", show::grouped(s.seen - s.dropped - s.forwarded));
+            let note = format!("passed on {}", show::grouped(s.passed_on()));
             row(&format!("inspect: {} drops", stage.name), s.dropped, b.dropped, note);
         }
         row("tx", new.sent, old.sent, busy(&before, now));
