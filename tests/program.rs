@@ -105,7 +105,8 @@ fn a_replay_is_deterministic_and_sends_home() {
     let folder = bench();
     let envelope = Envelope { node: [10, 0, 8, 9].into(), ..Envelope::default() };
     let frame = traffic::wrap(&datagram(53), &envelope).expect("a frame");
-    std::fs::write(folder.path().join("tunnel.pcap"), capture(1, &[frame.clone()])).expect("a file");
+    std::fs::write(folder.path().join("tunnel.pcap"), capture(1, std::slice::from_ref(&frame)))
+        .expect("a file");
     let outs = ["one.pcap", "two.pcap"].map(|out| {
         let args =
             ["replay", "policy/edge.toml", "--in", "tunnel.pcap", "--out", out, "--wrap", "never", "--json"];
