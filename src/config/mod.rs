@@ -25,6 +25,7 @@ mod memory;
 mod display;
 
 use std::ffi::OsString;
+use std::io::Read;
 use std::path::Path;
 
 pub use machine::Machine;
@@ -99,15 +100,19 @@ pub fn load_text(
             problems.push(problem);
         }
     }
-    match value::read::<schema::File>(&root, "", &[]) {
-        Ok(file) if problems.is_empty() => check::plan(name, file, &root, folder, options),
-        Ok(file) => {
-            problems.extend(check::plan(name, file, &root, folder, options).err().unwrap_or_default());
-            Err(source::in_reading_order(problems))
-        }
-        Err(more) => {
-            problems.extend(more);
-            problems.extend(check::stages_only(&root, folder, options));
+    let (file, refused) = value::read_partly::<schema::File>(&root, "", &[]);
+    let checked = match file {
+        Some(file) => check::plan(name, file, &root, folder, options),
+        None => Err(check::stages_only(&root, folder, options)),
+    };
+    match checked {
+        Ok(plan) if problems.is_empty() && refused.is_empty() => Ok(plan),
+        checked => {
+            // A value that could not be read was left out for the check: what it misses there is not a second mistake.
+            let follows =
+                |problem: &Problem| refused.iter().any(|other| other.place.starts_with(&problem.place));
+            problems.extend(checked.err().unwrap_or_default().into_iter().filter(|p| !follows(p)));
+            problems.extend(refused);
             Err(source::in_reading_order(problems))
         }
     }
@@ -174,7 +179,14 @@ fn read_file(path: &Path) -> Result<String, Problem> {
     if metadata.len() > LARGEST_FILE {
         return Err(problem(format!("has {} bytes", metadata.len()), "a configuration is at most 16 MiB"));
     }
-    let bytes = std::fs::read(path).map_err(|error| problem(format!("cannot be read: {error}"), ""))?;
+    // Some files have no length and no end (/dev/zero).
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|error| problem(format!("cannot be read: {error}"), ""))?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(problem("does not end".into(), "a configuration is at most 16 MiB"));
+    }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         problem(format!("is not UTF-8 text (byte {at})"), "TOML files are UTF-8")

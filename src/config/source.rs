@@ -19,6 +19,8 @@ use super::{Origin, Problem};
 /// Variables that set values start with this and have `__` between the parts of the path.
 const PREFIX: &str = "SLUICEGATE_";
 const SEPARATOR: &str = "__";
+/// Steps of the longest path that is followed; settings have far fewer, and trees are walked by recursion.
+const DEEPEST: usize = 32;
 
 /// Parses a file. On syntax errors the part that could be read is returned too.
 pub(super) fn parse(file: &str, text: &str) -> (Value, Vec<Problem>) {
@@ -52,7 +54,7 @@ impl Assignment {
         let Some((path, text)) = set.split_once('=') else {
             return Err(problem(origin, "", "has no `=`", remedy));
         };
-        match parse_path(path.trim()) {
+        match parse_path(path.trim()).filter(|path| path.len() <= DEEPEST) {
             Some(path) => Ok(Assignment { path, text: text.trim().to_owned(), origin }),
             None => {
                 Err(problem(origin, "", format!("`{}` is not the path of a setting", path.trim()), remedy))
@@ -75,7 +77,7 @@ impl Assignment {
         let path: Option<Vec<Step>> = steps.collect();
         let origin = Origin::Environment(variable);
         let path = match path {
-            Some(path) if matches!(path.first(), Some(Step::Key(_))) => path,
+            Some(path) if matches!(path.first(), Some(Step::Key(_))) && path.len() <= DEEPEST => path,
             _ => {
                 let remedy = "write it as SLUICEGATE_TUNNEL__PROFILE or SLUICEGATE_PORT__0__MTU";
                 return Some(Err(problem(origin, "", "is not the path of a setting", remedy)));

@@ -638,3 +638,37 @@ proptest! {
         arbitrary_input(format!("{text}\0{set}").as_bytes());
     }
 }
+
+/// A value of the wrong type does not hide what is wrong with the meaning of others, and is not reported twice.
+#[test]
+fn types_and_meanings_are_reported_together() {
+    let text = "[eal]\nidle = \"x\"\nburst = 65\n[[port]]\ndevice = 5\nmtu = 99999\n[tunnel]\nport = 0\n";
+    let wrong = load_text("t.toml", text, Path::new(""), &Overrides::default(), &options()).unwrap_err();
+    let places: Vec<&str> = wrong.iter().map(|problem| problem.place.as_str()).collect();
+    assert_eq!(
+        places,
+        ["eal.idle", "eal.burst", "port[0].device", "port[0].mtu", "tunnel.port"],
+        "{wrong:?}"
+    );
+}
+
+/// Trees are walked by recursion: a path of thousands of steps must not end the program.
+#[test]
+fn a_path_without_end_is_refused() {
+    let path = "a.".repeat(100_000) + "b=1";
+    let variable = format!("SLUICEGATE_{}B", "A__".repeat(100_000));
+    for overrides in [
+        Overrides { sets: vec![path], ..Overrides::default() },
+        Overrides { environment: vec![(variable.into(), "1".into())], ..Overrides::default() },
+    ] {
+        let text = "[[port]]\ndevice = \"net_null0\"\n";
+        let wrong = load_text("t.toml", text, Path::new(""), &overrides, &options()).unwrap_err();
+        assert!(wrong.len() == 1 && wrong[0].what.contains("not the path of a setting"), "{}", wrong.len());
+    }
+}
+
+#[test]
+fn a_file_without_end_is_refused() {
+    let wrong = load(Path::new("/dev/zero"), &Overrides::default(), &options()).unwrap_err();
+    assert_eq!((wrong.len(), wrong[0].what.as_str()), (1, "does not end"));
+}

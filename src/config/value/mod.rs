@@ -25,14 +25,23 @@ pub(super) fn read<T: DeserializeOwned>(
     place: &str,
     also: &[&str],
 ) -> Result<T, Vec<Problem>> {
+    match read_partly(value, place, also) {
+        (Some(read), problems) if problems.is_empty() => Ok(read),
+        (_, problems) => Err(problems),
+    }
+}
+
+/// As [`read`]; beside the mistakes, what the values that were not refused make, if they make anything.
+pub(super) fn read_partly<T: DeserializeOwned>(
+    value: &Value,
+    place: &str,
+    also: &[&str],
+) -> (Option<T>, Vec<Problem>) {
     let pass = de::Pass::new(also);
     // A pass may record nothing new (a key is missing because it was refused), so passes are bounded too.
     for _ in 0..2 * MOST {
         match T::deserialize(de::Node::root(value, place, &pass)) {
-            Ok(read) => {
-                let problems = pass.into_problems();
-                return if problems.is_empty() { Ok(read) } else { Err(problems) };
-            }
+            Ok(read) => return (Some(read), pass.into_problems()),
             Err(error) => {
                 if !pass.refuse(error, value, place) || pass.is_full() {
                     break;
@@ -40,5 +49,5 @@ pub(super) fn read<T: DeserializeOwned>(
             }
         }
     }
-    Err(pass.into_problems())
+    (None, pass.into_problems())
 }
