@@ -87,7 +87,7 @@ pub struct Tunnel {
     pub profile: &'static Profile,
     /// UDP destination port, 6081 (RFC 8926 section 3.3).
     pub port: u16,
-    /// Outer sources that are accepted: the load balancer's subnets. Empty accepts every source (and `check` warns).
+    /// Outer sources that are accepted: the load balancer's subnets. Empty accepts every host (and `check` warns).
     pub allowed_sources: Vec<Ipv4Net>,
     /// Our outer addresses; frames to others are punted. Empty accepts every unicast destination.
     pub addresses: Vec<Ipv4Addr>,

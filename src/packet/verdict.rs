@@ -59,7 +59,7 @@ drop_reasons! {
     OuterChecksum "outer_checksum" "decap",
     /// The outer packet is a fragment; a gateway load balancer sends none, and a tunnel must not reassemble what it cannot trust.
     OuterFragment "outer_fragment" "decap",
-    /// The outer source address is not in `tunnel.allowed_sources`.
+    /// The outer source address is not in `tunnel.allowed_sources`, or cannot be a host's where that is empty.
     ForeignSource "foreign_source" "decap",
     /// The outer UDP length is shorter than its header or longer than the IP packet.
     UdpLength "udp_length" "decap",

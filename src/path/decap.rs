@@ -30,6 +30,8 @@ const OPTIONS: usize = 50;
 const HEAD: usize = OPTIONS + SHAPE_LEN;
 /// IP protocol UDP.
 const UDP: u8 = 17;
+/// An address that a host may have: 1.0.0.0, the first of them.
+const ANY_HOST: u32 = 1 << 24;
 /// The O bit of GENEVE's second byte.
 const CONTROL: u8 = 0x80;
 
@@ -375,8 +377,8 @@ impl Sources {
     fn new(tunnel: &Tunnel) -> Self {
         let prefix = |net: &ipnet::Ipv4Net| (net.network().to_bits(), net.netmask().to_bits());
         let prefixes: Vec<_> = tunnel.allowed_sources.iter().map(prefix).collect();
-        // Somebody who is a friend, or, if there are none, an address that nobody has (RFC 1122 section 3.2.1.3).
-        let last = prefixes.first().map_or(0, |(net, _)| *net);
+        // Somebody who is a friend.
+        let last = prefixes.first().map_or(ANY_HOST, |(net, _)| *net);
         Sources { prefixes, last }
     }
 
@@ -395,6 +397,11 @@ impl Sources {
     }
 
     fn has(&self, source: Ipv4Addr) -> bool {
-        self.prefixes.is_empty() || self.prefixes.iter().any(|(net, mask)| source.to_bits() & mask == *net)
+        match self.prefixes.as_slice() {
+            // Everyone, but who answers multicast, broadcast, loopback or "this network" answers many or nobody (RFC 1122
+            // section 3.2.1.3).
+            [] => matches!(source.octets()[0], 1..=126 | 128..=223),
+            prefixes => prefixes.iter().any(|(net, mask)| source.to_bits() & mask == *net),
+        }
     }
 }

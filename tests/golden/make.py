@@ -222,6 +222,11 @@ def outer_ip():
          envelope(tcp4(), ip={"peer": "10.254.12.1"}))
     drop("outer/foreign-source-slow", "The same for a frame that takes the general walk.", "foreign_source",
          envelope(tcp4(), ip={"peer": "10.254.12.1", "options": [IPOption_NOP()] * 4}))
+    for name, peer in (("broadcast", "255.255.255.255"), ("multicast", "224.0.0.1"), ("loopback", "127.0.0.1"), ("zero", "0.0.0.0")):
+        drop(f"outer/source-{name}", "No host has this address, and an answer to it reaches many or nobody (RFC 1122 section 3.2.1.3).",
+             "foreign_source", envelope(tcp4(), ip={"peer": peer}), allowed_sources="")
+    drop("outer/source-broadcast-slow", "The same for a frame that takes the general walk.", "foreign_source",
+         envelope(tcp4(), ip={"peer": "255.255.255.255", "options": [IPOption_NOP()] * 4}), allowed_sources="")
     punt("outer/foreign-source-not-tunnel", "Sources are checked for tunnel traffic only.",
          plain(Ether(src=NODE_MAC, dst=OUR_MAC) / IP(src="10.254.12.1", dst=US) / UDP(sport=53, dport=5353) / Raw(TEXT)))
     for version in (0, 5, 6, 15):
