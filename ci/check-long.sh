@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What takes hours: an hour of soak and ten million fuzzed inputs per target. The result, with commit and
+# What takes hours: an hour of soak, ten million damaged frames, and ten million fuzzed inputs per target. The result, with commit and
 # date, goes to benches/record/check-long.md; commit that file.
 #
 #   FUZZ_RUNS=1000000 SOAK_SECONDS=600 ci/check-long.sh     a shorter round, recorded as what it was
@@ -38,6 +38,7 @@ part() {
 }
 
 part "soak: demo for $soak s" cargo run --locked --release -- demo --seconds "$soak"
+part "damaged frames through the path: $runs (frames.md)" ci/frames.sh "$runs"
 while read -r target; do
     part "fuzz $target: $runs inputs" ci/fuzz.sh "${runs}x" "$target"
 done < <(cargo +nightly fuzz list)

@@ -13,6 +13,15 @@ mod inspect;
 mod encap;
 mod tx;
 mod worker;
+#[cfg(any(test, fuzzing))]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a broken promise must panic"
+)]
+pub mod arbitrary_input;
 
 pub use clock::Clock;
 pub use counters::{Counter, Drops, Ledger, StageCounters, StageSnapshot, WorkerCounters, WorkerSnapshot};
