@@ -26,6 +26,8 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_(find_next|macaddr_get|rx_queue_setup|tx_queue_setup|promiscuous_enable|promiscuous_get)",
     "rte_eth_(link_get_nowait|stats_get|stats_reset|xstats_get|xstats_get_names|xstats_reset)",
     "rte_eth_from_rings",
+    // what drivers do now and then
+    "rte_timer_(subsystem_init|manage)",
     // classification
     "rte_acl_(create|free|reset|add_rules|build|classify|classify_alg|dump|list_dump|set_ctx_classify|find_existing)",
     // this crate's shim

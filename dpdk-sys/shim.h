@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdbool.h>
 
+#include <rte_timer.h>
 #include <rte_version.h>
 #include <rte_errno.h>
 #include <rte_eal.h>

@@ -24,6 +24,15 @@ pub enum Host {
 }
 
 impl Host {
+    /// What drivers want done once a second, on the lcore that started the ports.
+    pub(super) fn tick(&self) -> Result<(), Error> {
+        match self {
+            Host::Threads => Ok(()),
+            #[cfg(feature = "dpdk")]
+            Host::Eal(eal) => eal.tick(),
+        }
+    }
+
     /// What stages are built on.
     pub fn backend(&self) -> Backend {
         match self {

@@ -221,6 +221,13 @@ impl RunningApp {
         figures::publish(snapshot, &self.plan.reasons, &stage_names(&self.plan), &self.pool);
     }
 
+    /// What has to be done about once a second, on the thread that started the application: drivers' timers (ENA's watchdog),
+    /// and the exported figures.
+    pub fn tick(&self) -> Result<(), Error> {
+        self.publish(&self.snapshot());
+        self.host.tick()
+    }
+
     /// What the ports' interrupts have said since the last call, one sentence each.
     pub fn events(&self) -> Vec<String> {
         let mut said = Vec::new();

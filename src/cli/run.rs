@@ -44,12 +44,12 @@ impl Run {
             let until = [next, end, look].into_iter().flatten().min().unwrap_or(begin);
             let asked = interrupt.wait_until(until);
             show::events(&app.events(), self.json);
+            show::warnings(app.tick().err());
             if asked || app.worker_ended() || end.is_some_and(|e| e <= Instant::now()) {
                 break;
             }
             if let Some(moment) = next.filter(|m| *m <= Instant::now()) {
                 let now = app.snapshot();
-                app.publish(&now);
                 show::interval(&before, &now, self.json);
                 before = now;
                 next = moment.checked_add(self.stats_interval);

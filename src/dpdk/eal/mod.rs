@@ -87,6 +87,9 @@ impl Eal {
         }
         // SAFETY: the EAL is up.
         let main_lcore = unsafe { dpdk_sys::rte_get_main_lcore() };
+        // A driver that needs timers has done this already, which is no error (EALREADY).
+        // SAFETY: the EAL is up.
+        unsafe { dpdk_sys::rte_timer_subsystem_init() };
         let eal = Eal(Arc::new(Inner {
             memory,
             main_lcore,
@@ -124,6 +127,16 @@ impl Eal {
     /// Makes a pool. It lives as long as the EAL.
     pub fn pool(&self, config: &PoolConfig) -> Result<Mempool, Error> {
         pool::create(self, config).map(Mempool::Eal)
+    }
+
+    /// Lets drivers do what they do once a second: without it ENA's watchdog never asks for a reset (ENA PMD guide,
+    /// "rte_timer_manage"). To be called on the lcore that started the ports, since timers belong to lcores.
+    pub fn tick(&self) -> Result<(), Error> {
+        // SAFETY: initialised by `init`; a thread that is no lcore has no timers.
+        match unsafe { dpdk_sys::rte_timer_manage() } {
+            0 => Ok(()),
+            code => Err(Error::call("run the timers of drivers", Errno::from_return(code))),
+        }
     }
 
     /// Devices that DPDK has opened, by name.
