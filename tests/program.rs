@@ -226,10 +226,17 @@ fn the_demo_passes() {
         .lines()
         .map(|line| serde_json::from_str(line).expect("every line is JSON"))
         .collect();
+    assert_eq!(lines[0]["event"], "started");
     let checked = lines.last().expect("lines");
     assert_eq!((&checked["event"], &checked["errors"]), (&"checked".into(), &0.into()), "{checked}");
     let found = &checked["found"];
     let sum = found["good"].as_u64().zip(checked["sent"].as_u64());
     assert!(sum.is_some_and(|(good, sent)| good > 0 && good < sent && sent > 10_000), "{checked}");
+    // What is set over the pipeline is the source's too, or it says why not.
+    for other in ["tunnel.profile=plain", "tunnel.port=7000"] {
+        ended(&sluicegate(folder.path(), &[&args[..], &["--set", other]].concat()), 0);
+    }
+    let google = sluicegate(folder.path(), &["demo", "--set", "tunnel.profile=google"]);
+    assert!(ended(&google, 2).contains("leave tunnel.profile at aws"));
     common::assert_nothing_left(&prefix);
 }

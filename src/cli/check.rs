@@ -27,7 +27,6 @@ impl Check {
         if !self.json {
             show::print(format_args!("{plan}\n"))?;
         }
-        show::warnings(plan.warnings.iter().cloned());
         let reports = if self.no_build { Vec::new() } else { build(&plan)? };
         if self.json {
             let stages: Vec<_> = reports

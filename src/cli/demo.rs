@@ -25,7 +25,7 @@ use crate::config::{self, Options, Overrides};
 use crate::dpdk::eal::{self, Eal};
 use crate::dpdk::{Burst, Mempool, PoolConfig, PortConfig, QueuePair};
 use crate::path::Clock;
-use crate::traffic::{self, Checker, Flow, Generator, MAX_FRAME, Mix, Report, Traffic};
+use crate::traffic::{self, Checker, Envelope, Flow, Generator, MAX_FRAME, Mix, Report, Traffic};
 use screen::Screen;
 
 /// The pipeline that the demo runs when no other is given.
@@ -77,7 +77,16 @@ impl Demo {
         let options = Options { need_ports: false, ..Options::default() };
         let mut plan =
             config::load_text("demo.toml", PIPELINE, Path::new(""), &Overrides::here(&self.set), &options)?;
-        let mix = Mix { seed: self.seed, flows: self.flows, ..Mix::default() };
+        // The source frames as AWS does; `plain` takes any options, the other profiles want their own.
+        let profile = plan.tunnel.profile.name;
+        if !["aws", "plain"].contains(&profile) {
+            let what = format!(
+                "the demo's frames have the envelope of AWS, which the profile {profile} does not take"
+            );
+            return Err(Failure::Other(what + "; leave tunnel.profile at aws, or set plain"));
+        }
+        let envelope = Envelope { port: plan.tunnel.port, ..Envelope::default() };
+        let mix = Mix { seed: self.seed, flows: self.flows, envelope, ..Mix::default() };
         let traffic = Arc::new(Traffic::new(&mix));
         let checker = Checker::new(traffic.clone(), |flow: &Flow| !flow.denied);
 
@@ -93,8 +102,8 @@ impl Demo {
         let (near, mut lanes) = near.start(&config, &own)?;
         let lane = lanes.pop().ok_or_else(|| Failure::Other("the demo's port gave no queue".into()))?;
         let app = App::new(plan).start_on(Host::Eal(eal), vec![far], pool, Clock::cycles())?;
+        show::started(&app, self.json);
         if !self.json {
-            show::started(&app, false);
             say!(
                 "traffic  {} flows, {} % TCP, {} % IPv6, {} % to services that the firewall denies\n",
                 mix.flows,

@@ -4,7 +4,6 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use comfy_table::{ColumnConstraint, Table, Width};
-use serde_json::json;
 
 use super::super::show::{self, say};
 use crate::app::{RunningApp, Snapshot};
@@ -80,8 +79,6 @@ impl Screen {
                     let _ = writeln!(std::io::stdout(), "{up}{text}");
                 }
             }
-        } else if matches!(self.kind, Kind::Json) {
-            say!("{}", json!({ "event": "demo", "time_ns": show::unix_nanos() }));
         }
         self.before = Some((snapshot, hops));
     }
