@@ -17,6 +17,8 @@ pub struct Batch {
     open: Mask,
     punted: Mask,
     edited: Mask,
+    /// Of all frames, as they came.
+    bytes: u64,
 }
 
 impl Batch {
@@ -31,6 +33,7 @@ impl Batch {
             open: Mask::NONE,
             punted: Mask::NONE,
             edited: Mask::NONE,
+            bytes: 0,
         }
     }
 
@@ -78,6 +81,16 @@ impl Batch {
         self.edited
     }
 
+    /// Bytes of all frames that go home.
+    #[inline(always)]
+    pub(crate) fn bytes_home(&self) -> u64 {
+        if self.edited.is_empty() && self.live == Mask::first(self.frames.len()) {
+            return self.bytes;
+        }
+        let frames = self.frames.as_slice().iter().enumerate();
+        frames.filter(|(slot, _)| self.live.has(*slot)).map(|(_, frame)| frame.len() as u64).sum()
+    }
+
     /// Slots that were dropped, each with a [`Self::reason`].
     #[inline(always)]
     pub fn dropped(&self) -> Mask {
@@ -90,10 +103,25 @@ impl Batch {
         &self.meta[slot & (BURST - 1)]
     }
 
-    /// A slot's frame to read and its facts to write: what decap needs.
+    /// Every slot's frame to read, its facts and its reason to write: what decap needs, in one pass.
     #[inline(always)]
-    pub(crate) fn slot(&mut self, slot: usize) -> Option<(&Mbuf, &mut Meta)> {
-        Some((self.frames.as_slice().get(slot)?, self.meta.get_mut(slot)?))
+    pub(crate) fn slots(&mut self) -> (&[Mbuf], &mut [Meta; BURST], &mut [ReasonId; BURST]) {
+        (self.frames.as_slice(), &mut self.meta, &mut self.reasons)
+    }
+
+    /// What that pass found: slots for the host stack, slots that have a reason now, and the bytes of all frames.
+    #[inline(always)]
+    pub(crate) fn leave(&mut self, punted: Mask, dropped: Mask, bytes: u64) {
+        self.bytes = bytes;
+        self.live = self.live.without(punted | dropped);
+        self.open = self.open.without(punted | dropped);
+        self.punted = self.punted | punted;
+    }
+
+    /// Every slot's frame to write and its facts to read: what encap needs, in one pass.
+    #[inline(always)]
+    pub(crate) fn slots_mut(&mut self) -> (&mut [Mbuf], &[Meta; BURST]) {
+        (self.frames.as_mut_slice(), &self.meta)
     }
 
     /// Why a slot was dropped; means nothing for other slots.
@@ -155,12 +183,5 @@ impl Batch {
         for slot in slots & self.live {
             self.drop_slot(slot, reason);
         }
-    }
-
-    #[inline(always)]
-    pub(crate) fn punt(&mut self, slot: usize) {
-        self.live.remove(slot);
-        self.open.remove(slot);
-        self.punted.insert(slot);
     }
 }

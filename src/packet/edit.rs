@@ -171,7 +171,7 @@ mod tests {
         let flags = InnerFlags(InnerFlags::LATER_FRAGMENT);
         let facts =
             Meta { outer: 14, outer_header_len: 20, inner: 50, inner_len: 20, flags, ..Meta::default() };
-        *batch.slot(0).unwrap().1 = facts;
+        batch.slots().1[0] = facts;
         batch
     }
 
@@ -202,7 +202,7 @@ mod tests {
         dropped.drop_slot(0, DropReason::TooBig);
         assert!(dropped.packet(0).is_none());
         let mut punted = batch();
-        punted.punt(0);
+        punted.leave(Mask::one(0), Mask::NONE, 0);
         assert!(punted.packet(0).is_none());
         assert!(batch().packet(1).is_none());
     }

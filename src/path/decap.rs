@@ -14,7 +14,7 @@ use super::counters::WorkerCounters;
 use super::rx;
 use crate::config::{Tunnel, VerifyChecksum};
 use crate::dpdk::{Checksum, Mbuf};
-use crate::packet::{Batch, DropReason, Meta};
+use crate::packet::{Batch, DropReason, Mask, Meta};
 use crate::wire::eth::{self, Eth};
 use crate::wire::geneve::{FixedShape, Geneve, SHAPE_LEN, Scope};
 use crate::wire::inner::Inner;
@@ -40,7 +40,7 @@ const CONTROL: u8 = 0x80;
 pub struct Decap {
     tunnel: Tunnel,
     sources: Sources,
-    usual: Option<(Usual, &'static FixedShape)>,
+    usual: Option<Usual>,
 }
 
 /// What becomes of a frame here.
@@ -66,30 +66,40 @@ struct Envelope<'a> {
     cookie: u32,
 }
 
-/// The headers of the usual frame as masks and values of three words, in the machine's byte order.
+/// What the usual frame looks like, and where its parts are.
 #[derive(Clone, Copy, Debug)]
-struct Usual([(u64, u64); 3]);
+struct Usual {
+    /// The headers as masks and values of three words, in the machine's byte order.
+    headers: [(u64, u64); 3],
+    /// The options.
+    shape: FixedShape,
+    /// Behind the options.
+    inner: usize,
+    /// The scope is the VNI.
+    vni: bool,
+}
 
 impl Usual {
-    fn new(port: u16, shape: &FixedShape) -> Self {
+    fn new(port: u16, shape: FixedShape, scope: Scope) -> Self {
         let word = |bytes: [u8; 8]| u64::from_ne_bytes(bytes);
         let [p0, p1] = port.to_be_bytes();
         // Version 0 and the length of the options share a byte.
         let options = (shape.len / 4) as u8;
-        Usual([
+        let headers = [
             // EtherType, version and header length; any TOS, length, id.
             (word([0xff, 0xff, 0xff, 0, 0, 0, 0, 0]), word([0x08, 0x00, 0x45, 0, 0, 0, 0, 0])),
             // Not a fragment (any DF), any TTL, protocol; any checksum.
             (word([0x3f, 0xff, 0, 0xff, 0, 0, 0, 0]), word([0, 0, 0, UDP, 0, 0, 0, 0])),
             // Port; any length and checksum; GENEVE's first byte, O bit.
             (word([0xff, 0xff, 0, 0, 0, 0, 0xff, CONTROL]), word([p0, p1, 0, 0, 0, 0, options, 0])),
-        ])
+        ];
+        Usual { headers, shape, inner: OPTIONS + shape.len, vni: scope == Scope::Vni }
     }
 
     /// Zero for the usual frame.
     #[inline(always)]
     fn differs(&self, head: &[u8; HEAD]) -> u64 {
-        let [first, second, third] = &self.0;
+        let [first, second, third] = &self.headers;
         let differs = |at: usize, (mask, value): &(u64, u64)| {
             let word = head.get(at..at + 8).and_then(|b| b.first_chunk()).copied().unwrap_or_default();
             (u64::from_ne_bytes(word) & mask) ^ value
@@ -103,7 +113,7 @@ impl Decap {
     /// The hop for this tunnel.
     pub fn new(tunnel: Tunnel) -> Self {
         let sources = Sources::new(&tunnel);
-        let usual = tunnel.profile.fixed.as_ref().map(|shape| (Usual::new(tunnel.port, shape), shape));
+        let usual = tunnel.profile.fixed.map(|shape| Usual::new(tunnel.port, shape, tunnel.profile.scope));
         Decap { tunnel, sources, usual }
     }
 
@@ -136,27 +146,25 @@ impl Decap {
     /// The usual frame: no tag, no IP options, no fragment, the profile's option block in its usual order.
     #[inline(always)]
     fn usual<'a>(&self, data: &'a [u8]) -> Option<Envelope<'a>> {
-        let (usual, shape) = self.usual.as_ref()?;
+        let usual = self.usual.as_ref()?;
         let head = data.first_chunk::<HEAD>()?;
         let (_, options) = head.split_last_chunk::<SHAPE_LEN>()?;
         let total = u16::from_be_bytes([head[16], head[17]]);
         let udp_len = u16::from_be_bytes([head[38], head[39]]);
         let end = OUTER + usize::from(total);
         let lengths = usize::from(udp_len) + 20 == usize::from(total) && end <= data.len();
-        if usual.differs(head) | shape.differs(options) != 0 || !lengths {
+        if usual.differs(head) | usual.shape.differs(options) != 0 || !lengths {
             return None;
         }
-        let found = shape.found(options);
-        let endpoint = match self.tunnel.profile.scope {
-            Scope::Endpoint => found.endpoint,
-            Scope::Vni => u64::from(u32::from_be_bytes([0, head[46], head[47], head[48]])),
-        };
+        let found = usual.shape.found(options);
+        let vni = u32::from_be_bytes([0, head[46], head[47], head[48]]);
+        let endpoint = if usual.vni { u64::from(vni) } else { found.endpoint };
         Some(Envelope {
             outer: OUTER,
             outer_header_len: 20,
             ip: head.get(OUTER..)?.first_chunk()?,
             udp: head.get(OUTER + 20..)?.first_chunk()?,
-            inner: OPTIONS + shape.len,
+            inner: usual.inner,
             end,
             protocol: u16::from_be_bytes([head[44], head[45]]),
             endpoint,
@@ -325,24 +333,24 @@ fn unusual_inner(packet: &[u8], protocol: u16, meta: &mut Meta) -> Outcome {
 #[inline(always)]
 pub(super) fn run(decap: &mut Decap, batch: &mut Batch, counters: &WorkerCounters) {
     let (mut bytes, mut unknown) = (0, 0);
-    for slot in 0..batch.len() {
-        if let Some(later) = batch.frames.as_slice().get(slot + rx::ahead()) {
+    let (mut punted, mut dropped) = (Mask::NONE, Mask::NONE);
+    let (frames, meta, reasons) = batch.slots();
+    for (slot, ((frame, meta), reason)) in frames.iter().zip(meta).zip(reasons).enumerate() {
+        if let Some(later) = frames.get(slot + rx::ahead()) {
             later.prefetch();
         }
-        let Some((frame, meta)) = batch.slot(slot) else { continue };
         bytes += frame.len() as u64;
         match decap.frame(frame, meta, &mut unknown) {
-            Outcome::Live => {}
-            Outcome::Punt => {
-                *meta = Meta::default(); // not what is left of an earlier frame in this slot
-                batch.punt(slot);
-            }
-            Outcome::Drop(reason) => {
-                *meta = Meta::default();
-                batch.drop_slot(slot, reason);
+            Outcome::Live => continue,
+            Outcome::Punt => punted.insert(slot),
+            Outcome::Drop(why) => {
+                *reason = why.into();
+                dropped.insert(slot);
             }
         }
+        *meta = Meta::default(); // not what is left of an earlier frame in this slot
     }
+    batch.leave(punted, dropped, bytes);
     counters.received_bytes.add(bytes);
     if unknown > 0 {
         counters.checksum_unknown.add(unknown);

@@ -7,7 +7,7 @@
 //! May drop: [`DropReason::TooBig`].
 
 use crate::config::Tunnel;
-use crate::packet::{Batch, DropReason};
+use crate::packet::{Batch, DropReason, Mask};
 
 /// Outer IPv4 header without a VLAN tag in front.
 const UNTAGGED: usize = 14;
@@ -15,16 +15,21 @@ const UNTAGGED: usize = 14;
 /// Turns every live slot around.
 #[inline(always)]
 pub(super) fn run(tunnel: &Tunnel, batch: &mut Batch) {
-    for slot in batch.live() {
-        let meta = batch.meta(slot);
-        let (outer, inner_len) = (meta.outer as usize, meta.inner_len);
-        if inner_len > tunnel.max_return {
-            batch.drop_slot(slot, DropReason::TooBig);
+    let live = batch.live();
+    let mut too_big = Mask::NONE;
+    let (frames, meta) = batch.slots_mut();
+    for (slot, (frame, meta)) in frames.iter_mut().zip(meta).enumerate() {
+        if !live.has(slot) {
             continue;
         }
-        if let Some(frame) = batch.frames.as_mut_slice().get_mut(slot) {
-            turn_around(frame.data_mut(), outer);
+        if meta.inner_len > tunnel.max_return {
+            too_big.insert(slot);
+            continue;
         }
+        turn_around(frame.data_mut(), usize::from(meta.outer));
+    }
+    if !too_big.is_empty() {
+        batch.drop_all(too_big, DropReason::TooBig);
     }
 }
 

@@ -13,6 +13,7 @@ pub const RETRIES: usize = 16;
 #[inline(always)]
 pub(super) fn run(queue: &mut TxQueue, batch: &mut Batch, dead: &mut Burst, counters: &WorkerCounters) {
     let live = batch.live();
+    let bytes = batch.bytes_home();
     if live != Mask::first(batch.len()) {
         bury(batch, dead, counters);
     }
@@ -24,7 +25,6 @@ pub(super) fn run(queue: &mut TxQueue, batch: &mut Batch, dead: &mut Burst, coun
     if frames.is_empty() {
         return;
     }
-    let bytes: usize = frames.as_slice().iter().map(|f| f.len()).sum();
     let offered = frames.len();
     let mut sent = queue.send(frames);
     if sent < offered {
@@ -33,11 +33,11 @@ pub(super) fn run(queue: &mut TxQueue, batch: &mut Batch, dead: &mut Burst, coun
     counters.sent.add(sent as u64);
     let mut lost_bytes = 0;
     if sent < offered {
-        lost_bytes = frames.as_slice().iter().map(|f| f.len()).sum();
+        lost_bytes = frames.as_slice().iter().map(|f| f.len() as u64).sum();
         counters.drop(DropReason::TxFull.into(), (offered - sent) as u64);
         frames.free();
     }
-    counters.sent_bytes.add((bytes - lost_bytes) as u64);
+    counters.sent_bytes.add(bytes - lost_bytes);
 }
 
 /// Counts and frees every slot that is not live.

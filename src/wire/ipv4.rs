@@ -145,10 +145,13 @@ impl<'a> Ipv4<'a> {
 /// Is the checksum of a header without options right?
 #[inline(always)]
 pub fn header_sum_ok(header: &[u8; HEADER_LEN]) -> bool {
-    // Any word size gives the same sum, in either byte order (RFC 1071 section 2): five additions of 32 bits.
+    // Any word size gives the same sum, in either byte order (RFC 1071 section 2): five additions of 32 bits, folded thrice.
     let [a, b, c, d, e] = *header.as_chunks::<4>().0 else { return false };
     let wide = |word: [u8; 4]| u64::from(u32::from_ne_bytes(word));
-    checksum::fold(wide(a) + wide(b) + wide(c) + wide(d) + wide(e)) == 0xffff
+    let sum = wide(a) + wide(b) + wide(c) + wide(d) + wide(e);
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    (sum >> 16) + (sum & 0xffff) == 0xffff
 }
 
 /// A header without options to be written, not a fragment.

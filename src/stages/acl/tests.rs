@@ -373,7 +373,7 @@ fn batch(packets: &[Packet]) -> Batch {
         batch.frames.push(frame).unwrap();
     }
     for (slot, packet) in packets.iter().enumerate() {
-        let (_, meta) = batch.slot(slot).unwrap();
+        let meta = &mut batch.slots().1[slot];
         meta.flags = InnerFlags(packet.flags);
         meta.inner_len = 40;
         meta.protocol = packet.key.protocol;
@@ -451,7 +451,7 @@ fn counters_add_up_over_workers_and_survive_a_new_stage() {
 fn a_packet_that_ends_in_its_header_is_dropped() {
     let shared = built("allow,,,,,,,\n", Action::Allow);
     let mut batch = batch(&[packet(6, "::1", "::2", None)]);
-    batch.slot(0).unwrap().1.inner_len = 39;
+    batch.slots().1[0].inner_len = 39;
     run(shared.make(WorkerId(0)).as_mut(), &mut batch);
     assert_eq!(batch.reason(0), DropReason::InnerTruncated.into());
     assert!(batch.live().is_empty());
