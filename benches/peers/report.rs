@@ -15,12 +15,16 @@ pub struct Row {
     pub mpps: Vec<f64>,
     /// The share of each window for which it had it: 1 unless something else ran on that core.
     pub shares: Vec<f64>,
+    /// Packets taken from the port in all windows.
+    pub received: u64,
+    /// Packets given to it.
+    pub sent: u64,
 }
 
 impl Row {
     /// No windows yet.
     pub fn new(program: &str) -> Row {
-        Row { program: program.into(), mpps: Vec::new(), shares: Vec::new() }
+        Row { program: program.into(), mpps: Vec::new(), shares: Vec::new(), received: 0, sent: 0 }
     }
 
     fn sorted(&self) -> Vec<f64> {
