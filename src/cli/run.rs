@@ -30,8 +30,9 @@ pub struct Run {
 
 impl Run {
     pub(super) fn run(self) -> Outcome {
-        let plan = self.config.plan(true)?;
+        // First, since rule sets may take seconds to read.
         let interrupt = Interrupt::install().map_err(|e| Failure::Other(format!("signals: {e}")))?;
+        let plan = self.config.plan(true)?;
         show::warnings(&plan.warnings);
         let app = start(App::new(plan))?;
         show::started(&app, self.json);
