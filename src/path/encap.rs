@@ -36,13 +36,20 @@ pub(super) fn run(tunnel: &Tunnel, batch: &mut Batch) {
 /// Swaps MAC addresses, and the IPv4 addresses of the header at `outer`.
 #[inline(always)]
 fn turn_around(data: &mut [u8], outer: usize) {
-    // decap passed this frame: the headers are there. The patterns below only spare the checks.
+    // decap passed this frame: the headers are there. The patterns only spare the checks, and one does for the usual frame.
+    match data.first_chunk_mut::<{ UNTAGGED + 20 }>() {
+        Some(head) if outer == UNTAGGED => swap(head, UNTAGGED),
+        _ => swap(data, outer),
+    }
+}
+
+#[inline(always)]
+fn swap(data: &mut [u8], outer: usize) {
     if let Some(eth) = data.first_chunk_mut::<12>() {
         let [a0, a1, a2, a3, a4, a5, b0, b1, b2, b3, b4, b5] = *eth;
         *eth = [b0, b1, b2, b3, b4, b5, a0, a1, a2, a3, a4, a5];
     }
-    let ip = if outer == UNTAGGED { data.get_mut(UNTAGGED + 12..) } else { data.get_mut(outer + 12..) };
-    if let Some(addresses) = ip.and_then(|b| b.first_chunk_mut::<8>()) {
+    if let Some(addresses) = data.get_mut(outer + 12..).and_then(|b| b.first_chunk_mut::<8>()) {
         *addresses = u64::from_ne_bytes(*addresses).rotate_left(32).to_ne_bytes();
     }
 }

@@ -91,6 +91,9 @@ impl Reader {
     fn header(&mut self, number: u32, names: &::csv::StringRecord) -> Vec<usize> {
         let mut columns = Vec::with_capacity(names.len());
         for name in names {
+            if self.problems.len() >= MAX_PROBLEMS {
+                break; // `parse` says so, and reads no further
+            }
             let lower = name.to_ascii_lowercase();
             match COLUMNS.iter().position(|column| *column == lower) {
                 Some(n) if columns.contains(&n) => {

@@ -91,6 +91,15 @@ fn headers_are_checked() {
 }
 
 #[test]
+fn mistakes_in_one_line_of_columns_are_bounded_too() {
+    let text = format!("action{}\nallow\n", ",x".repeat(1000));
+    csv::arbitrary_input(text.as_bytes());
+    let problems = csv::parse("t.csv", text.as_bytes()).unwrap_err();
+    assert_eq!(problems.len(), csv::MAX_PROBLEMS + 1);
+    assert!(problems.last().unwrap().what.contains("too many"));
+}
+
+#[test]
 fn lines_that_are_not_values_are_refused() {
     assert!(problems("action\ndeny,x\n")[0].starts_with("t.csv:2: the line has 2 values for 1 columns"));
     assert!(problems("action,comment\ndeny,\"two\nlines\"\n")[0].contains("does not end on its line"));
