@@ -1,5 +1,6 @@
 #!/bin/sh
 # Fuzzes every target for SECONDS each, or with 1000000x for so many inputs: ci/fuzz.sh SECONDS|INPUTSx [TARGET...]
+# FUZZ_SEED=N makes every run try the same inputs in the same order, so that a finding in CI is the change's and not luck.
 # Ends with 1 at the first finding; cargo-fuzz prints the input and how to repeat it. Found inputs stay in fuzz/corpus.
 set -eu
 
@@ -39,6 +40,7 @@ for target; do
     if [ -f "fuzz/${target%%_*}.dict" ]; then
         dictionary="-dict=fuzz/${target%%_*}.dict"
     fi
+    seed=${FUZZ_SEED:+-seed=$FUZZ_SEED}
     echo "== $target: $amount"
-    cargo +nightly fuzz run "$target" -- "$limit" -max_len=2048 -print_final_stats=1 $dictionary
+    cargo +nightly fuzz run "$target" -- "$limit" -max_len=2048 -print_final_stats=1 $seed $dictionary
 done
