@@ -135,7 +135,8 @@ mod ports {
     #[test]
     fn a_driver_that_does_not_exist() {
         let file = GOOD.replace("net_null0", "net_nul0");
-        refused("a_driver", &[("edge.toml", &file)], &["run", "edge.toml"], &["net_nul0", "No such device"]);
+        let texts = ["net_nul0", "No such device", "[[port]] device", "net_af_packet0,iface=eth1"];
+        refused("a_driver", &[("edge.toml", &file)], &["run", "edge.toml"], &texts);
     }
 
     #[test]

@@ -170,8 +170,18 @@ fn start(args: Vec<CString>) -> c_int {
 
 fn init_failed(errno: Errno, said: &[String]) -> Error {
     let error = Error::call("start DPDK (rte_eal_init)", errno);
+    // What DPDK says of a virtual device whose name begins with no driver's.
+    let no_driver = said.iter().any(|line| line.contains("parse device"));
     let said = tail(said);
-    if said.is_empty() { error } else { error.with_remedy(format!("DPDK says: {said}")) }
+    if said.is_empty() {
+        return error;
+    }
+    let remedy = if no_driver {
+        "; no driver has that name: [[port]] device is a PCI address, or a vdev such as net_af_packet0,iface=eth1"
+    } else {
+        ""
+    };
+    error.with_remedy(format!("DPDK says: {said}{remedy}"))
 }
 
 /// DPDK's last words. The very last line is often "Cannot probe devices"; the reason stands before it.
