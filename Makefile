@@ -30,6 +30,7 @@ further: ## the part of check that is not test
 	cargo clippy --locked --no-default-features --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --no-default-features --features program
 	cargo deny --log-level error check bans licenses sources
+	ci/loom.sh
 	ci/instructions.sh
 	ci/sanitize.sh
 	ci/fuzz.sh $(FUZZ_SECONDS)

@@ -7,6 +7,7 @@
 pub mod dpdk;
 pub mod wire;
 pub mod packet;
+pub mod flow;
 pub mod path;
 pub mod stage;
 pub mod stages;

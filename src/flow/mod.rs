@@ -1,0 +1,3 @@
+//! What is remembered: flows, who owns them, and what workers share about them.
+
+mod sync;
