@@ -79,6 +79,11 @@ pub trait Parsed: Send + Sync + fmt::Debug {
         0
     }
 
+    /// Needs flows: where no stage does, `flow.tracking = "auto"` leaves the table out.
+    fn wants_flows(&self) -> bool {
+        false
+    }
+
     /// What `check` should warn of, one sentence each (shadowed rules, duplicates, ...).
     fn warnings(&self) -> Vec<String> {
         Vec::new()

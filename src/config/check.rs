@@ -15,7 +15,7 @@ use super::schema::{self, Lcores};
 use super::settings::find;
 use super::source::{in_reading_order, origin_of, overrides};
 use super::value::suggestion;
-use super::{Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, memory, ports, stages};
+use super::{FlowPlan, Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, memory, ports, stages};
 use crate::dpdk::BURST;
 use crate::dpdk::{EalPlan, LcorePlan};
 use crate::packet::ReasonTable;
@@ -99,6 +99,8 @@ pub(super) fn plan(
             given
         }
     };
+    let tracking = stages.iter().any(|stage| stage.parsed.wants_flows());
+    let flow = FlowPlan { tracking, ..FlowPlan::sized(FlowPlan::default().capacity, workers.len()) };
     check.lcore_warnings(&eal.lcores, file.eal.idle);
     match tunnel {
         Some(tunnel) if check.problems.is_empty() => Ok(Plan {
@@ -111,6 +113,7 @@ pub(super) fn plan(
             tunnel,
             idle: file.eal.idle,
             burst,
+            flow,
             stages,
             reasons,
             overrides: overrides(root),

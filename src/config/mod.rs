@@ -30,7 +30,8 @@ use std::path::Path;
 
 pub use machine::Machine;
 pub use plan::{
-    Idle, OnError, Plan, PoolPlan, PortPlan, QueueCount, StagePlan, Tunnel, VerifyChecksum, WorkerPlan,
+    FLOW_BYTES, FlowPlan, Fragments, Idle, OnError, Orphans, Pickup, Plan, PoolPlan, PortPlan, QueueCount,
+    Scope, StagePlan, TenantPlan, Tunnel, UnknownEndpoint, VerifyChecksum, WhenFull, WindowCheck, WorkerPlan,
 };
 pub use problem::{Origin, Problem};
 pub use settings::Settings;

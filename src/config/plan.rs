@@ -1,7 +1,13 @@
 //! A checked configuration: what will run, where, and how much memory it takes.
 
+mod flow;
+
 use std::net::Ipv4Addr;
 
+pub use flow::{
+    FLOW_BYTES, FlowPlan, Fragments, Orphans, Pickup, Scope, TenantPlan, UnknownEndpoint, WhenFull,
+    WindowCheck,
+};
 use ipnet::Ipv4Net;
 
 use crate::dpdk::{EalPlan, LcorePlan, PoolConfig, PortConfig};
@@ -30,6 +36,8 @@ pub struct Plan {
     pub idle: Idle,
     /// Frames that a worker asks for at a time, 1 to 64.
     pub burst: usize,
+    /// What is remembered of flows, and for whom.
+    pub flow: FlowPlan,
     /// The pipeline in order.
     pub stages: Vec<StagePlan>,
     /// All drop reasons: the framework's, then those of the stages.
