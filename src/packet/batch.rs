@@ -17,6 +17,8 @@ pub struct Batch {
     open: Mask,
     punted: Mask,
     edited: Mask,
+    rejected: Mask,
+    settling: Mask,
     /// Of all frames, as they came.
     bytes: u64,
 }
@@ -33,6 +35,8 @@ impl Batch {
             open: Mask::NONE,
             punted: Mask::NONE,
             edited: Mask::NONE,
+            rejected: Mask::NONE,
+            settling: Mask::NONE,
             bytes: 0,
         }
     }
@@ -44,6 +48,8 @@ impl Batch {
         self.open = self.live;
         self.punted = Mask::NONE;
         self.edited = Mask::NONE;
+        self.rejected = Mask::NONE;
+        self.settling = Mask::NONE;
     }
 
     /// Slots in use.
@@ -79,6 +85,26 @@ impl Batch {
     #[inline(always)]
     pub fn edited(&self) -> Mask {
         self.edited
+    }
+
+    /// Dropped slots whose ends are to be told.
+    #[inline(always)]
+    pub(crate) fn rejected(&self) -> Mask {
+        self.rejected
+    }
+
+    /// The stage at work is done with the flow of this slot: it will not be shown that flow's packets again. What it decides on this
+    /// packet, in this call, holds for the flow: [`Verdict::Next`] and [`Verdict::Forward`] let later packets pass, a drop drops them
+    /// all. On a packet without a flow it does nothing.
+    #[inline(always)]
+    pub fn settle(&mut self, slot: usize) {
+        self.settling.insert(slot);
+    }
+
+    /// Slots settled since the last call.
+    #[inline(always)]
+    pub(crate) fn take_settling(&mut self) -> Mask {
+        std::mem::take(&mut self.settling) & Mask::first(self.frames.len())
     }
 
     /// Bytes of all frames that go home.
@@ -163,6 +189,10 @@ impl Batch {
             Verdict::Next => {}
             Verdict::Forward => self.open.remove(slot),
             Verdict::Drop(reason) => self.drop_slot(slot, reason),
+            Verdict::Reject(reason) => {
+                self.drop_slot(slot, reason);
+                self.rejected.insert(slot);
+            }
         }
     }
 

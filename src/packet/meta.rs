@@ -23,6 +23,48 @@ impl InnerFlags {
     }
 }
 
+/// Facts of a packet's place in its flow that are yes or no. Written by track; none is set without flow tracking.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct FlowFlags(pub u8);
+
+impl FlowFlags {
+    /// It travels against the packet that opened the flow.
+    pub const REPLY: u8 = 1;
+    /// It opened the flow.
+    pub const NEW: u8 = 2;
+    /// It opened the flow, which is a TCP connection that was there before: who opened that is a guess.
+    pub const PICKED_UP: u8 = 4;
+    /// An ICMP error; the flow is that of the packet it quotes.
+    pub const RELATED: u8 = 8;
+
+    /// Is the bit set?
+    #[inline(always)]
+    pub fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+}
+
+/// Where a flow stands in its worker's table; none for a packet that belongs to no flow.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct FlowSlot(u32);
+
+impl FlowSlot {
+    /// No flow.
+    pub const NONE: FlowSlot = FlowSlot(0);
+
+    /// The entry of that number.
+    #[inline(always)]
+    pub(crate) fn new(entry: u32) -> Self {
+        FlowSlot(entry.wrapping_add(1))
+    }
+
+    /// Number of the entry.
+    #[inline(always)]
+    pub(crate) fn entry(self) -> Option<u32> {
+        self.0.checked_sub(1)
+    }
+}
+
 /// One packet's facts. Offsets are in bytes from the start of the frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
@@ -59,9 +101,23 @@ pub struct Meta {
     pub outer_source_port: u16,
     /// Outer source address: the load balancer's node.
     pub node: [u8; 4],
+    /// Its flow. Written by track, like all that follows.
+    pub flow: FlowSlot,
+    /// Stages that are done with the flow and do not see the packet: bit n for the n-th of the pipeline.
+    pub settled: u16,
+    /// The tenant to which the endpoint belongs; 0 is the default tenant.
+    pub tenant: u16,
+    /// Yes-or-no facts of its place in the flow.
+    pub flow_flags: FlowFlags,
 }
 
 impl Meta {
+    /// Does it travel against the packet that opened its flow?
+    #[inline(always)]
+    pub fn is_reply(&self) -> bool {
+        self.flow_flags.has(FlowFlags::REPLY)
+    }
+
     /// Is the inner packet IPv6?
     #[inline(always)]
     pub fn is_ipv6(&self) -> bool {

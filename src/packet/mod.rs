@@ -9,5 +9,5 @@ mod verdict;
 pub use batch::Batch;
 pub use edit::Packet;
 pub use mask::Mask;
-pub use meta::{InnerFlags, Meta};
+pub use meta::{FlowFlags, FlowSlot, InnerFlags, Meta};
 pub use verdict::{DropReason, ReasonId, ReasonTable, Verdict};

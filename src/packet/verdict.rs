@@ -12,6 +12,9 @@ pub enum Verdict {
     Forward,
     /// Drop it, for a reason of the framework or of the stage ([`crate::stage::Cx::reason`]).
     Drop(ReasonId),
+    /// Drop it and tell both ends: TCP by a reset each, anything else its sender by ICMP "administratively prohibited". Answers
+    /// go out at a limited rate and only where they may (RFC 1122 section 3.2.2); the packet is dropped in any case.
+    Reject(ReasonId),
 }
 
 /// A drop reason of the running plan: the framework's first, then each stage's own, in pipeline order.
