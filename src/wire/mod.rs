@@ -23,6 +23,7 @@ pub mod icmp;
 pub mod transport;
 pub mod geneve;
 pub mod inner;
+pub mod answer;
 #[cfg(any(test, fuzzing))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken promise must panic")]
 pub mod arbitrary_input;
