@@ -1,3 +1,6 @@
 //! What is remembered: flows, who owns them, and what workers share about them.
 
 mod sync;
+mod envelope;
+
+pub use envelope::{Envelope, Home, head_len, seal};

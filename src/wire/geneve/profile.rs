@@ -6,11 +6,15 @@
 //! places. Everything else takes the bounded walk ([`Profile::walk`]), which alone defines what is right; a
 //! hit of the shape gives the walk's answer (a property test holds it to that).
 //!
-//! Options are never changed: encap sends back the bytes that came.
+//! Options of a packet that goes home are never changed: encap sends back the bytes that came. A packet that we make ourselves
+//! takes the options of the one it answers, with another cookie ([`Profile::rewrite`]).
 
 use crate::packet::DropReason;
 
 use super::{Geneve, Options};
+
+/// Bytes in front of an option's data.
+const OPTION_HEADER: usize = 4;
 
 /// Bytes that the widest fixed shape covers.
 pub const SHAPE_LEN: usize = 40;
@@ -19,30 +23,35 @@ const SHAPE_WORDS: usize = SHAPE_LEN / 8;
 /// AWS Gateway Load Balancer. Layout, order and the three required options as seen in captures; largest packet taken back as in
 /// the Elastic Load Balancing user guide.
 pub static AWS: Profile = Profile::new("aws", Scope::Endpoint, 8500, &AWS_OPTIONS);
-const AWS_OPTIONS: [OptionRule; 3] = three_options(0x0108);
+const AWS_OPTIONS: [OptionRule; 3] = three_options(0x0108, 0);
 
 /// Tencent Cloud GWLB: the AWS layout under a class of its own. The upper three bits of the cookie are the direction, so the two
-/// directions of a flow carry different cookies; to us it is opaque as it is. No limit on returned packets is published.
+/// directions of a flow carry different cookies. No limit on returned packets is published.
+///
+/// Published is the layout ("3-bit flow-dir | 29-bit Flow Cookie"), not the values of the three bits. We take them for a number
+/// that is 0 one way and 1 the other, so the lowest of them turns a cookie around. It matters only for an answer to the first packet of a
+/// flow: later ones use the cookie that the other direction has brought.
 pub static TENCENT: Profile = Profile::new("tencent", Scope::Endpoint, u16::MAX, &TENCENT_OPTIONS);
-const TENCENT_OPTIONS: [OptionRule; 3] = three_options(0x0167);
+const TENCENT_OPTIONS: [OptionRule; 3] = three_options(0x0167, 1 << 29);
 
 /// Google Cloud packet intercept (names and lengths as in Wireshark's dissector). It has no cookie. Only the endpoint is
-/// required, since nothing public says that the others are always there. No limit on returned packets is published.
+/// required, since nothing public says that the others are always there. No limit on returned packets is published. The lowest bit
+/// of the network id is the direction (out of a machine or into it).
 pub static GOOGLE: Profile = Profile::new("google", Scope::Endpoint, u16::MAX, &GOOGLE_OPTIONS);
 const GOOGLE_OPTIONS: [OptionRule; 3] = [
-    OptionRule { class: 0x0132, kind: 1, len: 4, role: Role::Other, required: false },
-    OptionRule { class: 0x0132, kind: 2, len: 16, role: Role::Endpoint, required: true },
-    OptionRule { class: 0x0132, kind: 3, len: 8, role: Role::Other, required: false },
+    OptionRule { class: 0x0132, kind: 1, len: 4, role: Role::Other, required: false, turn: 1 },
+    OptionRule { class: 0x0132, kind: 2, len: 16, role: Role::Endpoint, required: true, turn: 0 },
+    OptionRule { class: 0x0132, kind: 3, len: 8, role: Role::Other, required: false, turn: 0 },
 ];
 
 /// A gateway of one's own that sends plain GENEVE: the VNI is the scope, options are opaque.
 pub static PLAIN: Profile = Profile::new("plain", Scope::Vni, u16::MAX, &[]);
 
-const fn three_options(class: u16) -> [OptionRule; 3] {
+const fn three_options(class: u16, turn: u32) -> [OptionRule; 3] {
     [
-        OptionRule { class, kind: 1, len: 8, role: Role::Endpoint, required: true },
-        OptionRule { class, kind: 2, len: 8, role: Role::Attachment, required: true },
-        OptionRule { class, kind: 3, len: 4, role: Role::Cookie, required: true },
+        OptionRule { class, kind: 1, len: 8, role: Role::Endpoint, required: true, turn: 0 },
+        OptionRule { class, kind: 2, len: 8, role: Role::Attachment, required: true, turn: 0 },
+        OptionRule { class, kind: 3, len: 4, role: Role::Cookie, required: true, turn },
     ]
 }
 
@@ -83,6 +92,8 @@ pub struct OptionRule {
     pub role: Role,
     /// Is a packet without it refused?
     pub required: bool,
+    /// Bits of its first four bytes, in network order, that differ between the two directions of a flow.
+    pub turn: u32,
 }
 
 /// What the data of an option means.
@@ -191,6 +202,33 @@ impl Profile {
             true => Ok(found),
             false => Err(DropReason::OptionMissing),
         }
+    }
+
+    /// The cookie of the other direction of a flow, as far as one follows from the other.
+    pub fn turned_cookie(&self, cookie: u32) -> u32 {
+        let rule = self.options.iter().find(|rule| rule.role == Role::Cookie);
+        rule.map_or(cookie, |rule| cookie ^ rule.turn)
+    }
+
+    /// Makes options that came in into options of a packet that we make ourselves: the cookie is replaced, and if that packet travels
+    /// `against` the one whose options these are, so are the direction bits of other options. All other bytes stay. `None` for
+    /// a block that [`Self::walk`] would refuse for its form.
+    pub fn rewrite(&self, options: &mut [u8], cookie: u32, against: bool) -> Option<()> {
+        let mut rest = options;
+        while !rest.is_empty() {
+            let (&mut [high, low, kind, len], behind) = rest.split_first_chunk_mut::<OPTION_HEADER>()?;
+            let (data, behind) = behind.split_at_mut_checked(usize::from(len & 0x1f) * 4)?;
+            rest = behind;
+            let class = u16::from_be_bytes([high, low]);
+            let rule = self.options.iter().find(|rule| rule.class == class && rule.kind == kind);
+            let (Some(rule), Some(word)) = (rule, data.first_chunk_mut::<4>()) else { continue };
+            match rule.role {
+                Role::Cookie => *word = cookie.to_be_bytes(),
+                _ if against => *word = (u32::from_be_bytes(*word) ^ rule.turn).to_be_bytes(),
+                _ => {}
+            }
+        }
+        Some(())
     }
 }
 
