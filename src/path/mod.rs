@@ -11,6 +11,7 @@ mod rx;
 mod decap;
 mod inspect;
 mod encap;
+mod answer;
 mod tx;
 mod worker;
 #[cfg(any(test, fuzzing))]
@@ -23,6 +24,7 @@ mod worker;
 )]
 pub mod arbitrary_input;
 
+pub use answer::{Answer, AnswerCounters, Answers, Outcome, Request, Seen};
 pub use clock::Clock;
 pub use counters::{Counter, Drops, Ledger, StageCounters, StageSnapshot, WorkerCounters, WorkerSnapshot};
 pub use decap::Decap;
