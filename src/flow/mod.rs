@@ -2,5 +2,6 @@
 
 mod sync;
 mod envelope;
+pub mod tcp;
 
 pub use envelope::{Envelope, Home, head_len, seal};
