@@ -3,8 +3,10 @@
 //!
 //! [`frame`] sends one frame through all six hops of a worker on a soft port, under an empty pipeline, and asks an [`oracle`]
 //! that shares no code with the path what should have become of it. The property test and the fuzz target `path_frame` call
-//! it; it panics when a promise is broken. Compiled for tests and fuzzing only.
+//! it; it panics when a promise is broken. [`answer`] is the same for packets that we make ourselves (`path_answer`). Compiled for
+//! tests and fuzzing only.
 
+pub(in crate::path) mod answers;
 mod oracle;
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ use crate::dpdk::soft::{self, Setup, Wire};
 use crate::dpdk::{Mempool, PoolConfig, PortConfig, RunningPort};
 use crate::packet::DropReason;
 use crate::stage::{Backend, WorkerId};
+pub use answers::answer;
 use oracle::{Checksums, Cloud, Opinion, Rules};
 
 /// Bytes in front of the frame that choose the [`Scene`].

@@ -82,7 +82,7 @@ impl Case {
 }
 
 /// Hex in words; `42*100` is a byte repeated.
-fn bytes(text: &str) -> Vec<u8> {
+pub fn bytes(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     for word in text.split(' ') {
         match word.split_once('*') {

@@ -1,4 +1,15 @@
+use proptest::prelude::*;
+
 use super::*;
+use crate::path::arbitrary_input;
+use crate::path::arbitrary_input::answers::{Bench, QUESTION};
+
+#[allow(dead_code, reason = "shared with the tests from outside")]
+#[path = "../../../tests/common/answers.rs"]
+mod answers;
+#[allow(dead_code, reason = "shared with the tests from outside")]
+#[path = "../../../tests/common/golden.rs"]
+mod golden;
 
 #[test]
 fn a_bucket_holds_a_tenth_and_fills_at_its_rate() {
@@ -24,4 +35,143 @@ fn a_bucket_holds_a_tenth_and_fills_at_its_rate() {
     assert_eq!(sent.count(), 7 + 700_000, "what it held at first, and seventy a second");
     assert!(!Bucket::new(0).has_one(u64::MAX));
     assert!(Bucket::new(u32::MAX).has_one(0));
+}
+
+/// What a case asks for.
+fn asked(ask: &str) -> Answer {
+    let (what, number) =
+        ask.split_once(' ').map_or((ask, None), |(what, number)| (what, number.parse().ok()));
+    match (what, number) {
+        ("reset-sender", None) => Answer::ResetSender,
+        ("reset-receiver", next_sequence) => Answer::ResetReceiver { next_sequence },
+        ("prohibited", None) => Answer::Prohibited,
+        ("too-big", Some(mtu)) => Answer::TooBig { mtu: mtu as u16 },
+        _ => panic!("what is {ask:?}?"),
+    }
+}
+
+/// Every case of `tests/golden/answers.txt`, byte for byte.
+#[test]
+fn answers_are_what_scapy_makes_of_them() {
+    let mut wrong = Vec::new();
+    let cases = answers::cases();
+    for case in &cases {
+        let setting = |key: &str, default: &str| case.settings.get(key).map_or(default, |s| s).to_owned();
+        let mut bench =
+            Bench::new(&setting("profile", "aws"), setting("max_return", "8500").parse().unwrap());
+        let what = asked(&case.ask);
+        let newest = case.seen.map(|(node, port, cookie)| Envelope { node, cookie, port });
+        let seen = match what.is_back() {
+            true => Seen { on: None, back: newest },
+            false => Seen { on: newest, back: None },
+        };
+        let Some((_, found)) = bench.ask(&case.frame, what, seen) else {
+            panic!("{}: decap does not let it in", case.name)
+        };
+        if found != case.back {
+            wrong.push(format!(
+                "{}: {}\n  expected {:02x?}\n  found    {found:02x?}",
+                case.name, case.why, case.back
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} differ\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// An answer as an independent parser sees it.
+fn parses(frame: &[u8]) {
+    use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+    let outer = SlicedPacket::from_ethernet(frame).unwrap();
+    let Some(TransportSlice::Udp(udp)) = outer.transport else { panic!("{outer:?}") };
+    let options = usize::from(udp.payload()[0] & 0x3f) * 4;
+    let packet = &udp.payload()[8 + options..];
+    let inner = SlicedPacket::from_ip(packet).unwrap();
+    let stated = match &inner.net {
+        Some(NetSlice::Ipv4(ip)) => {
+            assert_eq!(ip.header().header_checksum(), ip.header().to_header().calc_header_checksum());
+            assert_eq!((ip.header().identification(), ip.header().dont_fragment()), (0, true));
+            usize::from(ip.header().total_len())
+        }
+        Some(NetSlice::Ipv6(ip)) => 40 + usize::from(ip.header().payload_length()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(stated, packet.len());
+    match inner.transport {
+        Some(TransportSlice::Tcp(tcp)) => assert!(tcp.rst() && tcp.payload().is_empty()),
+        Some(TransportSlice::Icmpv4(icmp)) => assert_eq!(icmp.type_u8(), 3),
+        Some(TransportSlice::Icmpv6(icmp)) => {
+            let Some(NetSlice::Ipv6(ip)) = &inner.net else { panic!("ICMPv6 in IPv4") };
+            let (source, destination) = (ip.header().source(), ip.header().destination());
+            assert!(icmp.is_checksum_valid(source, destination));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Inner packets of the golden cases, to start from.
+fn inner_packets() -> Vec<Vec<u8>> {
+    let frames = answers::cases().into_iter().map(|case| case.frame);
+    let frames = frames.chain(golden::cases().into_iter().map(|case| case.frame));
+    let inner = |frame: Vec<u8>| {
+        let options = 4 * usize::from(frame.get(42)? & 0x3f);
+        frame.get(50 + options..).map(<[u8]>::to_vec).filter(|inner| (20..4000).contains(&inner.len()))
+    };
+    frames.filter_map(inner).collect()
+}
+
+/// Inner packets as they are and damaged; most of those with a header checksum have a right one.
+fn damaged() -> impl Strategy<Value = Vec<u8>> {
+    let change = (any::<prop::sample::Index>(), any::<u8>());
+    let changes = prop::collection::vec(change, 0..4);
+    (prop::sample::select(inner_packets()), changes, any::<[u8; QUESTION]>(), 0..8u8).prop_map(
+        |(mut packet, changes, question, wrong)| {
+            for (at, value) in changes {
+                let last = packet.len().min(80);
+                packet[at.index(last)] = value;
+            }
+            let header = usize::from(packet[0] & 0x0f) * 4;
+            if packet[0] >> 4 == 4 && wrong != 0 && (20..=packet.len()).contains(&header) {
+                packet[10..12].fill(0);
+                let sum = crate::wire::checksum::finish(crate::wire::checksum::sum(&packet[..header]).into());
+                packet[10..12].copy_from_slice(&sum.to_be_bytes());
+            }
+            [&question[..], &packet].concat()
+        },
+    )
+}
+
+/// The golden packets under every question: enough of them are answered for the property to mean something.
+#[test]
+fn golden_packets_keep_the_promises_of_answers() {
+    let packets = inner_packets();
+    let (mut asked, mut made) = (0, 0);
+    for packet in &packets {
+        for (what, setting) in (0..8).flat_map(|what| (0..4).map(move |setting| (what, setting))) {
+            asked += 1;
+            let input = [&[what, setting, 5, 100], &packet[..]].concat();
+            if let Some(frame) = arbitrary_input::answer(&input) {
+                parses(&frame);
+                made += 1;
+            }
+        }
+    }
+    assert!(packets.len() > 200 && made * 4 > asked, "{made} answers to {asked} questions");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_packets_keep_the_promises_of_answers(input in damaged()) {
+        if let Some(frame) = arbitrary_input::answer(&input) {
+            parses(&frame);
+        }
+    }
+
+    #[test]
+    fn any_bytes_keep_the_promises_of_answers(input: Vec<u8>) {
+        if let Some(frame) = arbitrary_input::answer(&input) {
+            parses(&frame);
+        }
+    }
 }
