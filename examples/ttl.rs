@@ -20,7 +20,7 @@ use sluicegate::config::Settings;
 use sluicegate::dpdk::Error;
 use sluicegate::packet::{Packet, Verdict};
 use sluicegate::stage::{
-    Backend, Cx, Inspect, ParseResult, Parsed, PerPacket, Shared, Stage, StageKind, WorkerId,
+    Backend, Cx, Inspect, Make, ParseResult, Parsed, PerPacket, Shared, Stage, StageKind,
 };
 
 /// The kind, as a pipeline file names it.
@@ -75,7 +75,7 @@ impl Parsed for Ttl {
 }
 
 impl Shared for Ttl {
-    fn make(&self, _worker: WorkerId) -> Box<dyn Stage> {
+    fn make(&self, _make: &Make) -> Box<dyn Stage> {
         Box::new(PerPacket(*self))
     }
 }

@@ -7,11 +7,36 @@
 //! TOML table --StageKind::parse--> Parsed --build--> Shared --make(worker)--> Stage --run(batch)--> verdicts
 //! ```
 //!
+//! # Flows
+//!
+//! Where flows are tracked ([`Parsed::wants_flows`]) a packet knows its flow, and who opened that ([`Packet::originator`],
+//! [`crate::packet::Meta::is_reply`]). A stage that has seen enough of a flow *settles* it ([`Cx::settle`], or [`Batch::settle`] for a
+//! stage that takes batches): what it decides on that packet then holds for the flow, and it is not shown the flow's packets again.
+//!
+//! | verdict on the packet that settles | later packets of the flow |
+//! |---|---|
+//! | `Next` | pass this stage unseen; other stages see them as before |
+//! | `Forward` | pass this stage and all behind it unseen, as this packet did |
+//! | `Drop`, `Reject` | are all dropped, before any stage |
+//!
+//! - Both directions of a flow are one flow, its fragments and the ICMP errors that speak of it belong to it.
+//! - Stages settle independently of each other; one that must see every packet never does.
+//! - Packets of the flow that are in the same batch are shown together: a verdict on one does not reach the others, which go by
+//!   verdicts of their own. What was settled holds from the next batch on.
+//! - Packets can be without a flow (`flow.when_full = "stateless"`, no tracking, fragments whose first is missing): settling does nothing
+//!   then, and the stage sees each of them. Nor can an ICMP error settle the flow that it speaks of.
+//! - A stage that panicked has settled nothing in that batch.
+//! - What a stage wants to remember of a flow lies in [`PerFlow`].
+//!
 //! A stage is one file under `stages/` with: module doc with a TOML example (a test parses it), settings, the stage,
 //! `KIND`, tests. It is listed in [`crate::stages::ALL`].
 
+mod per_flow;
+
 use std::fmt;
 use std::sync::Arc;
+
+pub use per_flow::PerFlow;
 
 use crate::config::{Problem, Settings};
 use crate::packet::{Batch, Packet, ReasonId, Verdict};
@@ -28,10 +53,23 @@ pub struct Cx<'a> {
     /// The worker it runs on.
     pub worker: WorkerId,
     /// Ids of the reasons that the stage's kind declares, in that order.
-    pub(crate) reasons: &'a [ReasonId],
+    reasons: &'a [ReasonId],
+    /// The packet at hand settles its flow.
+    settling: bool,
 }
 
-impl Cx<'_> {
+impl<'a> Cx<'a> {
+    pub(crate) fn new(now: u64, worker: WorkerId, reasons: &'a [ReasonId]) -> Self {
+        Cx { now, worker, reasons, settling: false }
+    }
+
+    /// For an [`Inspect`]: it is done with the flow of the packet at hand. The verdict that it is about to give holds for the flow, as
+    /// the head of this module says. A [`Stage`] has [`Batch::settle`] instead.
+    #[inline(always)]
+    pub fn settle(&mut self) {
+        self.settling = true;
+    }
+
     /// The id of the stage's `n`-th declared reason.
     #[inline(always)]
     pub fn reason(&self, n: usize) -> ReasonId {
@@ -67,6 +105,9 @@ impl<I: Inspect> Stage for PerPacket<I> {
             if let Some(mut packet) = batch.packet(slot) {
                 let verdict = self.0.inspect(&mut packet, cx);
                 batch.decide(slot, verdict);
+                if std::mem::take(&mut cx.settling) {
+                    batch.settle(slot);
+                }
             }
         }
     }
@@ -82,6 +123,11 @@ pub trait Parsed: Send + Sync + fmt::Debug {
     /// Needs flows: where no stage does, `flow.tracking = "auto"` leaves the table out.
     fn wants_flows(&self) -> bool {
         false
+    }
+
+    /// Bytes that a running stage keeps of each flow ([`PerFlow::BYTES`]); 0 if it keeps nothing.
+    fn flow_state_bytes(&self) -> u64 {
+        0
     }
 
     /// What `check` should warn of, one sentence each (shadowed rules, duplicates, ...).
@@ -102,10 +148,19 @@ pub enum Backend {
     Eal,
 }
 
+/// What a stage is told of the worker it is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Make {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Entries of its flow table; 0 where flows are not tracked.
+    pub flows: usize,
+}
+
 /// The heavy, read-only part of a stage: one per plan, shared by all workers.
 pub trait Shared: Send + Sync {
-    /// A light instance for one worker.
-    fn make(&self, worker: WorkerId) -> Box<dyn Stage>;
+    /// An instance for one worker: light, but for what it keeps of each flow.
+    fn make(&self, make: &Make) -> Box<dyn Stage>;
 
     /// What `check` and the final table print: name and value, in reading order.
     fn report(&self) -> Vec<(String, String)> {

@@ -19,6 +19,7 @@ pub struct Batch {
     edited: Mask,
     rejected: Mask,
     settling: Mask,
+    turning: Mask,
     /// Of all frames, as they came.
     bytes: u64,
 }
@@ -37,6 +38,7 @@ impl Batch {
             edited: Mask::NONE,
             rejected: Mask::NONE,
             settling: Mask::NONE,
+            turning: Mask::NONE,
             bytes: 0,
         }
     }
@@ -50,6 +52,7 @@ impl Batch {
         self.edited = Mask::NONE;
         self.rejected = Mask::NONE;
         self.settling = Mask::NONE;
+        self.turning = Mask::NONE;
     }
 
     /// Slots in use.
@@ -95,16 +98,46 @@ impl Batch {
 
     /// The stage at work is done with the flow of this slot: it will not be shown that flow's packets again. What it decides on this
     /// packet, in this call, holds for the flow: [`Verdict::Next`] and [`Verdict::Forward`] let later packets pass, a drop drops them
-    /// all. On a packet without a flow it does nothing.
+    /// all. On a packet without a flow it does nothing, nor on an ICMP error: what becomes of that is not said of the flow.
+    ///
+    /// Other packets of the flow in the same batch were shown as well, and each has its own verdict.
     #[inline(always)]
     pub fn settle(&mut self, slot: usize) {
         self.settling.insert(slot);
     }
 
-    /// Slots settled since the last call.
+    /// The flow of this slot was opened by the other side: what counted as a reply is none, and the other way round. For stages that
+    /// know better than the order of arrival. On a packet without a flow it does nothing, nor on an ICMP error.
     #[inline(always)]
-    pub(crate) fn take_settling(&mut self) -> Mask {
-        std::mem::take(&mut self.settling) & Mask::first(self.frames.len())
+    pub fn turn(&mut self, slot: usize) {
+        self.turning.insert(slot);
+    }
+
+    /// Slots settled, and slots whose flows were turned, since the last call.
+    #[inline(always)]
+    pub(crate) fn take_settling(&mut self) -> (Mask, Mask) {
+        let used = Mask::first(self.frames.len());
+        (std::mem::take(&mut self.settling) & used, std::mem::take(&mut self.turning) & used)
+    }
+
+    /// Takes slots out of the open ones for a while; returns those that were open. [`Self::show`] ends the while.
+    #[inline(always)]
+    pub(crate) fn hide(&mut self, slots: Mask) -> Mask {
+        let hidden = self.open & slots;
+        self.open = self.open.without(hidden);
+        hidden
+    }
+
+    /// Slots that were hidden are open again.
+    #[inline(always)]
+    pub(crate) fn show(&mut self, hidden: Mask) {
+        self.open = self.open | hidden;
+    }
+
+    /// What is known of a slot, to be written.
+    #[inline(always)]
+    pub(crate) fn meta_mut(&mut self, slot: usize) -> Option<&mut Meta> {
+        self.meta.get_mut(slot)
     }
 
     /// Bytes of all frames that go home.

@@ -4,9 +4,9 @@
 //! payload: the outer UDP checksum is updated incrementally (RFC 1624) and zero stays zero (RFC 768, no checksum). The
 //! inner checksums belong to whoever changes the inner packet.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use super::{Mask, Meta};
+use super::{FlowFlags, InnerFlags, Mask, Meta};
 use crate::dpdk::Mbuf;
 use crate::wire::checksum;
 
@@ -53,6 +53,32 @@ impl<'a> Packet<'a> {
     /// Inner destination address.
     pub fn destination(&self) -> IpAddr {
         self.address(16, 24)
+    }
+
+    /// Address and port of who opened the flow; of the sender, for a packet without a flow and for an ICMP error. The port is 0 where
+    /// the packet shows none.
+    pub fn originator(&self) -> SocketAddr {
+        self.end(self.opener_receives())
+    }
+
+    /// Address and port of the other end than [`Self::originator`].
+    pub fn responder(&self) -> SocketAddr {
+        self.end(!self.opener_receives())
+    }
+
+    fn opener_receives(&self) -> bool {
+        self.meta.is_reply() && !self.meta.flow_flags.has(FlowFlags::RELATED)
+    }
+
+    fn end(&self, receiving: bool) -> SocketAddr {
+        let ports = match self.meta.flags.has(InnerFlags::PORTS) {
+            true => (self.meta.source_port, self.meta.destination_port),
+            false => (0, 0),
+        };
+        match receiving {
+            true => SocketAddr::new(self.destination(), ports.1),
+            false => SocketAddr::new(self.source(), ports.0),
+        }
     }
 
     fn address(&self, v4: usize, v6: usize) -> IpAddr {
@@ -194,6 +220,39 @@ mod tests {
             assert!(packet.resize(len));
             assert_eq!((packet.inner().len(), packet.transport()), (len, &[][..]));
         }
+    }
+
+    /// 10.0.0.1:1000 opened a connection to 10.0.0.2:443; each direction of it, and what shows no ports.
+    #[test]
+    fn the_originator_is_who_opened_the_flow_whichever_way_a_packet_travels() {
+        let (client, server) = ("10.0.0.1:1000".parse().unwrap(), "10.0.0.2:443".parse().unwrap());
+        let ends = |reply: bool, flags: u8, flow_flags: u8| {
+            let mut batch = batch();
+            let (from, to) =
+                if reply { ([10, 0, 0, 2], [10, 0, 0, 1]) } else { ([10, 0, 0, 1], [10, 0, 0, 2]) };
+            assert!(batch.packet(0).unwrap().patch(12, &[from, to].concat()));
+            let meta = batch.meta_mut(0).unwrap();
+            (meta.source_port, meta.destination_port) = if reply { (443, 1000) } else { (1000, 443) };
+            meta.flags = InnerFlags(flags);
+            meta.flow_flags = FlowFlags(flow_flags);
+            let packet = batch.packet(0).unwrap();
+            (packet.originator(), packet.responder())
+        };
+        assert_eq!(ends(false, InnerFlags::PORTS, 0), (client, server));
+        assert_eq!(ends(false, InnerFlags::PORTS, FlowFlags::NEW), (client, server));
+        assert_eq!(ends(true, InnerFlags::PORTS, FlowFlags::REPLY), (client, server));
+        assert_eq!(
+            ends(true, InnerFlags::PORTS, 0),
+            (server, client),
+            "who sends opens, unless told otherwise"
+        );
+        let without = |mut end: SocketAddr| {
+            end.set_port(0);
+            end
+        };
+        assert_eq!(ends(true, InnerFlags::ICMP, FlowFlags::REPLY), (without(client), without(server)));
+        let error = FlowFlags::REPLY | FlowFlags::RELATED;
+        assert_eq!(ends(true, InnerFlags::ICMP, error), (without(server), without(client)));
     }
 
     #[test]

@@ -109,6 +109,8 @@ pub struct Meta {
     pub tenant: u16,
     /// Yes-or-no facts of its place in the flow.
     pub flow_flags: FlowFlags,
+    /// Which of the flows that the entry has had: what was kept for another number is not this flow's.
+    pub incarnation: u32,
 }
 
 impl Meta {

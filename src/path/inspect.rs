@@ -4,7 +4,13 @@
 //! the batch: the stage is made anew, and its packets follow its `on_error`. A stage that cannot even be made anew is tried
 //! again with every batch, whose packets follow `on_error` too.
 //!
+//! A stage is not shown packets of flows that it has settled; what it settles now is written to the flows when it is done
+//! (`settle`). Where nothing is settled, both cost a compare for each stage. Packets of flows that all stages have settled do not come
+//! here: track takes them out of the open ones.
+//!
 //! May drop: [`DropReason::StagePanic`], and whatever the stages declare.
+
+mod settle;
 
 use std::any::Any;
 use std::fmt;
@@ -14,13 +20,16 @@ use std::sync::Arc;
 use super::counters::{StageCounters, WorkerCounters};
 use crate::config::{OnError, Plan};
 use crate::dpdk::Error;
-use crate::packet::{Batch, DropReason, ReasonId};
-use crate::stage::{Backend, Cx, Shared, Stage, WorkerId};
+use crate::packet::{Batch, DropReason, Mask, ReasonId};
+use crate::stage::{Backend, Cx, Make, Shared, Stage, WorkerId};
+pub(super) use settle::{NoFlows, Settle};
 
 /// The built pipeline of a plan: what all workers share.
 #[derive(Clone)]
 pub struct Pipeline {
     stages: Vec<Built>,
+    /// Entries of a worker's flow table.
+    flows: usize,
 }
 
 #[derive(Clone)]
@@ -42,13 +51,15 @@ impl Pipeline {
                 on_error: stage.on_error,
             })
         });
-        Ok(Pipeline { stages: stages.collect::<Result<_, Error>>()? })
+        let flows = if plan.flow.tracking { plan.flow.per_worker as usize } else { 0 };
+        Ok(Pipeline { stages: stages.collect::<Result<_, Error>>()?, flows })
     }
 
     /// Running stages for one worker.
     pub fn make(&self, worker: WorkerId) -> Inspect {
-        let make = |built: &Built| Running { stage: Some(built.shared.make(worker)), built: built.clone() };
-        Inspect { worker, stages: self.stages.iter().map(make).collect() }
+        let make = Make { worker, flows: self.flows };
+        let run = |built: &Built| Running { stage: Some(built.shared.make(&make)), built: built.clone() };
+        Inspect { make, stages: self.stages.iter().map(run).collect() }
     }
 
     /// Name and shared part of each stage, in order.
@@ -66,7 +77,7 @@ impl fmt::Debug for Pipeline {
 /// The running stages of one worker.
 #[derive(Debug)]
 pub struct Inspect {
-    worker: WorkerId,
+    make: Make,
     stages: Vec<Running>,
 }
 
@@ -77,14 +88,32 @@ pub struct Running {
 }
 
 impl Inspect {
-    /// Shows the batch to every stage that still has something to look at.
+    /// Shows the batch to every stage that still has something to look at. `flows` hears what the stages settle.
     #[inline(always)]
-    pub(super) fn run(&mut self, batch: &mut Batch, now: u64, counters: &WorkerCounters) {
-        for (running, counters) in self.stages.iter_mut().zip(&counters.stages) {
+    pub(super) fn run<F: Settle>(
+        &mut self,
+        batch: &mut Batch,
+        mut flows: Option<&mut F>,
+        now: u64,
+        counters: &WorkerCounters,
+    ) {
+        let settled = if flows.is_some() { settle::settled(batch) } else { Mask::NONE };
+        let stages = self.stages.len();
+        for (n, (running, counters)) in self.stages.iter_mut().zip(&counters.stages).enumerate() {
             if batch.open().is_empty() {
                 return;
             }
-            running.run(batch, now, self.worker, counters);
+            let hidden = if settled.is_empty() { Mask::NONE } else { settle::hide(batch, settled, n) };
+            let shown = batch.open();
+            if !shown.is_empty() && running.run(batch, now, &self.make, counters) {
+                let (settling, turning) = batch.take_settling();
+                if let Some(flows) = flows.as_deref_mut()
+                    && !(settling | turning).is_empty()
+                {
+                    settle::write(batch, flows, n..stages, shown & settling, shown & turning);
+                }
+            }
+            batch.show(hidden);
         }
     }
 
@@ -92,9 +121,9 @@ impl Inspect {
     pub(super) fn idle(&mut self, now: u64, counters: &WorkerCounters) {
         for (running, counters) in self.stages.iter_mut().zip(&counters.stages) {
             let Running { stage: Some(stage), built } = running else { continue };
-            let mut cx = Cx { now, worker: self.worker, reasons: &built.reasons };
+            let mut cx = Cx::new(now, self.make.worker, &built.reasons);
             if contained(|| stage.idle(&mut cx)).is_none() {
-                running.renew(self.worker, counters);
+                running.renew(&self.make, counters);
             }
         }
     }
@@ -110,14 +139,15 @@ impl Drop for Inspect {
 }
 
 impl Running {
+    /// False if it panicked: nothing is settled then.
     #[inline(always)]
-    fn run(&mut self, batch: &mut Batch, now: u64, worker: WorkerId, counters: &StageCounters) {
+    fn run(&mut self, batch: &mut Batch, now: u64, make: &Make, counters: &StageCounters) -> bool {
         let before = batch.open();
-        let mut cx = Cx { now, worker, reasons: &self.built.reasons };
+        let mut cx = Cx::new(now, make.worker, &self.built.reasons);
         // The batch stays consistent whatever a stage does to it, so unwinding out of one leaves nothing half done.
         let outcome = self.stage.as_mut().and_then(|stage| contained(|| stage.run(batch, &mut cx)));
         if outcome.is_none() {
-            self.recover(batch, worker, counters);
+            self.recover(batch, make, counters);
         }
         counters.seen.add(before.count() as u64);
         let left = before.without(batch.open());
@@ -126,11 +156,13 @@ impl Running {
             counters.dropped.add(dropped.count() as u64);
             counters.forwarded.add((left & batch.live()).count() as u64);
         }
+        outcome.is_some()
     }
 
     #[cold]
-    fn recover(&mut self, batch: &mut Batch, worker: WorkerId, counters: &StageCounters) {
-        self.renew(worker, counters);
+    fn recover(&mut self, batch: &mut Batch, make: &Make, counters: &StageCounters) {
+        self.renew(make, counters);
+        batch.take_settling();
         if self.built.on_error == OnError::Drop {
             batch.drop_all(batch.open(), DropReason::StagePanic);
         }
@@ -138,10 +170,10 @@ impl Running {
 
     /// The old stage may panic once more as it goes, and the new one as it comes.
     #[cold]
-    fn renew(&mut self, worker: WorkerId, counters: &StageCounters) {
+    fn renew(&mut self, make: &Make, counters: &StageCounters) {
         counters.panics.add(1);
         contained(|| self.stage = None);
-        self.stage = contained(|| self.built.shared.make(worker));
+        self.stage = contained(|| self.built.shared.make(make));
     }
 }
 
@@ -165,71 +197,4 @@ impl fmt::Debug for Running {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::*;
-    use crate::dpdk::{Mempool, PoolConfig};
-    use crate::packet::ReasonTable;
-
-    /// Panics wherever it can: at work, at rest, as it goes, in its payload, and now and then as it is made.
-    struct Hostile;
-    struct Payload;
-    struct Maker(AtomicU32);
-
-    impl Drop for Hostile {
-        fn drop(&mut self) {
-            std::panic::panic_any(Payload);
-        }
-    }
-    impl Drop for Payload {
-        fn drop(&mut self) {
-            panic!("a payload goes");
-        }
-    }
-    impl Stage for Hostile {
-        fn run(&mut self, _: &mut Batch, _: &mut Cx<'_>) {
-            std::panic::panic_any(Payload);
-        }
-        fn idle(&mut self, _: &mut Cx<'_>) {
-            std::panic::panic_any(Payload);
-        }
-    }
-    impl Shared for Maker {
-        fn make(&self, _: WorkerId) -> Box<dyn Stage> {
-            match self.0.fetch_add(1, Ordering::Relaxed) % 3 {
-                1 => panic!("a stage is made"),
-                _ => Box::new(Hostile),
-            }
-        }
-    }
-
-    #[test]
-    fn no_panic_of_a_stage_reaches_the_worker() {
-        let shown = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| {}));
-        let built = Built {
-            name: "hostile".into(),
-            shared: Arc::new(Maker(AtomicU32::new(0))),
-            reasons: [].into(),
-            on_error: OnError::Drop,
-        };
-        let mut inspect = Pipeline { stages: vec![built] }.make(WorkerId(0));
-        let counters = WorkerCounters::new(WorkerId(0), &ReasonTable::framework(), 1);
-        let config = PoolConfig { name: "inspect".into(), buffers: 1, data_room: 64, cache: 0, numa: None };
-        let pool = Mempool::soft(&config);
-        for round in 1..=6 {
-            let mut batch = Batch::new();
-            batch.frames.push(pool.alloc().unwrap()).unwrap();
-            batch.begin();
-            inspect.run(&mut batch, 0, &counters);
-            assert!(batch.live().is_empty(), "the policy holds although there is no stage");
-            let counted = counters.snapshot().stages.swap_remove(0);
-            assert_eq!((counted.seen, counted.dropped, counted.panics), (round, round, round));
-        }
-        inspect.idle(0, &counters);
-        assert_eq!(counters.stages[0].panics.get(), 7);
-        drop(inspect);
-        std::panic::set_hook(shown);
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam::utils::CachePadded;
 
 use super::counters::WorkerCounters;
+use super::inspect::NoFlows;
 use super::{Clock, Decap, Inspect, decap, encap, rx, tx};
 use crate::config::Idle;
 use crate::dpdk::{Burst, QueuePair, cycles};
@@ -95,7 +96,7 @@ impl Worker {
             received += frames;
             decap::run(decap, batch, counters);
             // track: the flow engine's hop has its place here
-            inspect.run(batch, clock.at(start), counters);
+            inspect.run(batch, None::<&mut NoFlows>, clock.at(start), counters);
             encap::run(decap.tunnel(), batch);
             tx::run(&mut queues.tx, batch, dead, counters);
             counters.busy_polls.add(1);

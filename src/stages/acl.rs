@@ -35,7 +35,7 @@ use serde::Deserialize;
 use crate::config::{self, Problem};
 use crate::dpdk::Error;
 use crate::packet::{Batch, DropReason, ReasonId, Verdict};
-use crate::stage::{Backend, Cx, Parsed, Shared, Stage, StageKind, WorkerId};
+use crate::stage::{Backend, Cx, Make, Parsed, Shared, Stage, StageKind};
 
 pub mod rule;
 pub mod csv;
@@ -343,8 +343,8 @@ struct Built {
 }
 
 impl Shared for Built {
-    fn make(&self, worker: WorkerId) -> Box<dyn Stage> {
-        let counters = self.workers.lock().of(worker, self.set.rules().len() + 1);
+    fn make(&self, make: &Make) -> Box<dyn Stage> {
+        let counters = self.workers.lock().of(make.worker, self.set.rules().len() + 1);
         match &self.classifier {
             Classifier::Linear => Box::new(Linear { set: self.set.clone(), counters }),
             #[cfg(feature = "dpdk")]

@@ -9,7 +9,7 @@ use rand_chacha::rand_core::SeedableRng;
 use serde::Deserialize;
 use sluicegate::dpdk::Error;
 use sluicegate::packet::{Batch, Verdict};
-use sluicegate::stage::{Backend, Cx, ParseResult, Parsed, Shared, Stage, StageKind, WorkerId};
+use sluicegate::stage::{Backend, Cx, Make, ParseResult, Parsed, Shared, Stage, StageKind};
 
 /// What it panics with; [`quiet`] knows it.
 const PANIC: &str = "a wild stage panics";
@@ -56,8 +56,8 @@ struct Built {
 }
 
 impl Shared for Built {
-    fn make(&self, worker: WorkerId) -> Box<dyn Stage> {
-        let random = ChaCha8Rng::seed_from_u64(self.settings.seed ^ u64::from(worker.0) << 32);
+    fn make(&self, make: &Make) -> Box<dyn Stage> {
+        let random = ChaCha8Rng::seed_from_u64(self.settings.seed ^ u64::from(make.worker.0) << 32);
         Box::new(Running { settings: self.settings.clone(), random, seen: self.seen.clone() })
     }
 

@@ -9,6 +9,7 @@ use super::set::{MAX_LAYERS, MAX_OBSERVERS};
 use super::*;
 use crate::dpdk::{Mempool, PoolConfig};
 use crate::packet::{InnerFlags, Mask};
+use crate::stage::WorkerId;
 
 const FILE: &str = "action,protocol,source,destination,source_port,destination_port,icmp_type,comment\n";
 
@@ -394,8 +395,13 @@ fn batch(packets: &[Packet]) -> Batch {
 
 const REASONS: [ReasonId; 3] = [ReasonId(100), ReasonId(101), ReasonId(102)];
 
+/// A worker that tracks no flows.
+fn on(worker: u16) -> Make {
+    Make { worker: WorkerId(worker), flows: 0 }
+}
+
 fn run(stage: &mut dyn Stage, batch: &mut Batch) {
-    let mut cx = Cx { now: 0, worker: WorkerId(0), reasons: &REASONS };
+    let mut cx = Cx::new(0, WorkerId(0), &REASONS);
     stage.run(batch, &mut cx);
 }
 
@@ -420,7 +426,7 @@ fn verdicts_reasons_and_counters() {
         packet(6, "10.0.0.1", "1.1.1.1", None),
         packet(58, "fd00::1", "fd00::2", Some((0x8000, 0))),
     ]);
-    let mut stage = shared.make(WorkerId(0));
+    let mut stage = shared.make(&on(0));
     run(stage.as_mut(), &mut batch);
     assert_eq!(batch.live(), Mask::one(2) | Mask::one(4));
     assert_eq!(batch.open(), batch.live());
@@ -441,7 +447,7 @@ fn only_open_slots_are_judged() {
     let shared = built("deny,,,,,,,\n", Action::Allow);
     let mut batch = batch(&[packet(6, "1.1.1.1", "2.2.2.2", None), packet(6, "1.1.1.1", "2.2.2.2", None)]);
     batch.forward(Mask::one(0));
-    run(shared.make(WorkerId(0)).as_mut(), &mut batch);
+    run(shared.make(&on(0)).as_mut(), &mut batch);
     assert_eq!(batch.live(), Mask::one(0));
     assert_eq!(shared.counts()[0].1, 1);
 }
@@ -450,7 +456,7 @@ fn only_open_slots_are_judged() {
 fn counters_add_up_over_workers_and_survive_a_new_stage() {
     let shared = built("allow,,,,,,,\n", Action::Deny);
     for worker in [0, 1, 0] {
-        let mut stage = shared.make(WorkerId(worker));
+        let mut stage = shared.make(&on(worker));
         run(stage.as_mut(), &mut batch(&[packet(6, "1.1.1.1", "2.2.2.2", None)]));
     }
     assert_eq!(shared.counts()[0].1, 3);
@@ -461,7 +467,7 @@ fn a_packet_that_ends_in_its_header_is_dropped() {
     let shared = built("allow,,,,,,,\n", Action::Allow);
     let mut batch = batch(&[packet(6, "::1", "::2", None)]);
     batch.slots().1[0].inner_len = 39;
-    run(shared.make(WorkerId(0)).as_mut(), &mut batch);
+    run(shared.make(&on(0)).as_mut(), &mut batch);
     assert_eq!(batch.reason(0), DropReason::InnerTruncated.into());
     assert!(batch.live().is_empty());
 }
@@ -565,7 +571,7 @@ fn the_compiled_stage_does_what_the_linear_one_does() {
     assert!(parsed.build(Backend::Eal).is_err_and(|error| error.to_string().contains("EAL")));
     let _eal = crate::dpdk::eal::Eal::init(&plan, &[]).unwrap();
     let (soft, eal) = (parsed.build(Backend::Soft).unwrap(), parsed.build(Backend::Eal).unwrap());
-    let (mut a, mut b) = (soft.make(WorkerId(0)), eal.make(WorkerId(0)));
+    let (mut a, mut b) = (soft.make(&on(0)), eal.make(&on(0)));
     let (v4, v6) = (["10.0.0.1", "11.0.0.1"], ["2001:db8::1", "fd00::7"]);
     let mut all = Vec::new();
     for n in 0..2000u32 {

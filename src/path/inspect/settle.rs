@@ -1,0 +1,105 @@
+//! What stages settle, between a batch and its flows.
+//!
+//! Bit n of a flow's mask stands for the n-th stage: it is done with the flow. A batch comes with the masks as track found them;
+//! bits that stages set now go to the flows and meet the next batch. Once a reload gives stages generations, a mask holds
+//! under the flow engine's epoch, and stays as it is here.
+
+use std::ops::Range;
+
+use crate::packet::{Batch, FlowFlags, FlowSlot, Mask, ReasonId};
+
+/// What the flow engine hears.
+pub(in crate::path) trait Settle {
+    /// These stages are done with the flow, beside those that already were.
+    fn settle(&mut self, flow: FlowSlot, stages: u16);
+
+    /// Packets of the flow are dropped from now on.
+    fn condemn(&mut self, flow: FlowSlot, reason: ReasonId);
+
+    /// The other side opened the flow.
+    fn turn(&mut self, flow: FlowSlot);
+}
+
+/// No flows are tracked.
+#[derive(Debug)]
+pub(in crate::path) enum NoFlows {}
+
+impl Settle for NoFlows {
+    fn settle(&mut self, _: FlowSlot, _: u16) {}
+    fn condemn(&mut self, _: FlowSlot, _: ReasonId) {}
+    fn turn(&mut self, _: FlowSlot) {}
+}
+
+/// Open slots with whose flow at least one stage is done.
+#[inline(always)]
+pub(super) fn settled(batch: &Batch) -> Mask {
+    let mut settled = Mask::NONE;
+    for slot in batch.open() {
+        settled = settled | Mask(u64::from(batch.meta(slot).settled != 0) << slot);
+    }
+    settled
+}
+
+/// Hides from the n-th stage what it has settled; returns what is hidden.
+#[cold]
+pub(super) fn hide(batch: &mut Batch, settled: Mask, n: usize) -> Mask {
+    let mine_alone = bits(n + 1) & !bits(n);
+    let mut mine = Mask::NONE;
+    for slot in settled & batch.open() {
+        mine = mine | Mask(u64::from(batch.meta(slot).settled & mine_alone != 0) << slot);
+    }
+    batch.hide(mine)
+}
+
+/// Writes to the flows what the first of these stages said of slots that it was shown.
+#[cold]
+pub(super) fn write(
+    batch: &mut Batch,
+    flows: &mut impl Settle,
+    stages: Range<usize>,
+    settling: Mask,
+    turning: Mask,
+) {
+    turn(batch, flows, turning);
+    let from = |end| bits(end) & !bits(stages.start);
+    let (this, all) = (from(stages.start + 1), from(stages.end));
+    for slot in settling {
+        let Some(flow) = own_flow(batch, slot) else { continue };
+        if batch.open().has(slot) {
+            flows.settle(flow, this);
+        } else if batch.live().has(slot) {
+            flows.settle(flow, all);
+        } else {
+            flows.condemn(flow, batch.reason(slot));
+        }
+    }
+}
+
+/// Each flow once, however many of its packets say so, and all of its packets in the batch know.
+fn turn(batch: &mut Batch, flows: &mut impl Settle, mut turning: Mask) {
+    while let Some(slot) = turning.iter().next() {
+        turning.remove(slot);
+        let Some(flow) = own_flow(batch, slot) else { continue };
+        flows.turn(flow);
+        for other in Mask::first(batch.len()) {
+            if let Some(meta) = batch.meta_mut(other)
+                && meta.flow == flow
+            {
+                meta.flow_flags.0 ^= FlowFlags::REPLY;
+                turning.remove(other);
+            }
+        }
+    }
+}
+
+/// The flow of a packet that can speak for it.
+#[inline(always)]
+fn own_flow(batch: &Batch, slot: usize) -> Option<FlowSlot> {
+    let meta = batch.meta(slot);
+    (meta.flow != FlowSlot::NONE && !meta.flow_flags.has(FlowFlags::RELATED)).then_some(meta.flow)
+}
+
+/// The bits of the first `n` stages.
+fn bits(n: usize) -> u16 {
+    u16::MAX.checked_shr(u16::BITS.saturating_sub(n as u32)).unwrap_or(0)
+}
