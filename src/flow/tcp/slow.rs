@@ -16,14 +16,16 @@ pub(super) fn pick_up(segment: &Segment) -> Option<(State, Tracked)> {
         Kind::Syn => open(segment),
         Kind::SynAck => Some((State::SynReceived, Tracked::answered(segment))),
         Kind::Reset => Some((State::Reset, Tracked::picked_up(segment))),
-        Kind::Ack => {
-            let mut tracked = Tracked::picked_up(segment);
-            if segment.flags & FIN != 0 {
-                tracked.sides(segment.reply).0.set(FINISHED);
-            }
-            Some((State::PickedUp, tracked))
-        }
+        Kind::Ack => Some(middle(segment)),
     }
+}
+
+fn middle(segment: &Segment) -> (State, Tracked) {
+    let mut tracked = Tracked::picked_up(segment);
+    if segment.flags & FIN != 0 {
+        tracked.sides(segment.reply).0.set(FINISHED);
+    }
+    (State::PickedUp, tracked)
 }
 
 #[cold]
@@ -171,8 +173,9 @@ fn ack(state: State, tracked: &mut Tracked, segment: &Segment, check: WindowChec
             return Step { state, what: outside(check) };
         }
         // The SYN|ACK went another way. Scales were agreed on without us.
-        *tracked = Tracked::picked_up(segment);
-        return accept(State::PickedUp, tracked, segment);
+        let (state, anew) = middle(segment);
+        *tracked = anew;
+        return Step { state, what: What::Normal };
     }
     if segment.partial {
         sender.loosen();
@@ -194,6 +197,9 @@ fn ack(state: State, tracked: &mut Tracked, segment: &Segment, check: WindowChec
     }
     // One number is right, which nobody guesses, and the other is not: part of the connection has gone another way.
     if check != WindowCheck::Drop && (sequence || acknowledgment) {
+        if !sequence {
+            sender.acked = later(sender.acked, segment.sequence);
+        }
         let Step { state, what } = accept(state, tracked, segment);
         return Step { state, what: if check == WindowCheck::Off { what } else { What::OutOfWindow } };
     }

@@ -1,38 +1,126 @@
-//! Segments in, states out.
+//! The state machine against the RFCs' figures and rules (`scenarios`), against two ends that know nothing of it (`model`), and
+//! against real captures (`corpus`).
 
 use super::*;
+use crate::wire::tcp::{Fields, PSH, URG};
 
-/// Smallest: a handshake, a word each way, an orderly end.
-#[test]
-fn a_connection_from_first_to_last() {
-    let a = |flags, sequence, acknowledgment, len| Segment {
-        flags,
-        sequence,
-        acknowledgment,
-        len,
-        window: 1000,
-        scale: (flags & SYN != 0).then_some(7),
-        ..Segment::default()
+/// One line of `scenarios.txt`: who sends what, and the result.
+fn line(text: &str) -> (bool, Segment, &str, &str) {
+    let mut words = text.split_whitespace().peekable();
+    let from_a = match words.next() {
+        Some("A") => true,
+        Some("B") => false,
+        _ => panic!("{text}: no side"),
     };
-    let b = |flags, sequence, acknowledgment, len| Segment {
-        reply: true,
-        ..a(flags, sequence, acknowledgment, len)
-    };
-    let (mut state, mut tracked) = open(&a(SYN, 99, 0, 0)).unwrap();
-    assert_eq!(state, State::SynSent);
-    for (segment, expected) in [
-        (b(SYN | ACK, 499, 100, 0), State::SynReceived),
-        (a(ACK, 100, 500, 0), State::Established),
-        (a(ACK, 100, 500, 10), State::Established),
-        (b(ACK, 500, 110, 20), State::Established),
-        (a(FIN | ACK, 110, 520, 0), State::FinSent),
-        (b(ACK, 520, 111, 5), State::FinSent),
-        (b(FIN | ACK, 525, 111, 0), State::Closing),
-        (a(ACK, 111, 526, 0), State::TimeWait),
-    ] {
-        let step = step(state, &mut tracked, &segment, WindowCheck::Drop);
-        assert_eq!(step, Step { state: expected, what: What::Normal }, "{segment:?}");
-        state = step.state;
-        assert_eq!(Tracked::unpack(tracked.pack()), tracked);
+    let flags = words.next().unwrap().chars().fold(0, |flags, letter| {
+        flags
+            | match letter {
+                'S' => SYN,
+                'A' => ACK,
+                'F' => FIN,
+                'R' => RST,
+                'P' => PSH,
+                'U' => URG,
+                '-' => 0,
+                _ => panic!("{text}: flag {letter}"),
+            }
+    });
+    let mut number = || words.next_if(|w| w.bytes().all(|b| b.is_ascii_digit())).map(|w| w.parse().unwrap());
+    let sequence = number().unwrap();
+    let acknowledgment = number();
+    assert_eq!(acknowledgment.is_some(), flags & ACK != 0, "{text}");
+    let acknowledgment = acknowledgment.unwrap_or(0);
+    let mut segment = Segment { flags, sequence, acknowledgment, window: 1000, ..Segment::default() };
+    loop {
+        let word = words.next().unwrap_or_else(|| panic!("{text}: no state"));
+        match word.split_once('=') {
+            Some(("len", n)) => segment.len = n.parse().unwrap(),
+            Some(("win", n)) => segment.window = n.parse().unwrap(),
+            Some(("ws", n)) => segment.scale = Some(n.parse().unwrap()),
+            None if word == "cookie" => segment.new_cookie = true,
+            None if word == "partial" => segment.partial = true,
+            None => return (from_a, segment, word, words.next().unwrap_or("normal")),
+            _ => panic!("{text}: {word}"),
+        }
     }
+}
+
+fn name(what: What) -> &'static str {
+    match what {
+        What::Normal => "normal",
+        What::Retransmit => "retransmit",
+        What::Stray => "stray",
+        What::OutOfWindow => "out-of-window",
+        What::BadReset => "bad-reset",
+        What::BadFlags => "bad-flags",
+        What::NewIncarnation { .. } => "new",
+    }
+}
+
+/// A segment as bytes, so that `Segment::read` is part of every scenario.
+fn bytes(segment: &Segment) -> Vec<u8> {
+    let mut bytes = Fields {
+        source_port: 1,
+        destination_port: 2,
+        sequence: segment.sequence,
+        acknowledgment: segment.acknowledgment,
+        flags: segment.flags,
+        window: segment.window,
+        checksum: 0,
+    }
+    .emit()
+    .to_vec();
+    if let Some(scale) = segment.scale {
+        bytes.extend([2, 4, 5, 180, 1, 3, 3, scale]);
+        bytes[12] += 2 << 4;
+    }
+    bytes.resize(bytes.len() + segment.len as usize, 0xee);
+    bytes
+}
+
+#[test]
+fn scenarios() {
+    let text = include_str!("tests/scenarios.txt");
+    let mut wrong = Vec::new();
+    let mut ran = 0;
+    for scenario in text.split("\n= ").skip(1) {
+        let (sentence, lines) = scenario.split_once('\n').unwrap();
+        ran += 1;
+        let mut check = WindowCheck::Drop;
+        let mut middle = false;
+        let mut reversed = false;
+        let mut connection = None;
+        for text in lines.lines().filter(|line| !line.trim().is_empty()) {
+            match text {
+                "check off" => check = WindowCheck::Off,
+                "check log" => check = WindowCheck::Log,
+                "check drop" => check = WindowCheck::Drop,
+                "pickup" => middle = true,
+                _ => {
+                    let (from_a, mut segment, state, what) = line(text);
+                    segment.reply = from_a == reversed;
+                    if segment.len < 100_000 {
+                        let Segment { new_cookie, partial, reply, .. } = segment;
+                        segment = Segment { new_cookie, partial, ..Segment::read(&bytes(&segment), reply) };
+                    }
+                    let (outcome, tracked) = match connection {
+                        Some((state, mut tracked)) => (step(state, &mut tracked, &segment, check), tracked),
+                        None => {
+                            let first = if middle { pick_up(&segment) } else { open(&segment) };
+                            let (state, tracked) = first.unwrap_or_else(|| panic!("{sentence}: {text}"));
+                            (Step { state, what: What::Normal }, tracked)
+                        }
+                    };
+                    connection = Some((outcome.state, tracked));
+                    reversed ^= outcome.what == (What::NewIncarnation { reversed: true });
+                    if (outcome.state.name(), name(outcome.what)) != (state, what) {
+                        wrong.push(format!("{sentence}:\n    {text}\n    {outcome:?}"));
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    assert!(ran > 50);
+    assert!(wrong.is_empty(), "{} of {ran} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
