@@ -3,6 +3,7 @@
 use std::ptr::NonNull;
 
 use super::mempool;
+use super::prefetch::prefetch;
 use super::raw::{self, Header};
 
 /// What the driver says of a checksum it may have verified.
@@ -188,17 +189,6 @@ fn status(flags: u64, good: u64, bad: u64) -> Checksum {
         (false, true) => Checksum::Bad,
         (false, false) => Checksum::Unknown,
     }
-}
-
-#[inline(always)]
-fn prefetch(line: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: prefetch has no architectural effect, whatever the address.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
 }
 
 impl Drop for Mbuf {

@@ -24,6 +24,7 @@
 
 mod error;
 mod plan;
+mod prefetch;
 pub mod raw;
 mod mempool;
 mod mbuf;
@@ -47,4 +48,5 @@ pub use port::{
     LinkStatus, Port, PortConfig, PortEvents, PortFacts, PortStats, QueuePair, RssConfig, RunningPort,
     StopError,
 };
+pub use prefetch::prefetch_line;
 pub use queue::{RxQueue, TxQueue};

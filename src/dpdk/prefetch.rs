@@ -1,0 +1,18 @@
+//! Asking the cache for a line before it is needed. No effect on any answer.
+
+/// Asks for the cache line in which `it` begins.
+#[inline(always)]
+pub fn prefetch_line<T>(it: &T) {
+    prefetch(std::ptr::from_ref(it).cast());
+}
+
+#[inline(always)]
+pub(super) fn prefetch(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: prefetch has no architectural effect, whatever the address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}
