@@ -1,5 +1,6 @@
 //! The table of one stage, with the origin of every value, as its kind reads it.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use config::{Value, ValueKind};
@@ -16,6 +17,8 @@ pub struct Settings<'a> {
     pub(crate) place: String,
     /// Folder of the configuration file: relative paths in it start there.
     pub(crate) folder: &'a Path,
+    /// Files may be opened ([`super::Options::files`]).
+    pub(crate) files: bool,
 }
 
 impl Settings<'_> {
@@ -38,6 +41,16 @@ impl Settings<'_> {
     /// A path of the settings, relative to the configuration file.
     pub fn path(&self, path: &str) -> PathBuf {
         self.folder.join(path)
+    }
+
+    /// The first `most` bytes of a file that the settings name.
+    pub fn read_file(&self, path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+        if !self.files {
+            return Err(std::io::Error::other("files are not read here"));
+        }
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 }
 

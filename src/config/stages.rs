@@ -42,7 +42,12 @@ pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<Sta
         let settings = without(value, STAGE_KEYS);
         let place = format!("stage[{i}] {name:?}");
         let summary = summary(&settings);
-        match (kind.parse)(&Settings { value: &settings, place, folder: check.folder }) {
+        match (kind.parse)(&Settings {
+            value: &settings,
+            place,
+            folder: check.folder,
+            files: check.options.files,
+        }) {
             Ok(parsed) => {
                 check
                     .warnings

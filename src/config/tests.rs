@@ -81,7 +81,7 @@ const GOOD: &str = "[[port]]\ndevice = \"net_null0\"\n[tunnel]\nallowed_sources 
 
 fn options() -> Options<'static> {
     let machine = Machine { cpus: vec![0, 1, 2, 3, 6], worth: 4 };
-    Options { need_ports: true, machine, kinds: KINDS }
+    Options { need_ports: true, machine, kinds: KINDS, files: true }
 }
 
 fn overrides(environment: &[(&str, &str)], sets: &[&str]) -> Overrides {

@@ -180,7 +180,7 @@ struct Rig {
 impl Rig {
     fn new(scene: &Scene) -> Rig {
         let machine = Machine { cpus: vec![0], worth: 1 };
-        let options = Options { need_ports: false, machine, kinds: &[] };
+        let options = Options { need_ports: false, machine, kinds: &[], files: false };
         let plan =
             config::load_text("scene.toml", &scene.table(), Path::new("/"), &Overrides::default(), &options)
                 .expect("a scene is a configuration");

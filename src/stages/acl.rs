@@ -26,7 +26,6 @@
 //! The rules are compiled once per plan by `rte_acl` and shared by all workers (`compiled`); without DPDK the rules
 //! are tried in turn ([`linear`]).
 
-use std::io::Read;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -196,7 +195,7 @@ fn parse(settings: &config::Settings<'_>) -> Result<Box<dyn Parsed>, Vec<Problem
     for file in &table.rules {
         let path = settings.path(file);
         let name = path.display().to_string();
-        match read(&path) {
+        match settings.read_file(&path, csv::MAX_BYTES as u64 + 1) {
             Ok(text) => match csv::parse(&name, &text) {
                 // Counters bear the name as it is written here: the same on every machine and from every folder.
                 Ok(more) => {
@@ -224,13 +223,6 @@ fn parse(settings: &config::Settings<'_>) -> Result<Box<dyn Parsed>, Vec<Problem
         vec![settings.problem("rules", format!("{place}{}", refused.what), refused.remedy)]
     })?;
     Ok(Box::new(Acl { set: Arc::new(set) }))
-}
-
-/// Reads a rule file, and no more of it than can be one.
-fn read(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    std::fs::File::open(path)?.take(csv::MAX_BYTES as u64 + 1).read_to_end(&mut text)?;
-    Ok(text)
 }
 
 impl Inline {

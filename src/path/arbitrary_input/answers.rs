@@ -163,7 +163,7 @@ impl Bench {
     /// For this profile, with no limit that matters on the rate.
     pub(in crate::path) fn new(profile: &str, max_return: u16) -> Bench {
         let machine = Machine { cpus: vec![0], worth: 1 };
-        let options = Options { need_ports: false, machine, kinds: &[] };
+        let options = Options { need_ports: false, machine, kinds: &[], files: false };
         let text = format!("[tunnel]\nprofile = {profile:?}\nallowed_sources = []\naddresses = []\n");
         let plan = config::load_text("bench.toml", &text, Path::new("/"), &Overrides::default(), &options)
             .expect("a configuration");
