@@ -130,6 +130,11 @@ pub trait Parsed: Send + Sync + fmt::Debug {
         0
     }
 
+    /// Drops what it has no rule for: where packets pass it by, `check` says so.
+    fn denies_by_default(&self) -> bool {
+        false
+    }
+
     /// What `check` should warn of, one sentence each (shadowed rules, duplicates, ...).
     fn warnings(&self) -> Vec<String> {
         Vec::new()

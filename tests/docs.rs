@@ -65,16 +65,25 @@ fn links_of_documents_resolve() {
 fn configuration_keys_are_documented() {
     use sluicegate::config::{Options, Overrides, load_text};
     let document = include_str!("../docs/configuration.md");
-    let sections = [("[eal]", "## `[eal]`"), ("[[port]]", "## `[[port]]`"), ("[tunnel]", "## `[tunnel]`")];
-    for (section, heading) in sections {
+    let sections = [
+        ("[eal]", "## `[eal]`", 8),
+        ("[[port]]", "## `[[port]]`", 8),
+        ("[tunnel]", "## `[tunnel]`", 6),
+        ("[flow]", "## `[flow]`", 17),
+        ("[flow.fragments]", "### `[flow.fragments]`", 5),
+        ("[[tenant]]", "## `[[tenant]]`", 4),
+        ("[[tenant]]\n[tenant.limits]", "### `[tenant.limits]`", 3),
+        ("[tenants]", "## `[tenants]`", 2),
+    ];
+    for (section, heading, count) in sections {
         let text = format!("{section}\nnot-a-key-of-any-section = 1\n");
         let wrong = load_text("t.toml", &text, Path::new(""), &Overrides::default(), &Options::default())
             .expect_err("an unknown key");
         let remedy = wrong.iter().find_map(|problem| problem.remedy.strip_prefix("known here: "));
         let keys: Vec<&str> = remedy.expect("a list of keys").split(", ").collect();
-        assert!(keys.len() > 5, "{section} {keys:?}");
-        let part = document.split_once(heading).expect(heading).1;
-        let part = part.split("\n## ").next().unwrap_or(part);
+        assert_eq!(keys.len(), count, "{section} {keys:?}");
+        let part = document.split_once(&format!("\n{heading}")).expect(heading).1;
+        let part = part.split("\n#").next().unwrap_or(part);
         for key in keys {
             assert!(part.contains(&format!("`{key}`")), "{section} {key} is not in docs/configuration.md");
         }

@@ -15,7 +15,9 @@ use super::schema::{self, Lcores};
 use super::settings::find;
 use super::source::{in_reading_order, origin_of, overrides};
 use super::value::suggestion;
-use super::{FlowPlan, Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, memory, ports, stages};
+use super::{
+    Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, flow, memory, ports, stages, tenants,
+};
 use crate::dpdk::BURST;
 use crate::dpdk::{EalPlan, LcorePlan};
 use crate::packet::ReasonTable;
@@ -79,12 +81,18 @@ pub(super) fn plan(
     check.mtu(&ports, tunnel.as_ref());
     let mut reasons = ReasonTable::framework();
     let stages = stages::check(&mut check, &mut reasons);
+    let sized = flow::capacity(&mut check, &file.flow, workers.len());
+    let profile = tunnel.as_ref().map(|tunnel| tunnel.profile);
+    let (tenants, unknown) = tenants::check(&mut check, &file, &sized, profile);
+    let around = flow::Around { tunnel: tunnel.as_ref(), stages: &stages };
+    let flow = flow::check(&mut check, &file.flow, sized, tenants, unknown, &around);
     let (pool, memory) = memory::plan(&memory::Needs {
         ports: &ports,
         workers: workers.len(),
         burst,
         extra_buffers: file.eal.extra_buffers,
         stages: stages.iter().map(|stage| stage.parsed.eal_memory()).sum(),
+        flow: &flow,
     });
     eal.memory_mb = match file.eal.memory_mb.0 {
         None => memory.megabytes,
@@ -99,8 +107,6 @@ pub(super) fn plan(
             given
         }
     };
-    let tracking = stages.iter().any(|stage| stage.parsed.wants_flows());
-    let flow = FlowPlan { tracking, ..FlowPlan::sized(FlowPlan::default().capacity, workers.len()) };
     check.lcore_warnings(&eal.lcores, file.eal.idle);
     match tunnel {
         Some(tunnel) if check.problems.is_empty() => Ok(Plan {

@@ -1,5 +1,7 @@
 //! A plan for people (`Display`) and for programs ([`Plan::to_json`]): what `sluicegate check` prints.
 
+mod flow;
+
 use std::fmt;
 
 use serde_json::{Value, json};
@@ -15,6 +17,7 @@ impl fmt::Display for Plan {
         self.write_lcores(f)?;
         self.write_memory(f)?;
         self.tunnel.write(f)?;
+        self.flow.write(f, self.workers.len())?;
         self.write_stages(f)?;
         if !self.overrides.is_empty() {
             writeln!(f, "\noverrides")?;
@@ -187,6 +190,9 @@ impl Plan {
                 "verify_checksum": self.tunnel.verify_checksum,
                 "max_return": match self.tunnel.max_return { u16::MAX => json!("unlimited"), bytes => json!(bytes) },
             },
+            "flow": self.flow.to_json(),
+            "tenant": self.flow.tenants_to_json(),
+            "tenants": { "unknown_endpoint": self.flow.unknown_endpoint },
             "stage": stages.collect::<Vec<_>>(),
             "drop_reasons": self.reasons.iter().map(|(_, label, _)| label).collect::<Vec<_>>(),
             "overrides": self.overrides.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),

@@ -1,10 +1,10 @@
 //! How many buffers a plan needs, and how much memory.
 //!
 //! Every place where a buffer can be is counted at its fullest: the rings of all queues, the caches of the lcores, the
-//! batch a worker holds and the one it could not send yet. Nothing is rounded up to a power of two: that would
+//! batch a worker holds and the one it could not send yet, the rings between workers and the fragments that wait. Nothing is rounded up to a power of two: that would
 //! save 8 bytes per entry of the pool's ring and cost a buffer of 9 kB for each.
 
-use super::{PoolPlan, PortPlan};
+use super::{FlowPlan, PoolPlan, PortPlan};
 use crate::dpdk::PoolConfig;
 
 /// Buffers that each lcore may keep; DPDK lets a cache grow to half as much again before it flushes.
@@ -34,6 +34,7 @@ pub(super) struct Needs<'a> {
     pub extra_buffers: u32,
     /// Bytes that stages want from the EAL.
     pub stages: u64,
+    pub flow: &'a FlowPlan,
 }
 
 /// The EAL's memory.
@@ -44,7 +45,7 @@ pub(super) struct Memory {
 
 /// The pool and the memory of a plan, each with its formula in words and figures.
 pub(super) fn plan(needs: &Needs<'_>) -> (PoolPlan, Memory) {
-    let Needs { ports, workers, burst, extra_buffers, stages } = *needs;
+    let Needs { ports, workers, burst, extra_buffers, stages, flow } = *needs;
     let (workers, burst) = (workers as u64, burst as u64);
     let rings = |port: &PortPlan| {
         let config = &port.config;
@@ -54,7 +55,12 @@ pub(super) fn plan(needs: &Needs<'_>) -> (PoolPlan, Memory) {
     let lcores = workers + 1;
     let held = lcores * CACHE_FULL + workers * 2 * burst;
     let spare = (descriptors + held) / 16;
-    let buffers = descriptors + held + spare + u64::from(extra_buffers);
+    // A worker has a ring to each other worker, and keeps fragments that came before their first.
+    let tracked = if flow.tracking { workers } else { 0 };
+    let rings_between = tracked * tracked.saturating_sub(1);
+    let handed = rings_between * u64::from(flow.handoff_ring);
+    let fragments = tracked * u64::from(flow.fragments.hold);
+    let buffers = descriptors + held + spare + handed + fragments + u64::from(extra_buffers);
     let mtu = ports.iter().map(|port| port.config.mtu).max().unwrap_or(9001);
     let data_room = (mtu + ETHERNET + CRC).next_multiple_of(ROOM_STEP).max(LEAST_ROOM);
 
@@ -67,6 +73,17 @@ pub(super) fn plan(needs: &Needs<'_>) -> (PoolPlan, Memory) {
     formula += &format!("{:>8}  caches: {lcores} lcores x {CACHE_FULL}\n", lcores * CACHE_FULL);
     formula += &format!("{:>8}  batches: {workers} workers x 2 x {burst}\n", workers * 2 * burst);
     formula += &format!("{spare:>8}  headroom: 1/16\n");
+    if handed > 0 {
+        formula += &format!(
+            "{handed:>8}  hand-off rings: {rings_between} x flow.handoff_ring, {}\n",
+            flow.handoff_ring
+        );
+    }
+    if fragments > 0 {
+        let hold = flow.fragments.hold;
+        formula +=
+            &format!("{fragments:>8}  waiting fragments: {workers} workers x flow.fragments.hold, {hold}\n");
+    }
     if extra_buffers > 0 {
         formula += &format!("{extra_buffers:>8}  eal.extra_buffers\n");
     }

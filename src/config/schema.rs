@@ -3,8 +3,11 @@
 //! Every key is optional here, so that a missing one is a sentence of the check and not of serde. Unknown keys are refused
 //! by the deserializer for every struct.
 
+mod flow;
+
 use std::fmt;
 
+pub(super) use flow::{Flow, Fragments, Span, Tenant, Tenants};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Unexpected, Visitor};
 
@@ -21,6 +24,9 @@ pub(super) struct File {
     pub eal: Eal,
     pub port: Vec<Port>,
     pub tunnel: Tunnel,
+    pub flow: Flow,
+    pub tenant: Vec<Tenant>,
+    pub tenants: Tenants,
     /// Read stage by stage, each by its kind.
     #[serde(rename = "stage")]
     _stage: Vec<IgnoredAny>,

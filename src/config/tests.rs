@@ -25,11 +25,13 @@ struct Sieve {
     mesh: u16,
     keep: Keep,
     hole: Vec<Hole>,
+    /// Decides by flow.
+    follow: bool,
     #[serde(rename = "files")]
     _files: Vec<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Keep {
     #[default]
@@ -45,7 +47,7 @@ struct Hole {
 
 impl Default for Sieve {
     fn default() -> Self {
-        Sieve { mesh: 1, keep: Keep::All, hole: Vec::new(), _files: Vec::new() }
+        Sieve { mesh: 1, keep: Keep::All, hole: Vec::new(), follow: false, _files: Vec::new() }
     }
 }
 
@@ -66,6 +68,14 @@ impl Parsed for Sieve {
         u64::from(self.mesh) << 20
     }
 
+    fn wants_flows(&self) -> bool {
+        self.follow
+    }
+
+    fn denies_by_default(&self) -> bool {
+        self.keep == Keep::None
+    }
+
     fn warnings(&self) -> Vec<String> {
         let loops_back = self.hole.iter().filter(|hole| hole.address.is_loopback());
         loops_back.map(|hole| format!("{} never arrives here", hole.address)).collect()
@@ -77,29 +87,30 @@ impl Parsed for Sieve {
 }
 
 static KINDS: &[&StageKind] = &[&SIEVE];
-const GOOD: &str = "[[port]]\ndevice = \"net_null0\"\n[tunnel]\nallowed_sources = [\"10.0.8.0/24\"]\n";
+pub(super) const GOOD: &str =
+    "[[port]]\ndevice = \"net_null0\"\n[tunnel]\nallowed_sources = [\"10.0.8.0/24\"]\n";
 
-fn options() -> Options<'static> {
+pub(super) fn options() -> Options<'static> {
     let machine = Machine { cpus: vec![0, 1, 2, 3, 6], worth: 4 };
     Options { need_ports: true, machine, kinds: KINDS, files: true }
 }
 
-fn overrides(environment: &[(&str, &str)], sets: &[&str]) -> Overrides {
+pub(super) fn overrides(environment: &[(&str, &str)], sets: &[&str]) -> Overrides {
     Overrides {
         environment: environment.iter().map(|(name, text)| (name.into(), text.into())).collect(),
         sets: sets.iter().map(|&set| set.to_owned()).collect(),
     }
 }
 
-fn read(text: &str, overrides: &Overrides) -> Result<Plan, Vec<Problem>> {
+pub(super) fn read(text: &str, overrides: &Overrides) -> Result<Plan, Vec<Problem>> {
     load_text("t.toml", text, Path::new("/etc/sluicegate"), overrides, &options())
 }
 
-fn good(text: &str, over: &Overrides) -> Plan {
+pub(super) fn good(text: &str, over: &Overrides) -> Plan {
     read(text, over).unwrap_or_else(|problems| panic!("{}", lines(&problems)))
 }
 
-fn lines(problems: &[Problem]) -> String {
+pub(super) fn lines(problems: &[Problem]) -> String {
     let mut text = String::new();
     problems.iter().for_each(|problem| writeln!(text, "{problem}").unwrap());
     text
@@ -107,7 +118,7 @@ fn lines(problems: &[Problem]) -> String {
 
 /// The messages for a text and what is laid over it.
 #[track_caller]
-fn says(text: &str, over: &Overrides, expected: &[&str]) {
+pub(super) fn says(text: &str, over: &Overrides, expected: &[&str]) {
     let problems = read(text, over).expect_err("a mistake");
     assert_eq!(lines(&problems).lines().collect::<Vec<_>>(), expected, "\n{text}");
 }
@@ -619,6 +630,17 @@ fn toml_like() -> impl Strategy<Value = String> {
         "1979-05-27",
         "rss_key",
         "rss_reta",
+        "flow",
+        "tenant",
+        "tenants",
+        "name",
+        "endpoints",
+        "limits",
+        "guaranteed",
+        "\"30%\"",
+        "capacity",
+        "tcp_idle",
+        "\"90s\"",
         "allowed_sources",
         "\"10.0.0.0/8\"",
         "\u{0}",

@@ -259,6 +259,10 @@ impl Parsed for Acl {
         compiled::memory(&self.set)
     }
 
+    fn denies_by_default(&self) -> bool {
+        self.set.default_action() != Action::Allow
+    }
+
     fn warnings(&self) -> Vec<String> {
         warnings(&self.set)
     }

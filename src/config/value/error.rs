@@ -112,7 +112,7 @@ fn words(found: Unexpected<'_>) -> String {
 }
 
 /// A string in quotes, shortened if it would fill the line.
-pub(super) fn quoted(text: &str) -> String {
+pub(in crate::config) fn quoted(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{:?}...", &text[..end]),
         None => format!("{text:?}"),

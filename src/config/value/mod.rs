@@ -4,7 +4,7 @@ mod de;
 mod error;
 mod path;
 
-pub(super) use error::{known_here, suggestion};
+pub(super) use error::{known_here, quoted, suggestion};
 pub(super) use path::Path;
 
 use config::Value;
