@@ -30,6 +30,7 @@ mod mempool;
 mod mbuf;
 mod burst;
 mod clock;
+mod memory;
 pub mod port;
 mod queue;
 #[cfg(feature = "dpdk")]
@@ -42,6 +43,7 @@ pub use burst::{BURST, Burst};
 pub use clock::{cycles, cycles_per_second};
 pub use error::{Errno, Error};
 pub use mbuf::{Checksum, Mbuf};
+pub use memory::{huge, prefetch};
 pub use mempool::{Mempool, PoolConfig};
 pub use plan::{EalPlan, LcorePlan, Memory};
 pub use port::{

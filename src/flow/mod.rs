@@ -1,9 +1,50 @@
 //! What is remembered: flows, who owns them, and what workers share about them.
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+//!
+//! The names in the order in which a packet meets them: its [`Key`], the worker's table, entries that anybody may read, the
+//! directory that says which worker a flow belongs to.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
 mod sync;
+mod key;
+mod line;
+mod table;
+mod room;
 mod envelope;
 pub mod directory;
 pub mod tcp;
 
+use std::net::IpAddr;
+
 pub use envelope::{Envelope, Home, head_len, seal};
+pub use key::{Key, Seed};
+
+/// The two ends of a flow and their protocol, as the originator sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tuple {
+    /// Who opened the flow.
+    pub source: IpAddr,
+    /// To whom.
+    pub destination: IpAddr,
+    /// Port, or the identifier of an ICMP echo; 0 where there is none.
+    pub source_port: u16,
+    /// Likewise.
+    pub destination_port: u16,
+    /// IANA protocol number.
+    pub protocol: u8,
+}
+
+impl Tuple {
+    /// The other end's view.
+    pub fn reversed(self) -> Self {
+        Tuple {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            protocol: self.protocol,
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! What is known of one flow: two cache lines that one worker writes and everybody may read.
+//!
+//! Word by word, each an atomic that the owner loads and stores relaxed (plain moves on every machine that matters):
+//!
+//! | word | first line: who, where to, until when | second line: how much |
+//! |---|---|---|
+//! | 0 | scope | packets of the originator |
+//! | 1 | lower end, protocol, family | packets of the responder |
+//! | 2 | higher end | bytes of the originator |
+//! | 3 | envelope of the originator: cookie, node | bytes of the responder |
+//! | 4 | envelope of the responder | TCP: both directions' sequence numbers |
+//! | 5 | outer ports of both, version | TCP |
+//! | 6 | last seen, settled stages, state, flags, epoch | TCP |
+//! | 7 | created, reason of a drop, tenant | neighbours on a list |
+//!
+//! IPv6 addresses are in an array of their own. An established packet touches both lines and nothing else.
+//!
+//! **Readers.** The owner never waits. Before an entry changes hands (opened, closed) its version becomes odd, afterwards even
+//! again and two further; a release fence keeps the writes in between behind the first, a release store before the last. A reader takes the version
+//! (acquire), copies, puts an acquire fence and looks at the version again: unchanged and even, all words belong to one flow.
+//! Between those two moments a flow's words move one by one (a packet may be counted before its bytes are): each is exact, no
+//! set of them is. The loom model below checks exactly this.
+
+use super::sync::{AtomicU64, Ordering, fence};
+use super::{Envelope, Key};
+
+/// Eight words on a cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct Line([AtomicU64; 8]);
+
+impl Line {
+    fn zero() -> Self {
+        Line(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+
+    #[inline(always)]
+    fn get<const WORD: usize>(&self) -> u64 {
+        self.0[WORD].load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn set<const WORD: usize>(&self, value: u64) {
+        self.0[WORD].store(value, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    fn add<const WORD: usize>(&self, n: u64) {
+        self.set::<WORD>(self.get::<WORD>().wrapping_add(n));
+    }
+}
+
+/// The addresses of an IPv6 flow.
+#[derive(Debug)]
+#[repr(align(32))]
+pub(super) struct Wide([AtomicU64; 4]);
+
+/// All entries of a worker. The worker writes, anybody reads.
+#[derive(Debug)]
+pub(super) struct Lines {
+    head: Box<[Line]>,
+    tail: Box<[Line]>,
+    wide: Box<[Wide]>,
+}
+
+/// One entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<'a> {
+    head: &'a Line,
+    tail: &'a Line,
+    wide: &'a Wide,
+}
+
+/// Bytes of an entry in these arrays.
+pub(super) const ENTRY_BYTES: usize = 64 + 64 + 32;
+
+/// Words that change with every packet, read together: last seen in milliseconds, settled stages, state, flags, epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Life(u64);
+
+impl Life {
+    pub const FROM_HIGH: u8 = 1;
+    pub const PICKED_UP: u8 = 2;
+    /// The directory does not know it.
+    pub const UNCLAIMED: u8 = 4;
+
+    #[inline(always)]
+    pub fn new(seen: u32, state: u8, flags: u8) -> Self {
+        Life(u64::from(seen) | u64::from(state) << 48 | u64::from(flags) << 56)
+    }
+
+    #[inline(always)]
+    pub fn seen(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline(always)]
+    pub fn settled(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    #[inline(always)]
+    pub fn state(self) -> u8 {
+        (self.0 >> 48) as u8
+    }
+
+    #[inline(always)]
+    pub fn flags(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+
+    #[inline(always)]
+    pub fn has(self, flag: u8) -> bool {
+        self.flags() & flag != 0
+    }
+
+    #[inline(always)]
+    pub fn at(self, seen: u32) -> Self {
+        Life(self.0 >> 32 << 32 | u64::from(seen))
+    }
+
+    #[inline(always)]
+    pub fn in_state(self, state: u8) -> Self {
+        Life(self.0 & !(0xff << 48) | u64::from(state) << 48)
+    }
+
+    #[inline(always)]
+    pub fn with(self, flag: u8) -> Self {
+        Life(self.0 | u64::from(flag) << 56)
+    }
+
+    #[inline(always)]
+    pub fn turned(self) -> Self {
+        Life(self.0 ^ u64::from(Self::FROM_HIGH) << 56)
+    }
+
+    #[inline(always)]
+    pub fn settle(self, stages: u16) -> Self {
+        Life(self.0 | u64::from(stages) << 32)
+    }
+
+    #[inline(always)]
+    pub fn unsettle(self, stages: u16) -> Self {
+        Life(self.0 & !(u64::from(stages) << 32))
+    }
+}
+
+/// When it was opened, why it is dropped, whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Birth {
+    /// Milliseconds.
+    pub created: u32,
+    /// Reason id of the drop that condemned it, plus 1; 0 for none.
+    pub condemned: u16,
+    pub tenant: u16,
+}
+
+/// Cookie and node in one word.
+#[inline(always)]
+fn word_of(envelope: &Envelope) -> u64 {
+    u64::from(envelope.cookie) << 32 | u64::from(u32::from_ne_bytes(envelope.node))
+}
+
+/// Neighbours on a list, by entry number.
+pub(super) const NOBODY: u32 = u32::MAX;
+
+impl Lines {
+    pub fn new(entries: usize) -> Self {
+        Lines {
+            head: crate::dpdk::huge(entries, Line::zero),
+            tail: crate::dpdk::huge(entries, Line::zero),
+            wide: crate::dpdk::huge(entries, || Wide(std::array::from_fn(|_| AtomicU64::new(0)))),
+        }
+    }
+
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.head.len()
+    }
+
+    #[inline(always)]
+    pub fn get(&self, entry: u32) -> Option<Entry<'_>> {
+        let at = entry as usize;
+        Some(Entry { head: self.head.get(at)?, tail: self.tail.get(at)?, wide: self.wide.get(at)? })
+    }
+
+    /// Asks the cache for both lines.
+    #[inline(always)]
+    pub fn prefetch(&self, entry: u32) {
+        let at = entry as usize;
+        if let (Some(head), Some(tail)) = (self.head.get(at), self.tail.get(at)) {
+            crate::dpdk::prefetch(head);
+            crate::dpdk::prefetch(tail);
+        }
+    }
+}
+
+impl Entry<'_> {
+    /// Is it this flow?
+    #[inline(always)]
+    pub fn is(self, key: &Key) -> bool {
+        let [scope, low, high] = key.words;
+        let same = self.head.get::<0>() ^ scope | self.head.get::<1>() ^ low | self.head.get::<2>() ^ high;
+        same == 0 && (!key.is_ipv6() || self.addresses() == key.addresses)
+    }
+
+    #[inline(always)]
+    pub fn key(self) -> [u64; 3] {
+        [self.head.get::<0>(), self.head.get::<1>(), self.head.get::<2>()]
+    }
+
+    #[inline(always)]
+    pub fn addresses(self) -> [u64; 4] {
+        std::array::from_fn(|n| self.wide.0.get(n).map_or(0, |word| word.load(Ordering::Relaxed)))
+    }
+
+    /// Even: at rest. Another number for each flow that the entry holds.
+    #[inline(always)]
+    pub fn version(self) -> u32 {
+        self.head.get::<5>() as u32
+    }
+
+    fn begin_change(self) {
+        let word = self.head.get::<5>();
+        self.head.set::<5>(word >> 32 << 32 | u64::from((word as u32).wrapping_add(1)));
+        fence(Ordering::Release);
+    }
+
+    fn end_change(self, ports: u32) {
+        let version = self.version().wrapping_add(1);
+        self.head.0[5].store(u64::from(ports) << 32 | u64::from(version), Ordering::Release);
+    }
+
+    /// The entry becomes this flow's.
+    pub fn open(self, key: &Key, life: Life, birth: Birth) {
+        self.begin_change();
+        let [scope, low, high] = key.words;
+        self.head.set::<0>(scope);
+        self.head.set::<1>(low);
+        self.head.set::<2>(high);
+        self.head.set::<3>(0);
+        self.head.set::<4>(0);
+        self.set_life(life);
+        self.set_birth(birth);
+        self.tail.set::<0>(0);
+        self.tail.set::<1>(0);
+        self.tail.set::<2>(0);
+        self.tail.set::<3>(0);
+        self.set_tcp([0; 3]);
+        if key.is_ipv6() {
+            for (word, value) in self.wide.0.iter().zip(key.addresses) {
+                word.store(value, Ordering::Relaxed);
+            }
+        }
+        self.end_change(0);
+    }
+
+    /// The entry is nobody's again.
+    pub fn close(self) {
+        self.begin_change();
+        self.head.set::<1>(0);
+        self.end_change(0);
+    }
+
+    #[inline(always)]
+    pub fn life(self) -> Life {
+        Life(self.head.get::<6>())
+    }
+
+    #[inline(always)]
+    pub fn set_life(self, life: Life) {
+        self.head.set::<6>(life.0);
+    }
+
+    #[inline(always)]
+    pub fn birth(self) -> Birth {
+        let word = self.head.get::<7>();
+        Birth { created: word as u32, condemned: (word >> 32) as u16, tenant: (word >> 48) as u16 }
+    }
+
+    pub fn set_birth(self, birth: Birth) {
+        let word =
+            u64::from(birth.created) | u64::from(birth.condemned) << 32 | u64::from(birth.tenant) << 48;
+        self.head.set::<7>(word);
+    }
+
+    /// Remembers the envelope of a direction (0: of the originator's packets). True if it was another one before.
+    #[inline(always)]
+    pub fn refresh(self, reply: bool, outer: Envelope) -> bool {
+        let (was, ports) =
+            (if reply { self.head.get::<4>() } else { self.head.get::<3>() }, self.head.get::<5>());
+        let shift = if reply { 48 } else { 32 };
+        if was == word_of(&outer) && (ports >> shift) as u16 == outer.port {
+            return false;
+        }
+        self.remember(reply, outer)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn remember(self, reply: bool, outer: Envelope) -> bool {
+        let known = self.outer(reply).is_some();
+        let shift = if reply { 48 } else { 32 };
+        let word = self.head.get::<5>() & !(0xffff << shift) | u64::from(outer.port) << shift;
+        self.head.set::<5>(word);
+        if reply {
+            self.head.set::<4>(word_of(&outer));
+        } else {
+            self.head.set::<3>(word_of(&outer));
+        }
+        known
+    }
+
+    /// The newest envelope of a direction, if one was seen.
+    pub fn outer(self, reply: bool) -> Option<Envelope> {
+        let word = if reply { self.head.get::<4>() } else { self.head.get::<3>() };
+        let port = (self.head.get::<5>() >> if reply { 48 } else { 32 }) as u16;
+        let outer = Envelope { node: (word as u32).to_ne_bytes(), port, cookie: (word >> 32) as u32 };
+        (outer != Envelope::default()).then_some(outer)
+    }
+
+    /// Counts a packet.
+    #[inline(always)]
+    pub fn count(self, reply: bool, bytes: u64) {
+        if reply {
+            self.tail.add::<1>(1);
+            self.tail.add::<3>(bytes);
+        } else {
+            self.tail.add::<0>(1);
+            self.tail.add::<2>(bytes);
+        }
+    }
+
+    /// Packets and bytes of the originator, then of the responder.
+    pub fn counts(self) -> [(u64, u64); 2] {
+        [(self.tail.get::<0>(), self.tail.get::<2>()), (self.tail.get::<1>(), self.tail.get::<3>())]
+    }
+
+    /// Originator and responder change places: counters and envelopes follow.
+    pub fn turn(self) {
+        let [(packets_o, bytes_o), (packets_r, bytes_r)] = self.counts();
+        self.tail.set::<0>(packets_r);
+        self.tail.set::<1>(packets_o);
+        self.tail.set::<2>(bytes_r);
+        self.tail.set::<3>(bytes_o);
+        let (a, b, ports) = (self.head.get::<3>(), self.head.get::<4>(), self.head.get::<5>());
+        self.head.set::<3>(b);
+        self.head.set::<4>(a);
+        self.head.set::<5>(ports & 0xffff_ffff | (ports >> 48) << 32 | (ports >> 32 & 0xffff) << 48);
+        self.set_life(self.life().turned());
+    }
+
+    #[inline(always)]
+    pub fn tcp(self) -> [u64; 3] {
+        [self.tail.get::<4>(), self.tail.get::<5>(), self.tail.get::<6>()]
+    }
+
+    #[inline(always)]
+    pub fn set_tcp(self, words: [u64; 3]) {
+        self.tail.set::<4>(words[0]);
+        self.tail.set::<5>(words[1]);
+        self.tail.set::<6>(words[2]);
+    }
+
+    /// The entries in front of it and behind it on a list.
+    pub fn links(self) -> (u32, u32) {
+        let word = self.tail.get::<7>();
+        (word as u32, (word >> 32) as u32)
+    }
+
+    pub fn set_links(self, (before, after): (u32, u32)) {
+        self.tail.set::<7>(u64::from(before) | u64::from(after) << 32);
+    }
+
+    /// All words of one flow, or `None` if the entry changed hands meanwhile or holds none. For any thread.
+    pub fn read(self) -> Option<Record> {
+        let before = self.head.0[5].load(Ordering::Acquire) as u32;
+        if before & 1 != 0 {
+            return None;
+        }
+        let copy = Record {
+            version: before,
+            key: Key::of_entry(self),
+            life: self.life(),
+            birth: self.birth(),
+            outer: [self.outer(false), self.outer(true)],
+            counts: self.counts(),
+        };
+        fence(Ordering::Acquire);
+        (self.version() == before && copy.key.is_used()).then_some(copy)
+    }
+}
+
+/// A flow at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record {
+    pub version: u32,
+    pub key: Key,
+    pub life: Life,
+    pub birth: Birth,
+    pub outer: [Option<Envelope>; 2],
+    pub counts: [(u64, u64); 2],
+}

@@ -1,0 +1,321 @@
+//! Who may have another flow, and who goes when there is no room.
+//!
+//! Each tenant has a guaranteed share of the table, kept for it alone, and a ceiling. What no guarantee covers is shared, first
+//! come, first served. So what one tenant does costs another nothing of its guarantee, neither an old flow nor a new one.
+//!
+//! Under pressure flows that nobody has answered go first, oldest first: half-open TCP, and then single packets of other protocols. They
+//! are kept on lists through their entries, two per tenant, so that finding the oldest costs nothing. Established flows are on
+//! no list and never go. A tenant at its ceiling gives up one of its own; where the shared part is used up, the one with the most
+//! unanswered flows of those that borrow from it gives one up.
+
+use super::line::{Lines, NOBODY};
+
+/// Tenants that are looked at for one that can give up a flow.
+const LOOKED_AT: usize = 16;
+
+/// What a tenant may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Flows kept for it.
+    pub guaranteed: u32,
+    /// Flows it may have at most.
+    pub ceiling: u32,
+    /// New flows in a second on this worker.
+    pub new_flows_per_s: Option<u32>,
+}
+
+/// An unanswered flow is on one of these lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// A TCP handshake that is not complete.
+    HalfOpen,
+    /// One way so far.
+    Unanswered,
+}
+
+/// The answer to a new flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// There is room.
+    Yes,
+    /// There is, if this entry goes.
+    Instead(u32),
+    /// The table is full for this tenant.
+    Full,
+    /// It has had its new flows of this second.
+    TooFast,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct List {
+    oldest: u32,
+    newest: u32,
+    len: u32,
+}
+
+const EMPTY: List = List { oldest: NOBODY, newest: NOBODY, len: 0 };
+
+#[derive(Clone, Debug)]
+struct Tenant {
+    share: Share,
+    live: u32,
+    lists: [List; 2],
+    /// New flows it may still have now, in thousandths; refilled by time.
+    tokens: u64,
+    refilled: u32,
+}
+
+impl Tenant {
+    fn borrowed(&self) -> u32 {
+        self.live.saturating_sub(self.share.guaranteed)
+    }
+
+    fn unanswered(&self) -> u32 {
+        self.lists.iter().map(|list| list.len).sum()
+    }
+
+    fn oldest(&self) -> Option<u32> {
+        self.lists.iter().map(|list| list.oldest).find(|&entry| entry != NOBODY)
+    }
+
+    /// A bucket that holds a tenth of a second, and at least one flow.
+    fn take_token(&mut self, now: u32) -> bool {
+        let Some(rate) = self.share.new_flows_per_s else { return true };
+        let most = (u64::from(rate) * 100).max(1000);
+        let due = u64::from(now.wrapping_sub(self.refilled)) * u64::from(rate);
+        self.tokens = self.tokens.saturating_add(due).min(most);
+        self.refilled = now;
+        match self.tokens.checked_sub(1000) {
+            Some(left) => {
+                self.tokens = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// The room of one worker's table.
+#[derive(Debug)]
+pub(super) struct Room {
+    tenants: Box<[Tenant]>,
+    /// Entries that no guarantee covers, and how many of them are lent.
+    shared: u32,
+    lent: u32,
+    /// Where the search for a borrower goes on.
+    next: usize,
+}
+
+impl Room {
+    /// `shares` has one for each tenant, at least one; their guarantees together are at most `entries`.
+    pub fn new(entries: u32, shares: &[Share]) -> Self {
+        let guaranteed: u32 = shares.iter().map(|s| s.guaranteed).sum();
+        let tenant = |share: &Share| Tenant {
+            share: *share,
+            live: 0,
+            lists: [EMPTY; 2],
+            tokens: u64::from(share.new_flows_per_s.unwrap_or(0)) * 100,
+            refilled: 0,
+        };
+        Room {
+            tenants: shares.iter().map(tenant).collect(),
+            shared: entries.saturating_sub(guaranteed),
+            lent: 0,
+            next: 0,
+        }
+    }
+
+    /// Flows of a tenant.
+    pub fn live(&self, tenant: u16) -> u32 {
+        self.tenants.get(usize::from(tenant)).map_or(0, |t| t.live)
+    }
+
+    /// May this tenant have one more? `now` is in milliseconds.
+    pub fn ask(&mut self, tenant: u16, now: u32) -> Admission {
+        let Some(own) = self.tenants.get_mut(usize::from(tenant)) else { return Admission::Full };
+        if !own.take_token(now) {
+            return Admission::TooFast;
+        }
+        if own.live >= own.share.ceiling {
+            return own.oldest().map_or(Admission::Full, Admission::Instead);
+        }
+        if own.live < own.share.guaranteed || self.lent < self.shared {
+            return Admission::Yes;
+        }
+        self.borrower(tenant).map_or(Admission::Full, Admission::Instead)
+    }
+
+    /// The oldest unanswered flow of the tenant that has most of them, among some of those that live on borrowed room, and the
+    /// one that asks.
+    #[cold]
+    fn borrower(&mut self, asking: u16) -> Option<u32> {
+        let mut best =
+            self.tenants.get(usize::from(asking)).filter(|t| t.borrowed() > 0 || t.unanswered() > 0);
+        let tenants = self.tenants.len();
+        for n in 0..LOOKED_AT.min(tenants) {
+            let Some(other) = self.tenants.get((self.next + n) % tenants) else { continue };
+            let more = best.is_none_or(|best| other.unanswered() > best.unanswered());
+            if other.borrowed() > 0 && more {
+                best = Some(other);
+            }
+        }
+        self.next = (self.next + LOOKED_AT) % tenants;
+        best?.oldest()
+    }
+
+    /// A flow came in.
+    pub fn enter(&mut self, tenant: u16) {
+        let Some(own) = self.tenants.get_mut(usize::from(tenant)) else { return };
+        own.live += 1;
+        self.lent += u32::from(own.live > own.share.guaranteed);
+    }
+
+    /// A flow went. It must be off its list.
+    pub fn leave(&mut self, tenant: u16) {
+        let Some(own) = self.tenants.get_mut(usize::from(tenant)) else { return };
+        self.lent -= u32::from(own.live > own.share.guaranteed);
+        own.live -= 1;
+    }
+
+    /// Puts an entry at the young end of a list.
+    pub fn wait(&mut self, lines: &Lines, tenant: u16, list: Waiting, entry: u32) {
+        let Some(list) = self.list(tenant, list) else { return };
+        let before = std::mem::replace(&mut list.newest, entry);
+        list.len += 1;
+        if before == NOBODY {
+            list.oldest = entry;
+        } else if let Some(line) = lines.get(before) {
+            line.set_links((line.links().0, entry));
+        }
+        if let Some(line) = lines.get(entry) {
+            line.set_links((before, NOBODY));
+        }
+    }
+
+    /// Takes an entry off the list that it is on.
+    pub fn answered(&mut self, lines: &Lines, tenant: u16, list: Waiting, entry: u32) {
+        let Some(list) = self.list(tenant, list) else { return };
+        let Some((before, after)) = lines.get(entry).map(|line| line.links()) else { return };
+        match lines.get(before) {
+            Some(line) => line.set_links((line.links().0, after)),
+            None => list.oldest = after,
+        }
+        match lines.get(after) {
+            Some(line) => line.set_links((before, line.links().1)),
+            None => list.newest = before,
+        }
+        list.len -= 1;
+    }
+
+    fn list(&mut self, tenant: u16, list: Waiting) -> Option<&mut List> {
+        self.tenants.get_mut(usize::from(tenant))?.lists.get_mut(list as usize)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn share(guaranteed: u32, ceiling: u32) -> Share {
+        Share { guaranteed, ceiling, new_flows_per_s: None }
+    }
+
+    /// A room with entries that are handed out in order.
+    struct House {
+        room: Room,
+        lines: Lines,
+        next: u32,
+    }
+
+    impl House {
+        fn new(entries: u32, shares: &[Share]) -> Self {
+            House { room: Room::new(entries, shares), lines: Lines::new(entries as usize + 100), next: 0 }
+        }
+
+        fn come(&mut self, tenant: u16, waiting: Option<Waiting>) -> Admission {
+            let answer = self.room.ask(tenant, 0);
+            match answer {
+                Admission::Yes => {
+                    self.room.enter(tenant);
+                    if let Some(list) = waiting {
+                        self.room.wait(&self.lines, tenant, list, self.next);
+                    }
+                    self.next += 1;
+                }
+                Admission::Instead(_) | Admission::Full | Admission::TooFast => {}
+            }
+            answer
+        }
+
+        fn go(&mut self, tenant: u16, waiting: Option<Waiting>, entry: u32) {
+            if let Some(list) = waiting {
+                self.room.answered(&self.lines, tenant, list, entry);
+            }
+            self.room.leave(tenant);
+        }
+    }
+
+    #[test]
+    fn a_tenants_flood_takes_nothing_of_another_ones_guarantee() {
+        let mut house = House::new(100, &[share(0, 100), share(40, 100), share(40, 60)]);
+        for _ in 0..60 {
+            assert_eq!(house.come(1, None), Admission::Yes);
+        }
+        assert_eq!(house.come(1, None), Admission::Full, "20 are shared, and gone");
+        for _ in 0..40 {
+            assert_eq!(house.come(2, None), Admission::Yes, "kept for it");
+        }
+        assert_eq!(house.come(2, None), Admission::Full);
+        assert_eq!(house.come(0, None), Admission::Full);
+        house.go(1, None, 0);
+        assert_eq!(house.come(0, None), Admission::Yes);
+    }
+
+    #[test]
+    fn the_oldest_half_open_flow_of_the_biggest_borrower_goes_first() {
+        let mut house = House::new(10, &[share(2, 10), share(2, 10), share(2, 6)]);
+        for _ in 0..3 {
+            house.come(1, Some(Waiting::Unanswered));
+        }
+        for _ in 0..3 {
+            house.come(1, Some(Waiting::HalfOpen));
+        }
+        // Entries 0 to 5; all that is shared is lent to tenant 1.
+        assert_eq!(house.come(0, None), Admission::Yes);
+        assert_eq!(house.come(0, None), Admission::Yes);
+        assert_eq!(house.come(0, None), Admission::Instead(3), "TCP before others, oldest first");
+        house.go(1, Some(Waiting::HalfOpen), 4);
+        assert_eq!(house.come(0, None), Admission::Yes);
+        assert_eq!(house.come(0, None), Admission::Instead(3));
+        house.go(1, Some(Waiting::HalfOpen), 3);
+        house.go(1, Some(Waiting::HalfOpen), 5);
+        for _ in 0..2 {
+            assert_eq!(house.come(0, None), Admission::Yes);
+        }
+        assert_eq!(house.come(0, None), Admission::Instead(0));
+    }
+
+    #[test]
+    fn at_its_ceiling_a_tenant_gives_up_its_own() {
+        let mut house = House::new(10, &[share(0, 10), share(0, 2)]);
+        house.come(0, Some(Waiting::HalfOpen));
+        house.come(1, None);
+        house.come(1, Some(Waiting::HalfOpen));
+        assert_eq!(house.come(1, None), Admission::Instead(2));
+        house.room.answered(&house.lines, 1, Waiting::HalfOpen, 2);
+        assert_eq!(house.come(1, None), Admission::Full, "established flows stay");
+    }
+
+    #[test]
+    fn new_flows_are_limited_by_the_second() {
+        let limited = Share { new_flows_per_s: Some(50), ..share(0, 1000) };
+        let mut room = Room::new(1000, &[limited]);
+        let mut admitted = 0;
+        for ms in 0..10_000 {
+            for _ in 0..3 {
+                admitted += u32::from(room.ask(0, ms) == Admission::Yes);
+            }
+        }
+        assert!((500..=505).contains(&admitted), "{admitted}");
+    }
+}
