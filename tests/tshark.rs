@@ -28,6 +28,8 @@ struct Seen {
     udp: String,
     /// The worst of the whole frame.
     severity: u32,
+    /// Of the inner TCP, ICMP or ICMPv6; that of a TCP segment which an ICMP error quotes stands in front.
+    inside: String,
 }
 
 /// What tshark says of every frame of a capture; `None` if it is not installed.
@@ -44,11 +46,23 @@ fn seen(test: &str, capture: &Path) -> Option<Vec<Seen>> {
     command.arg("-r").arg(capture).args(["-T", "fields", "-E", "separator=|", "-E", "occurrence=a"]);
     // The tunnel is known by its destination port, whatever Wireshark holds of the source port.
     command.args(["-d", "udp.port==6081,geneve"]);
-    for setting in ["ip.check_checksum:TRUE", "udp.check_checksum:TRUE", "tcp.analyze_sequence_numbers:FALSE"]
-    {
+    for setting in [
+        "ip.check_checksum:TRUE",
+        "udp.check_checksum:TRUE",
+        "tcp.check_checksum:TRUE",
+        "tcp.analyze_sequence_numbers:FALSE",
+    ] {
         command.args(["-o", setting]);
     }
-    for field in ["frame.protocols", "ip.checksum.status", "udp.checksum.status", "_ws.expert.severity"] {
+    for field in [
+        "frame.protocols",
+        "ip.checksum.status",
+        "udp.checksum.status",
+        "_ws.expert.severity",
+        "tcp.checksum.status",
+        "icmp.checksum.status",
+        "icmpv6.checksum.status",
+    ] {
         command.args(["-e", field]);
     }
     let output = command.output().expect("tshark");
@@ -58,7 +72,8 @@ fn seen(test: &str, capture: &Path) -> Option<Vec<Seen>> {
         let fields: Vec<&str> = line.split('|').collect();
         let first = |i: usize| fields[i].split(',').next().unwrap_or_default().to_owned();
         let severity = fields[3].split(',').filter_map(|s| s.parse().ok()).max().unwrap_or(0);
-        Seen { protocols: fields[0].to_owned(), ip: first(1), udp: first(2), severity }
+        let inside = [4, 5, 6].map(first).concat();
+        Seen { protocols: fields[0].to_owned(), ip: first(1), udp: first(2), severity, inside }
     };
     Some(text.lines().map(line).collect())
 }
@@ -148,4 +163,38 @@ fn tshark_finds_envelopes_right() {
             assert_eq!(frame.udp, none, "{name}: {frame:?}");
         }
     }
+}
+
+/// Every answer of ours, inside and out. They are scapy's frames; that ours are the same byte for byte is a test of `path::answer`.
+#[test]
+fn tshark_finds_answers_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let capture = folder.path().join("answers.pcap");
+    let mut writer = Writer::create(&capture).expect("a capture");
+    let mut cases = common::answers::cases();
+    cases.retain(|case| case.back.is_some());
+    for (number, case) in cases.iter().enumerate() {
+        writer.write(number as u64, case.back.as_deref().unwrap_or(&[])).expect("a capture");
+    }
+    writer.finish().expect("a capture");
+    let Some(frames) = seen("tshark_finds_answers_right", &capture) else { return };
+    assert_eq!(frames.len(), cases.len());
+    let (mut resets, mut errors) = (0, 0);
+    for (frame, case) in frames.iter().zip(&cases) {
+        let name = &case.name;
+        let protocols = frame.protocols.replace(":vlan:ethertype", "");
+        let Some(inner) = protocols.strip_prefix("eth:ethertype:ip:udp:geneve:") else {
+            panic!("{name}: {frame:?}")
+        };
+        // The innermost is the quote's.
+        resets += u32::from(inner == "ip:tcp" || inner == "ipv6:tcp");
+        errors += u32::from(inner.starts_with("ip:icmp:ip") || inner.starts_with("ipv6:icmpv6:ipv6"));
+        let zero = ["envelope/google", "envelope/zero"].iter().any(|start| name.starts_with(start));
+        assert_eq!((frame.ip.as_str(), frame.udp.as_str()), (GOOD, if zero { NONE } else { GOOD }), "{name}");
+        // Wireshark takes a quoted segment for a whole one and finds its checksum wrong.
+        let quote = inner.contains("icmp") && inner.contains(":tcp");
+        assert!(quote || frame.severity < ERROR, "{name}: {frame:?}");
+        assert!(if quote { frame.inside.ends_with(GOOD) } else { frame.inside == GOOD }, "{name}: {frame:?}");
+    }
+    assert_eq!((resets + errors) as usize, cases.len(), "{resets} resets, {errors} errors");
 }

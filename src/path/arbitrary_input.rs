@@ -9,7 +9,7 @@
 pub(in crate::path) mod answers;
 mod oracle;
 #[cfg(test)]
-mod tests;
+pub(in crate::path) mod tests;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

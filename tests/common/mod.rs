@@ -1,6 +1,7 @@
 //! What tests from outside share: plans from text, a worker polled by hand, golden cases.
 #![allow(dead_code, reason = "every test takes what it needs")]
 
+pub mod answers;
 pub mod golden;
 pub mod wild;
 

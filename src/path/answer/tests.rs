@@ -1,15 +1,15 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::dpdk::PoolConfig;
 use crate::path::arbitrary_input;
 use crate::path::arbitrary_input::answers::{Bench, QUESTION};
+use crate::path::arbitrary_input::tests::golden;
+use crate::wire::geneve::AWS;
 
 #[allow(dead_code, reason = "shared with the tests from outside")]
 #[path = "../../../tests/common/answers.rs"]
 mod answers;
-#[allow(dead_code, reason = "shared with the tests from outside")]
-#[path = "../../../tests/common/golden.rs"]
-mod golden;
 
 #[test]
 fn a_bucket_holds_a_tenth_and_fills_at_its_rate() {
@@ -76,6 +76,65 @@ fn answers_are_what_scapy_makes_of_them() {
         }
     }
     assert!(wrong.is_empty(), "{} of {} differ\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// Requests that are refused for our own reasons, each counted as what it is; what gets no answer costs neither rate nor buffer.
+#[test]
+fn requests_beyond_rate_pool_and_burst_are_counted() {
+    let (mut tried, counters) = (Vec::new(), AnswerCounters::default());
+    let cases = answers::cases();
+    let of = |name: &str| cases.iter().find(|case| case.name == name).unwrap().frame.clone();
+    let (good, silent) = (of("sender/data-v4"), of("silence/later-fragment4-reset"));
+    let good_meta = Bench::new("aws", 8500).ask(&good, Answer::ResetSender, Seen::default()).unwrap().0;
+    let silent_meta = Bench::new("aws", 8500).ask(&silent, Answer::ResetSender, Seen::default()).unwrap().0;
+    let ask = |frame, meta| Request { what: Answer::ResetSender, frame, meta, seen: Seen::default() };
+    let good = ask(&good, &good_meta);
+    let silent = ask(&silent, &silent_meta);
+
+    let config = PoolConfig { name: "a".into(), buffers: 3, data_room: 256, cache: 0, numa: None };
+    let pool = Mempool::soft(&config);
+    let mut answers = Answers::new(pool.clone(), &AWS, 8500, 20);
+    let mut out = Burst::new();
+    for request in [&silent, &good, &silent, &good, &good, &silent] {
+        tried.push(answers.answer(0, request, &mut out, &counters));
+    }
+    use Outcome::*;
+    assert_eq!(tried, [NotAnswerable, Made, NotAnswerable, Made, RateLimited, NotAnswerable]);
+    assert_eq!((out.len(), pool.available()), (2, 1));
+    // Half a second is worth ten; one buffer is left. A failure for want of buffers costs no rate.
+    assert_eq!(answers.answer(SECOND / 2, &good, &mut out, &counters), Made);
+    for _ in 0..20 {
+        assert_eq!(answers.answer(SECOND / 2, &good, &mut out, &counters), NoBuffer);
+    }
+    out.free();
+    assert_eq!(answers.answer(SECOND / 2, &good, &mut out, &counters), Made);
+    assert_eq!(answers.answer(SECOND / 2, &good, &mut out, &counters), RateLimited);
+    let plenty = Mempool::soft(&PoolConfig { buffers: 100, ..config });
+    while out.room() > 0 {
+        out.push(plenty.alloc().unwrap()).unwrap();
+    }
+    assert_eq!(answers.answer(SECOND, &good, &mut out, &counters), NoBuffer);
+    assert_eq!(pool.available(), 2, "a full burst costs no buffer");
+
+    // Rooms that are too small for the head, or for what is behind it.
+    for (data_room, expected) in [(0, NoBuffer), (81, NoBuffer), (82, NotAnswerable), (121, NotAnswerable)] {
+        let small = PoolConfig { name: "s".into(), buffers: 1, data_room, cache: 0, numa: None };
+        let pool = Mempool::soft(&small);
+        let mut answers = Answers::new(pool.clone(), &AWS, 8500, 20);
+        let outcome = answers.answer(0, &good, &mut Burst::new(), &counters);
+        assert_eq!((outcome, pool.available()), (expected, 1), "{data_room}");
+    }
+    assert_eq!((counters.made(), counters.resets.get()), (4, 4));
+    assert_eq!(counters.rate_limited.get(), 2);
+    assert_eq!(counters.not_answerable.get(), 3 + 2);
+    assert_eq!(counters.no_buffer.get(), 21 + 2);
+    let mut never = Answers::new(
+        Mempool::soft(&PoolConfig { name: "n".into(), buffers: 1, data_room: 256, cache: 0, numa: None }),
+        &AWS,
+        8500,
+        0,
+    );
+    assert_eq!(never.answer(u64::MAX, &good, &mut Burst::new(), &counters), RateLimited);
 }
 
 /// An answer as an independent parser sees it.

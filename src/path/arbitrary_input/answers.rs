@@ -1,5 +1,6 @@
 //! What answers promise for any packet that decap lets in: right, small, to the right side, and never themselves answered.
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use super::{Machine, Options, Overrides, config};
@@ -16,10 +17,21 @@ use crate::wire::{checksum, tcp};
 pub const QUESTION: usize = 4;
 const PROFILES: [&str; 4] = ["aws", "tencent", "google", "plain"];
 const POOL: u32 = 4;
+/// More than anybody asks for here.
+const RATE: u32 = 1_000_000;
 
 /// Four bytes that choose a question, then an inner packet. Returns the answer's frame, if there is one; panics if it breaks a
 /// promise.
 pub fn answer(bytes: &[u8]) -> Option<Vec<u8>> {
+    thread_local! {
+        /// One for each profile, kept.
+        static BENCHES: RefCell<[Bench; 4]> = RefCell::new(PROFILES.map(|profile| Bench::new(profile, 0)));
+    }
+    let [_, setting, ..] = *bytes.first_chunk::<QUESTION>()?;
+    BENCHES.with_borrow_mut(|benches| answer_on(&mut benches[usize::from(setting & 3)], bytes))
+}
+
+fn answer_on(bench: &mut Bench, bytes: &[u8]) -> Option<Vec<u8>> {
     let (question, inner) = bytes.split_first_chunk::<QUESTION>()?;
     let [what, setting, high, low] = *question;
     let number = u16::from_be_bytes([high, low]);
@@ -30,13 +42,12 @@ pub fn answer(bytes: &[u8]) -> Option<Vec<u8>> {
         4 | 5 => Answer::Prohibited,
         _ => Answer::TooBig { mtu: number },
     };
-    let profile = PROFILES[usize::from(setting & 3)];
     let max_return = if setting & 4 == 0 { u16::MAX } else { number.max(1) };
     let other = Envelope { node: [10, 9, 8, 7], cookie: 0x0bad_cafe, port: number };
     let seen = |bit: u8| (setting & bit != 0).then_some(other);
     let seen = Seen { on: seen(8), back: seen(16) };
 
-    let mut bench = Bench::new(profile, max_return);
+    bench.limit(max_return);
     let frame = traffic::wrap(inner, &traffic::Envelope { profile: bench.profile, ..Default::default() })?;
     let (meta, made) = bench.ask(&frame, what, seen)?;
     let made = made?;
@@ -53,11 +64,11 @@ pub fn answer(bytes: &[u8]) -> Option<Vec<u8>> {
     assert_eq!((outer[20..22].to_vec(), &outer[22..24]), (port.to_be_bytes().to_vec(), &frame[36..38]));
 
     // Our own decap lets it in, whole, with the cookie of its direction.
-    let mut again = Bench::new(profile, u16::MAX);
+    bench.limit(u16::MAX);
     let sides = [Answer::ResetSender, Answer::ResetReceiver { next_sequence: Some(1) }];
     let all = [sides[0], sides[1], Answer::Prohibited, Answer::TooBig { mtu: 20 }];
     for more in all {
-        let (facts, answered) = again.ask(&made, more, Seen::default()).expect("decap lets an answer in");
+        let (facts, answered) = bench.ask(&made, more, Seen::default()).expect("decap lets an answer in");
         assert_eq!(answered, None, "{more:?} to an answer");
         assert_eq!(usize::from(facts.inner) + usize::from(facts.inner_len), made.len());
         assert_eq!(facts.endpoint, meta.endpoint);
@@ -71,7 +82,7 @@ pub fn answer(bytes: &[u8]) -> Option<Vec<u8>> {
             _ => assert_eq!(facts.cookie, meta.cookie),
         }
     }
-    let (facts, _) = again.ask(&made, Answer::Prohibited, Seen::default())?;
+    let (facts, _) = bench.ask(&made, Answer::Prohibited, Seen::default())?;
     let packet = &made[usize::from(facts.inner)..];
     assert!(packet.len() <= usize::from(max_return));
     inner_is_right(what, offending, packet, &meta);
@@ -160,7 +171,7 @@ pub(in crate::path) struct Bench {
 }
 
 impl Bench {
-    /// For this profile, with no limit that matters on the rate.
+    /// For this profile and limit.
     pub(in crate::path) fn new(profile: &str, max_return: u16) -> Bench {
         let machine = Machine { cpus: vec![0], worth: 1 };
         let options = Options { need_ports: false, machine, kinds: &[], files: false };
@@ -171,8 +182,13 @@ impl Bench {
         let pool =
             PoolConfig { name: "answers".into(), buffers: POOL, data_room: 9728, cache: 0, numa: None };
         let pool = Mempool::soft(&pool);
-        let answers = Answers::new(pool.clone(), profile, max_return, 1_000_000);
+        let answers = Answers::new(pool.clone(), profile, max_return, RATE);
         Bench { profile, pool, decap: Decap::new(plan.tunnel), answers, counters: AnswerCounters::default() }
+    }
+
+    /// Another limit, and a full bucket.
+    fn limit(&mut self, max_return: u16) {
+        self.answers = Answers::new(self.pool.clone(), self.profile, max_return, RATE);
     }
 
     /// What decap found in the frame and the frame that answers it; `None` if decap did not let it in.

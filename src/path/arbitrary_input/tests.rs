@@ -14,7 +14,7 @@ use super::*;
 
 #[allow(dead_code, reason = "shared with the tests from outside")]
 #[path = "../../../tests/common/golden.rs"]
-mod golden;
+pub(in crate::path) mod golden;
 
 /// Damaged frames without `SLUICEGATE_FRAMES`.
 const FRAMES: u64 = 10_000;
