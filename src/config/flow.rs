@@ -50,6 +50,7 @@ pub(super) fn check(
     let denied = time("denied", flow.denied, sized.denied, second, MOST_IDLE);
     let plan = FlowPlan {
         tracking: tracking(check, flow, tenants.len() > 1, around.stages),
+        stage_bytes: around.stages.iter().map(|stage| stage.parsed.flow_state_bytes()).sum(),
         scope: flow.scope,
         tcp_idle,
         other_idle,

@@ -72,6 +72,10 @@ impl Parsed for Sieve {
         self.follow
     }
 
+    fn flow_state_bytes(&self) -> u64 {
+        if self.follow { 8 } else { 0 }
+    }
+
     fn denies_by_default(&self) -> bool {
         self.keep == Keep::None
     }

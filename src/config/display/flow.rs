@@ -15,9 +15,9 @@ use crate::config::{
 const TENANTS_SHOWN: usize = 20;
 
 impl FlowPlan {
-    /// Bytes that one worker's flows take, all shares included, if all were IPv4.
+    /// Bytes that one worker's flows take if all were IPv4: all shares of the table, and what stages keep.
     pub fn bytes_per_worker(&self) -> u64 {
-        u64::from(self.per_worker) * FLOW_BYTES
+        u64::from(self.per_worker) * (FLOW_BYTES + self.stage_bytes)
     }
 
     pub(super) fn write(&self, f: &mut fmt::Formatter<'_>, workers: usize) -> fmt::Result {
@@ -27,8 +27,12 @@ impl FlowPlan {
         let mb = |bytes: u64| bytes.div_ceil(1 << 20);
         let all = workers as u64 * self.bytes_per_worker();
         writeln!(f, "\nflows: {} of the process, {} MB beside the EAL's memory", self.capacity, mb(all))?;
-        let each =
-            format!("{} flows, {} MB at {FLOW_BYTES} bytes", self.per_worker, mb(self.bytes_per_worker()));
+        let stages = match self.stage_bytes {
+            0 => String::new(),
+            bytes => format!(" + {bytes} of stages"),
+        };
+        let (flows, bytes) = (self.per_worker, self.bytes_per_worker());
+        let each = format!("{flows} flows, {} MB at {FLOW_BYTES}{stages} bytes", mb(bytes));
         match workers {
             0 | 1 => row(f, "worker", each)?,
             _ => row(f, "each worker", format!("{each}: {} / {workers} x 1.25", self.capacity))?,

@@ -258,6 +258,10 @@ fn the_plan_of_flows_reads_well() {
     assert_eq!(json["tenant"][1]["endpoints"], serde_json::json!(["5", "vpce-0123456789abcdef0"]));
     assert_eq!(json["tenant"][1]["new_flows_per_s"], 50_000);
 
+    let staged = good(&format!("{GOOD}[eal]\nlcores = [0, 1]\n{FOLLOW}"), &Overrides::default());
+    let line = "     worker       262144 flows, 50 MB at 192 + 8 of stages bytes\n";
+    assert!(staged.to_string().contains(line), "{staged}");
+
     let many: String = (0..30).map(|i| format!("[[tenant]]\nname = \"t{i}\"\nendpoints = [{i}]\n")).collect();
     let printed = good(&format!("{GOOD}{many}"), &Overrides::default()).to_string();
     assert!(printed.contains("  and 11 more: check --json has them all\n"), "{printed}");

@@ -26,6 +26,8 @@ pub struct FlowPlan {
     pub capacity: u32,
     /// Flows of one worker: its part of the capacity and a quarter more, since no hash deals evenly. One worker: all.
     pub per_worker: u32,
+    /// Bytes that running stages keep of each flow, beside [`FLOW_BYTES`].
+    pub stage_bytes: u64,
     /// Addresses mean the same within one of these.
     pub scope: Scope,
     /// Idle time of a TCP connection, set to what the load balancer uses: 60 s to 6000 s.
@@ -182,6 +184,7 @@ impl FlowPlan {
             tracking: false,
             capacity,
             per_worker,
+            stage_bytes: 0,
             scope: Scope::default(),
             tcp_idle: Duration::from_secs(350),
             other_idle: Duration::from_secs(120),
