@@ -104,6 +104,43 @@ fn the_counter_counts() {
     assert_eq!(calls(|| ()), 0);
 }
 
+/// Answers of every kind, made, refused and freed.
+#[test]
+fn answers_do_not_allocate() {
+    use sluicegate::dpdk::{Burst, Mempool};
+    use sluicegate::path::{Answer, AnswerCounters, Answers, Request, Seen};
+    use sluicegate::wire::geneve::AWS;
+
+    let pool = Mempool::soft(&common::pool_config(16));
+    let mut answers = Answers::new(pool.clone(), &AWS, 8500, 1000);
+    let (mut out, counters) = (Burst::new(), AnswerCounters::default());
+    let frames = ["sender/data-v4", "receiver/data-v6", "prohibited/large6", "too-big/tcp4", "silence/rst"];
+    let frames = frames.map(common::usual);
+    let kinds = [
+        Answer::ResetSender,
+        Answer::ResetReceiver { next_sequence: None },
+        Answer::Prohibited,
+        Answer::TooBig { mtu: 1400 },
+    ];
+    let asked = calls(|| {
+        for round in 0..1000 {
+            for (frame, meta) in &frames {
+                for what in kinds {
+                    let request = Request { what, frame, meta, seen: Seen::default() };
+                    let _ = answers.answer(round * 10_000_000, &request, &mut out, &counters);
+                }
+            }
+            out.free();
+        }
+    });
+    assert_eq!(asked, 0);
+    let refused = [&counters.rate_limited, &counters.not_answerable].map(|counter| counter.get());
+    let made = [&counters.resets, &counters.prohibited, &counters.too_big].map(|counter| counter.get());
+    assert!(refused.iter().chain(&made).all(|count| *count > 1000), "{counters:?}");
+    assert_eq!(refused.iter().chain(&made).sum::<u64>() + counters.no_buffer.get(), 20_000);
+    assert_eq!(pool.available(), 16);
+}
+
 /// Passthrough over soft ports.
 #[test]
 fn passthrough_does_not_allocate() {

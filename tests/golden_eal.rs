@@ -9,11 +9,13 @@ use std::sync::Arc;
 use sluicegate::config::Machine;
 use sluicegate::dpdk::eal::{self, Eal};
 use sluicegate::dpdk::soft::pcap::{Reader, Writer};
+use sluicegate::dpdk::{Burst, Mempool, PoolConfig, PortConfig};
 use sluicegate::dpdk::{EalPlan, LcorePlan, Memory};
-use sluicegate::dpdk::{Mempool, PoolConfig, PortConfig};
 use sluicegate::packet::DropReason;
+use sluicegate::path::{Answer, AnswerCounters, Answers, Outcome, Request, Seen};
 use sluicegate::path::{Clock, Decap, Lane, Pipeline, Worker, WorkerCounters, WorkerSnapshot};
 use sluicegate::stage::{Backend, WorkerId};
+use sluicegate::wire::geneve::AWS;
 
 use common::golden::groups;
 use common::{TUNNEL, alone, plan, pool_config, prefix};
@@ -51,6 +53,38 @@ fn golden_frames_through_net_pcap() {
             }
         }
         assert_eq!(pool.available(), pool.capacity(), "buffers are out at the end");
+    });
+}
+
+/// A worker's lcore takes buffers for answers from a pool that another thread made and frees to.
+#[test]
+fn answers_are_made_on_lcores() {
+    alone("answers_are_made_on_lcores", || {
+        let eal = start("answers_are_made_on_lcores", &[]);
+        let pool = eal.pool(&PoolConfig { cache: 32, ..pool_config(255) }).expect("a pool");
+        let theirs = pool.clone();
+        let work = move || {
+            let (frame, meta) = common::usual("sender/data-v4");
+            let mut answers = Answers::new(theirs, &AWS, 8500, u32::MAX);
+            let (mut out, counters) = (Burst::new(), AnswerCounters::default());
+            let what = Answer::ResetSender;
+            let request = Request { what, frame: &frame, meta: &meta, seen: Seen::default() };
+            for _ in 0..100 {
+                out.free();
+                while out.room() > 0 {
+                    assert_eq!(answers.answer(0, &request, &mut out, &counters), Outcome::Made);
+                }
+            }
+            assert_eq!(counters.resets.get(), 6400);
+            out
+        };
+        let mut out = eal.launch(1, work).expect("an idle lcore").join().expect("no panic");
+        let cases = common::answers::cases();
+        let case = cases.iter().find(|case| case.name == "sender/data-v4").expect("a golden case");
+        assert!(out.as_slice().iter().all(|frame| Some(frame.data()) == case.back.as_deref()));
+        assert_eq!((out.len(), pool.available()), (64, 255 - 64));
+        out.free();
+        assert_eq!(pool.available(), 255);
     });
 }
 
@@ -110,7 +144,7 @@ fn start(test: &str, devices: &[String]) -> Eal {
         memory: Memory::NoHuge,
         memory_mb: 64,
         file_prefix: prefix(test),
-        lcores: vec![LcorePlan { lcore: 0, cpu }],
+        lcores: vec![LcorePlan { lcore: 0, cpu }, LcorePlan { lcore: 1, cpu }],
         args: vec![],
     };
     Eal::init(&plan, devices).expect("DPDK starts")

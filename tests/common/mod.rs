@@ -12,10 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sluicegate::config::{self, Options, Overrides, Plan};
 use sluicegate::dpdk::soft::{self, Setup, Wire};
 use sluicegate::dpdk::{Mempool, PoolConfig, PortConfig, RunningPort};
-use sluicegate::packet::{ReasonId, ReasonTable};
+use sluicegate::packet::{Meta, ReasonId, ReasonTable};
 use sluicegate::path::{Clock, Decap, Lane, Pipeline, Worker, WorkerCounters, WorkerSnapshot};
 use sluicegate::stage::{Backend, StageKind, WorkerId};
 use sluicegate::stages;
+use sluicegate::wire::geneve::{AWS, Geneve};
+use sluicegate::wire::inner::Inner;
 
 /// The tunnel that golden frames and the corpus assume.
 pub const TUNNEL: &str = r#"
@@ -38,6 +40,35 @@ pub fn plan_with(text: &str, kinds: &[&'static StageKind]) -> Plan {
 /// A plan from the text of a configuration.
 pub fn plan(text: &str) -> Plan {
     plan_with(text, &[])
+}
+
+/// A golden frame of AWS's usual form, with what decap finds in it.
+pub fn usual(name: &str) -> (Vec<u8>, Meta) {
+    let cases = answers::cases();
+    let frame = cases.into_iter().find(|case| case.name == name).expect("a golden case").frame;
+    let geneve = Geneve::new_checked(&frame[42..]).expect("GENEVE");
+    let found = AWS.read(&geneve).expect("AWS's options");
+    let at = 42 + geneve.header_len() as u16;
+    let inner = Inner::parse(geneve.payload(), geneve.protocol()).expect("an inner packet");
+    let meta = Meta {
+        endpoint: found.endpoint,
+        cookie: found.cookie,
+        outer: 14,
+        outer_header_len: 20,
+        protocol: inner.protocol,
+        flags: inner.flags,
+        inner: at,
+        inner_len: inner.len,
+        transport: at + inner.transport,
+        transport_len: inner.transport_len,
+        source_port: inner.source_port,
+        destination_port: inner.destination_port,
+        tcp_flags: inner.tcp_flags,
+        outer_source_port: u16::from_be_bytes([frame[34], frame[35]]),
+        node: [frame[26], frame[27], frame[28], frame[29]],
+        ..Meta::default()
+    };
+    (frame, meta)
 }
 
 /// What became of a frame.
