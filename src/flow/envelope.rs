@@ -8,8 +8,8 @@
 //! Which envelope: the newest of the direction in which the frame travels; if none was seen, the template's own, turned by the
 //! profile ([`Home::back`], [`Home::on`]).
 //!
-//! The outer header is a new one of 20 bytes: TOS 0, id 0, DF as in the template, TTL 255 as load balancers send (what comes back with 2 or more
-//! is taken). Outer IP options, which no load balancer sends, are left out.
+//! The outer header is a new one of 20 bytes: TOS 0, id 0, DF as in the template, TTL 255 as AWS sends it (and takes any back).
+//! Outer IP options, which no load balancer sends, are left out.
 //!
 //! Assumes of the template what decap promises: every offset of its [`Meta`] lies inside it.
 #![cfg_attr(
