@@ -161,6 +161,8 @@ pub struct QueuePair {
     pub queue: u16,
     /// Port number.
     pub port: u16,
+    /// Largest IP packet that the port takes, in bytes ([`PortFacts::mtu`]).
+    pub mtu: u16,
     /// Receive side.
     pub rx: RxQueue,
     /// Transmit side.

@@ -102,7 +102,7 @@ drop_reasons! {
     InnerTransport "inner_transport" "decap",
     /// A stage panicked while it held the batch.
     StagePanic "stage_panic" "inspect",
-    /// The inner packet is larger than the load balancer takes back.
+    /// The inner packet is larger than the load balancer takes back, or a stage made the outer one larger than the port's MTU.
     TooBig "too_big" "encap",
     /// The transmit queue stayed full through all retries.
     TxFull "tx_full" "tx",

@@ -12,11 +12,13 @@ use crate::packet::{Batch, DropReason, Mask};
 /// Outer IPv4 header without a VLAN tag in front.
 const UNTAGGED: usize = 14;
 
-/// Turns every live slot around.
+/// Turns every live slot around. What the load balancer or the port (`mtu`) would not take is dropped.
 #[inline(always)]
-pub(super) fn run(tunnel: &Tunnel, batch: &mut Batch) {
-    let live = batch.live();
-    let mut too_big = Mask::NONE;
+pub(super) fn run(tunnel: &Tunnel, mtu: u16, batch: &mut Batch) {
+    let edited = batch.edited() & batch.live();
+    // What nobody changed came in through a port, and fits.
+    let mut too_big = if edited.is_empty() { Mask::NONE } else { longer(batch, edited, mtu) };
+    let live = batch.live().without(too_big);
     let (frames, meta) = batch.slots_mut();
     for (slot, (frame, meta)) in frames.iter_mut().zip(meta).enumerate() {
         if !live.has(slot) {
@@ -31,6 +33,19 @@ pub(super) fn run(tunnel: &Tunnel, batch: &mut Batch) {
     if !too_big.is_empty() {
         batch.drop_all(too_big, DropReason::TooBig);
     }
+}
+
+/// Those of the slots whose outer packet is longer than the MTU.
+#[cold]
+fn longer(batch: &Batch, slots: Mask, mtu: u16) -> Mask {
+    let mut longer = Mask::NONE;
+    for slot in slots {
+        let packet = batch.frame(slot).len().saturating_sub(usize::from(batch.meta(slot).outer));
+        if packet > usize::from(mtu) {
+            longer.insert(slot);
+        }
+    }
+    longer
 }
 
 /// Swaps MAC addresses, and the IPv4 addresses of the header at `outer`.

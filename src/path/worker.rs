@@ -97,7 +97,7 @@ impl Worker {
             decap::run(decap, batch, counters);
             // track: the flow engine's hop has its place here
             inspect.run(batch, None::<&mut NoFlows>, clock.at(start), counters);
-            encap::run(decap.tunnel(), batch);
+            encap::run(decap.tunnel(), queues.mtu, batch);
             tx::run(&mut queues.tx, batch, dead, counters);
             counters.busy_polls.add(1);
             counters.busy_cycles.add(cycles().wrapping_sub(start));

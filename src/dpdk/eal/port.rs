@@ -94,6 +94,7 @@ impl Port {
         let pair = |number| QueuePair {
             queue: number,
             port: self.id,
+            mtu: facts.mtu,
             rx: dpdk::RxQueue::Eal(queue::RxQueue::new(&self.eal, self.id, number)),
             tx: dpdk::TxQueue::Eal(queue::TxQueue::new(&self.eal, self.id, number)),
         };

@@ -119,6 +119,7 @@ impl Port {
             QueuePair {
                 queue,
                 port: self.setup.id,
+                mtu: facts.mtu,
                 rx: super::RxQueue::Soft(RxQueue {
                     end: end(),
                     pool: pool.clone(),
