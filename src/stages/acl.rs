@@ -4,6 +4,7 @@
 //! [[stage]]
 //! use = "acl"
 //! default = "deny"                  # allow | deny | reject
+//! stateful = true                   # false: every packet asks, and replies need rules of their own
 //! # rules = "rules/edge.csv"        # a file, or a list of files, read behind the rules below
 //!
 //! [[stage.rule]]
@@ -19,9 +20,10 @@
 //! ```
 //!
 //! Place on the path: any place in the pipeline. Assumes that decap has checked the inner headers. Promises: allow, deny and
-//! reject end the search; log and count rules in front of the deciding rule are all counted; every packet that the
-//! stage sees counts once for its deciding rule or for the default. It looks at each packet alone: flows, and ports of
-//! later fragments, belong to the flow engine.
+//! reject end the search; log and count rules in front of the deciding rule are all counted; whoever asks the rules counts once for the
+//! deciding rule or for the default. Stateful, as it is unless told otherwise, a flow asks once, as its first packet travels, and the
+//! answer holds for its replies, its fragments and the ICMP errors that speak of it; a flow that is denied is dropped from then on.
+//! Packets without a flow, and all packets where `stateful = false`, ask each for itself. [`flows`] has the details.
 //!
 //! The rules are compiled once per plan by `rte_acl` and shared by all workers (`compiled`); without DPDK the rules
 //! are tried in turn ([`linear`]).
@@ -33,13 +35,14 @@ use serde::Deserialize;
 
 use crate::config::{self, Problem};
 use crate::dpdk::Error;
-use crate::packet::{Batch, DropReason, ReasonId, Verdict};
+use crate::packet::{ReasonId, Verdict};
 use crate::stage::{Backend, Cx, Make, Parsed, Shared, Stage, StageKind};
 
 pub mod rule;
 pub mod csv;
 pub mod set;
 pub mod linear;
+mod flows;
 #[cfg(feature = "dpdk")]
 pub mod compiled;
 #[cfg(feature = "dpdk")]
@@ -48,12 +51,13 @@ mod running;
 mod cost;
 pub mod analysis;
 mod counters;
+mod words;
 #[cfg(test)]
 mod tests;
 
 use analysis::Fault;
-use counters::{Counters, Workers};
-use linear::Key;
+use counters::Workers;
+use linear::Linear;
 use rule::{Action, Mistake, Place, Rule, Words};
 pub use set::{MAX_RULES, RuleSet};
 
@@ -84,14 +88,19 @@ const HELP: &str = r#"rules    file or list of files, relative to the configurat
          destination_port,icmp_type,comment in any order; a missing column or an empty
          value means any; lines that start with # are comments.
 rule     [[stage.rule]] tables with the same names as keys; they stand in front of the files
-default  what happens to packets that no rule decides on: allow | deny (default) | reject
+default  what happens to flows that no rule decides on: allow | deny (default) | reject
+stateful true (default): a flow asks the rules once, as the packet that opened it travels;
+         the answer holds for both directions, so that replies come home, and denied flows
+         are dropped as flow_dropped before any stage. false: every packet asks for itself,
+         and replies need rules of their own.
 
 A rule:
   action            allow | deny | reject | log | count
-                    allow, deny and reject end the search. reject drops as deny does, under
-                    a reason of its own; an answer to the sender comes with the flow engine.
-                    log and count count the packet and let the search go on. Events for log
-                    come with the event writer; until then it counts.
+                    allow, deny and reject end the search. reject tells both ends: TCP by a
+                    reset each, anything else its sender by ICMP "administratively
+                    prohibited"; at a limited rate (flow.answers_per_s).
+                    log and count let the search go on. Events for log come with the
+                    event writer; until then it counts.
   protocol          any, tcp, udp, icmp, icmpv6, sctp, esp, gre, ah, ... or a number;
                     several as "tcp|udp"
   source            address or prefix, IPv4 or IPv6, or any; a rule without addresses
@@ -102,8 +111,17 @@ A rule:
   comment           shown beside the rule's counter
 
 Up to 30,000 rules; of those up to 4,096 log and count rules, of which one packet can match 16.
-Fragments behind the first show no ports: rules with ports or ICMP types do not match them.
-Each rule has a counter. `sluicegate check` names rules that can never apply.
+Each rule counts what asked it: a flow once, however many packets it has; a packet without a
+flow (table full, tracking off), or any packet where stateful = false, each time. The packets
+of a flow are counted with the flow. `sluicegate check` names rules that can never apply.
+
+Fragments behind the first go the way of their flow. Where they have none they show no ports,
+and rules with ports or ICMP types do not match them. ICMP errors go the way of the flow that
+they speak of. ICMP other than echo has no flow that is like it, so each message asks.
+
+A TCP connection that is first seen in the middle (after a restart) is allowed if the rules
+allow it in either orientation (flow.pickup = "policy"). A reverse orientation counts if a rule
+allows it that would not match the other way round as well; a default does not.
 
 A rule file:
   action,protocol,source,destination,destination_port,comment
@@ -134,13 +152,20 @@ icmp_type = "8"
 "#;
 
 /// The keys of the stage's table.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Settings {
     #[serde(deserialize_with = "words::one_or_many")]
     rules: Vec<String>,
     rule: Vec<Inline>,
     default: DefaultAction,
+    stateful: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { rules: Vec::new(), rule: Vec::new(), default: DefaultAction::default(), stateful: true }
+    }
 }
 
 /// A rule as a table.
@@ -222,7 +247,7 @@ fn parse(settings: &config::Settings<'_>) -> Result<Box<dyn Parsed>, Vec<Problem
         let place = places.get(refused.rule).map(|place| format!("{place}: ")).unwrap_or_default();
         vec![settings.problem("rules", format!("{place}{}", refused.what), refused.remedy)]
     })?;
-    Ok(Box::new(Acl { set: Arc::new(set) }))
+    Ok(Box::new(Acl { set: Arc::new(set), stateful: table.stateful }))
 }
 
 impl Inline {
@@ -244,12 +269,18 @@ impl Inline {
 #[derive(Debug)]
 pub struct Acl {
     set: Arc<RuleSet>,
+    stateful: bool,
 }
 
 impl Acl {
-    /// A stage with these rules.
+    /// A stage with these rules, which each flow asks once.
     pub fn new(set: RuleSet) -> Self {
-        Acl { set: Arc::new(set) }
+        Acl { set: Arc::new(set), stateful: true }
+    }
+
+    /// The same rules, asked by every packet.
+    pub fn stateless(self) -> Self {
+        Acl { stateful: false, ..self }
     }
 }
 
@@ -257,6 +288,10 @@ impl Parsed for Acl {
     #[cfg(feature = "dpdk")]
     fn eal_memory(&self) -> u64 {
         compiled::memory(&self.set)
+    }
+
+    fn wants_flows(&self) -> bool {
+        self.stateful
     }
 
     fn denies_by_default(&self) -> bool {
@@ -284,7 +319,8 @@ impl Parsed for Acl {
                 ));
             }
         };
-        Ok(Arc::new(Built { set: self.set.clone(), classifier, facts, workers: Mutex::default() }))
+        let (set, stateful) = (self.set.clone(), self.stateful);
+        Ok(Arc::new(Built { set, stateful, classifier, facts, workers: Mutex::default() }))
     }
 }
 
@@ -333,6 +369,7 @@ enum Classifier {
 /// The stage, built: shared by all workers.
 struct Built {
     set: Arc<RuleSet>,
+    stateful: bool,
     classifier: Classifier,
     facts: Vec<(String, String)>,
     workers: Mutex<Workers>,
@@ -341,11 +378,12 @@ struct Built {
 impl Shared for Built {
     fn make(&self, make: &Make) -> Box<dyn Stage> {
         let counters = self.workers.lock().of(make.worker, self.set.rules().len() + 1);
+        let set = self.set.clone();
         match &self.classifier {
-            Classifier::Linear => Box::new(Linear { set: self.set.clone(), counters }),
+            Classifier::Linear => Box::new(Linear::new(set, self.stateful, counters)),
             #[cfg(feature = "dpdk")]
             Classifier::Compiled(rules) => {
-                Box::new(running::Running::new(rules.clone(), self.set.default_action(), counters))
+                Box::new(running::Running::new(rules.clone(), set, self.stateful, counters))
             }
         }
     }
@@ -353,6 +391,8 @@ impl Shared for Built {
     fn report(&self) -> Vec<(String, String)> {
         let mut out = vec![("rules".into(), self.set.rules().len().to_string())];
         out.push(("default".into(), self.set.default_action().to_string()));
+        let asks = if self.stateful { "once for each flow" } else { "for every packet" };
+        out.push(("asked".into(), asks.into()));
         out.extend(self.facts.iter().cloned());
         out
     }
@@ -362,32 +402,6 @@ impl Shared for Built {
         let default = format!("default {}", self.set.default_action());
         let labels = self.set.rules().iter().map(Rule::label).chain([default]);
         labels.zip(sums).collect()
-    }
-}
-
-/// The stage on one worker, rules tried in turn.
-struct Linear {
-    set: Arc<RuleSet>,
-    counters: Arc<Counters>,
-}
-
-impl Stage for Linear {
-    fn run(&mut self, batch: &mut Batch, cx: &mut Cx<'_>) {
-        let rules = self.set.rules();
-        let reasons = Reasons::of(cx);
-        for slot in batch.open() {
-            let Some(key) = Key::of(batch.meta(slot), batch.inner(slot)) else {
-                batch.decide(slot, Verdict::Drop(DropReason::InnerTruncated.into()));
-                continue;
-            };
-            let number = linear::search(rules, &key, |seen| self.counters.add(seen));
-            let (counter, action) = match number.and_then(|n| Some((n, rules.get(n)?))) {
-                Some((number, rule)) => (number, rule.action),
-                None => (rules.len(), self.set.default_action()),
-            };
-            self.counters.add(counter);
-            batch.decide(slot, reasons.verdict(action, counter == rules.len()));
-        }
     }
 }
 
@@ -410,58 +424,8 @@ impl Reasons {
         match action {
             Action::Deny if by_default => Verdict::Drop(self.default_deny),
             Action::Deny => Verdict::Drop(self.deny),
-            Action::Reject => Verdict::Drop(self.reject),
+            Action::Reject => Verdict::Reject(self.reject),
             Action::Allow | Action::Log | Action::Count => Verdict::Next,
         }
-    }
-}
-
-/// How the words of a rule may be written in TOML.
-mod words {
-    use std::fmt;
-
-    use serde::de::{Deserializer, Error, SeqAccess, Visitor};
-
-    /// A text or a number.
-    pub fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = String;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text or a number")
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
-                Ok(text.to_owned())
-            }
-            fn visit_i64<E: Error>(self, number: i64) -> Result<String, E> {
-                Ok(number.to_string())
-            }
-            fn visit_u64<E: Error>(self, number: u64) -> Result<String, E> {
-                Ok(number.to_string())
-            }
-        }
-        from.deserialize_any(Text)
-    }
-
-    /// A text or a list of texts.
-    pub fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-        struct Texts;
-        impl<'de> Visitor<'de> for Texts {
-            type Value = Vec<String>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a file or a list of files")
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Vec<String>, E> {
-                Ok(vec![text.to_owned()])
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
-                let mut out = Vec::new();
-                while let Some(file) = list.next_element()? {
-                    out.push(file);
-                }
-                Ok(out)
-            }
-        }
-        from.deserialize_any(Texts)
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn settled(batch: &Batch) -> Mask {
 }
 
 /// Hides from the n-th stage what it has settled; returns what is hidden.
-#[cold]
+#[inline(never)]
 pub(super) fn hide(batch: &mut Batch, settled: Mask, n: usize) -> Mask {
     let mine_alone = bits(n + 1) & !bits(n);
     let mut mine = Mask::NONE;
@@ -52,7 +52,7 @@ pub(super) fn hide(batch: &mut Batch, settled: Mask, n: usize) -> Mask {
 }
 
 /// Writes to the flows what the first of these stages said of slots that it was shown.
-#[cold]
+#[inline(never)]
 pub(super) fn write(
     batch: &mut Batch,
     flows: &mut impl Settle,

@@ -12,6 +12,7 @@ use std::num::NonZeroU32;
 use std::time::Instant;
 
 use super::cost::{self, SAMPLES};
+use super::flows::answering_type;
 use super::linear::Key;
 use super::rule::{Action, Nets, Rule};
 use super::set::RuleSet;
@@ -73,7 +74,6 @@ pub fn memory(set: &RuleSet) -> u64 {
 pub struct Compiled {
     pub(super) v4: Family<V4_KEY>,
     pub(super) v6: Family<V6_KEY>,
-    pub(super) rules: usize,
     seconds: f64,
     bytes: u64,
     cycles: Vec<(&'static str, u64)>,
@@ -101,7 +101,7 @@ impl Compiled {
         let v6 = Family::build(&V6, set, v6_conditions)?;
         let seconds = start.elapsed().as_secs_f64();
         let bytes = acl::heap_in_use().saturating_sub(before);
-        let mut rules = Compiled { v4, v6, rules: set.rules().len(), seconds, bytes, cycles: Vec::new() };
+        let mut rules = Compiled { v4, v6, seconds, bytes, cycles: Vec::new() };
         rules.cycles = cost::measure(&rules, set);
         Ok(rules)
     }
@@ -223,13 +223,26 @@ impl<const KEY: usize> Tables<KEY> {
 
     /// Searches a batch. Rules in front of the decision that let the search go on are told to `seen`, with the key's number.
     #[inline(always)]
-    pub(super) fn judge(&self, keys: &[[u8; KEY]], room: &mut Room, mut seen: impl FnMut(usize, usize)) {
-        let answers = room.answers.get_mut(..keys.len()).unwrap_or_default();
+    pub(super) fn judge(&self, keys: &[[u8; KEY]], room: &mut Room, seen: impl FnMut(usize, usize)) {
+        self.decide(keys, &mut room.answers);
+        self.observe(keys, room, seen);
+    }
+
+    /// The rule that decides on each key.
+    #[inline(always)]
+    pub(super) fn decide(&self, keys: &[[u8; KEY]], answers: &mut [u32; BURST]) {
+        let answers = answers.get_mut(..keys.len()).unwrap_or_default();
         match &self.deciding {
             Some(acl) => acl.classify(keys, answers),
             None => answers.fill(0),
         }
+    }
+
+    /// Rules in front of the decision that let the search go on.
+    #[inline(always)]
+    pub(super) fn observe(&self, keys: &[[u8; KEY]], room: &mut Room, mut seen: impl FnMut(usize, usize)) {
         if let Some(acl) = &self.observing {
+            let answers = room.answers.get(..keys.len()).unwrap_or_default();
             let width = acl.categories();
             let matched = room.matched.get_mut(..keys.len() * width).unwrap_or_default();
             acl.classify(keys, matched);
@@ -375,14 +388,32 @@ pub(super) fn v6_key(protocol: u8, addresses: &[u8; 32], (from, to): (u16, u16))
     key
 }
 
+/// A key as [`Key::reversed`] has it.
+#[inline(always)]
+pub(super) fn reversed<const KEY: usize>(key: &[u8; KEY]) -> [u8; KEY] {
+    let mut key = *key;
+    let protocol = key.first().copied().unwrap_or_default();
+    let (_, rest) = key.split_at_mut(4);
+    let (addresses, ports) = rest.split_at_mut(KEY - 8);
+    let (source, destination) = addresses.split_at_mut((KEY - 8) / 2);
+    source.swap_with_slice(destination);
+    match (protocol, ports.first_mut()) {
+        (1 | 58, Some(icmp_type)) => *icmp_type = answering_type(protocol, *icmp_type),
+        _ => ports.rotate_left(2),
+    }
+    key
+}
+
 /// Where answers arrive.
 pub(super) struct Room {
     pub(super) answers: [u32; BURST],
+    /// To questions in reverse.
+    pub(super) reverse: [u32; BURST],
     matched: [u32; BURST * MAX_CATEGORIES],
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Room { answers: [0; BURST], matched: [0; BURST * MAX_CATEGORIES] }
+        Room { answers: [0; BURST], reverse: [0; BURST], matched: [0; BURST * MAX_CATEGORIES] }
     }
 }

@@ -3,9 +3,15 @@
 //! It serves builds and replays without DPDK, and every other classifier is tested against it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::rule::Rule;
-use crate::packet::{InnerFlags, Meta};
+use super::Reasons;
+use super::counters::Counters;
+use super::flows::{self, Asking};
+use super::rule::{Action, Rule};
+use super::set::RuleSet;
+use crate::packet::{Batch, DropReason, InnerFlags, Meta, Verdict};
+use crate::stage::{Cx, Stage};
 
 /// What rules look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +41,18 @@ impl Key {
         let ports = shows_ports(meta).then_some((meta.source_port, meta.destination_port));
         Some(Key { protocol: meta.protocol, source, destination, ports })
     }
+
+    /// The key of an answer to this packet. An answer to an ICMP echo bears the same identifier, and the type that answers it.
+    pub fn reversed(&self) -> Self {
+        let ports = self.ports.map(|(from, to)| match self.protocol {
+            1 | 58 => {
+                let [icmp_type, code] = from.to_be_bytes();
+                (u16::from_be_bytes([flows::answering_type(self.protocol, icmp_type), code]), to)
+            }
+            _ => (to, from),
+        });
+        Key { protocol: self.protocol, source: self.destination, destination: self.source, ports }
+    }
 }
 
 /// Does the packet show ports or an ICMP type?
@@ -54,4 +72,62 @@ pub fn search(rules: &[Rule], key: &Key, mut seen: impl FnMut(usize)) -> Option<
         }
     }
     None
+}
+
+/// For a flow that is denied as its key stands: the rule that allows the reverse, and says that the other side opens such flows ([`super::flows`]).
+pub fn allows_reverse(rules: &[Rule], key: &Key) -> Option<usize> {
+    let number = search(rules, &key.reversed(), |_| ())?;
+    rules.get(number).filter(|rule| rule.action == Action::Allow && !rule.matches(key))?;
+    Some(number)
+}
+
+/// The stage on one worker, rules tried in turn.
+#[derive(Debug)]
+pub(super) struct Linear {
+    set: Arc<RuleSet>,
+    stateful: bool,
+    counters: Arc<Counters>,
+    asking: Asking,
+}
+
+impl Linear {
+    /// `counters` has one for each rule, and then one for the default.
+    pub fn new(set: Arc<RuleSet>, stateful: bool, counters: Arc<Counters>) -> Self {
+        Linear { set, stateful, counters, asking: Asking::default() }
+    }
+}
+
+impl Stage for Linear {
+    fn run(&mut self, batch: &mut Batch, cx: &mut Cx<'_>) {
+        let Linear { set, stateful, counters, asking } = self;
+        let rules = set.rules();
+        let reasons = Reasons::of(cx);
+        asking.sort(batch, *stateful);
+        for slot in asking.asking() {
+            let Some(key) = Key::of(batch.meta(slot), batch.inner(slot)) else {
+                batch.decide(slot, Verdict::Drop(DropReason::InnerTruncated.into()));
+                continue;
+            };
+            let mut key = if asking.turns_round(batch, slot) { key.reversed() } else { key };
+            let action = |number: Option<usize>| {
+                number.and_then(|n| rules.get(n)).map_or(set.default_action(), |rule| rule.action)
+            };
+            let (mut number, mut reverse) = (search(rules, &key, |_| ()), None);
+            if asking.for_flow().has(slot)
+                && action(number) != Action::Allow
+                && let Some(other) = allows_reverse(rules, &key)
+            {
+                let way = flows::reverse(batch.meta(slot));
+                if way == flows::Reverse::Turn {
+                    (key, number) = (key.reversed(), Some(other));
+                }
+                reverse = Some(way);
+            }
+            // Who asks counts once, in the orientation that decides.
+            search(rules, &key, |seen| counters.add(seen));
+            counters.add(number.unwrap_or(rules.len()));
+            asking.answer(batch, slot, reasons.verdict(action(number), number.is_none()), reverse);
+        }
+        asking.follow_up(batch);
+    }
 }

@@ -1,14 +1,17 @@
-//! The stage over compiled rules: gather keys, classify, decide. No allocation, no scan of rules.
+//! The stage over compiled rules: gather keys, classify, ask in reverse for flows that are denied, decide. No allocation, no scan of
+//! rules.
 
 use std::sync::Arc;
 
 use super::Reasons;
-use super::compiled::{Answer, Compiled, Room, Tables, V4_KEY, V6_KEY, v4_key, v6_key};
+use super::compiled::{Answer, Compiled, Room, Tables, V4_KEY, V6_KEY, reversed, v4_key, v6_key};
 use super::counters::Counters;
-use super::linear::shows_ports;
+use super::flows::{self, Asking, Reverse};
+use super::linear::{Key, shows_ports};
 use super::rule::Action;
+use super::set::RuleSet;
 use crate::dpdk::BURST;
-use crate::packet::{Batch, DropReason, Verdict};
+use crate::packet::{Batch, DropReason, Mask, Verdict};
 use crate::stage::{Cx, Stage};
 
 /// Packets of one shape, gathered from a batch.
@@ -28,40 +31,52 @@ impl<const KEY: usize> Lane<KEY> {
             self.len += 1;
         }
     }
+
+    fn keys(&self) -> &[[u8; KEY]] {
+        self.keys.get(..self.len).unwrap_or_default()
+    }
+
+    /// Slots and keys, where both are.
+    fn iter(&self) -> impl Iterator<Item = (usize, &[u8; KEY])> {
+        self.slots.iter().map(|&slot| slot.into()).zip(self.keys())
+    }
 }
 
 /// The stage on one worker.
 pub struct Running {
     rules: Arc<Compiled>,
+    set: Arc<RuleSet>,
+    stateful: bool,
     counters: Arc<Counters>,
-    default: Action,
-    /// Full, then bare.
-    v4: [Lane<V4_KEY>; 2],
-    v6: [Lane<V6_KEY>; 2],
+    asking: Asking,
+    /// Full, then bare, then questions in reverse.
+    v4: [Lane<V4_KEY>; 3],
+    v6: [Lane<V6_KEY>; 3],
     room: Room,
 }
 
 impl Running {
     /// A stage over compiled rules; `counters` has one for each rule, and then one for the default.
-    pub fn new(rules: Arc<Compiled>, default: Action, counters: Arc<Counters>) -> Self {
-        let (v4, v6) = ([Lane::EMPTY; 2], [Lane::EMPTY; 2]);
-        Running { rules, counters, default, v4, v6, room: Room::default() }
+    pub fn new(rules: Arc<Compiled>, set: Arc<RuleSet>, stateful: bool, counters: Arc<Counters>) -> Self {
+        let (v4, v6) = ([Lane::EMPTY; 3], [Lane::EMPTY; 3]);
+        Running { rules, set, stateful, counters, asking: Asking::default(), v4, v6, room: Room::default() }
     }
 
-    /// Sorts the open packets into lanes.
+    /// Sorts the packets that ask into lanes.
     #[inline(always)]
     fn gather(&mut self, batch: &mut Batch) {
-        for slot in batch.open() {
+        for slot in self.asking.asking() {
             let (meta, inner) = (batch.meta(slot), batch.inner(slot));
             let ports = (meta.source_port, meta.destination_port);
             let bare = usize::from(!shows_ports(meta));
+            let turned = self.asking.turns_round(batch, slot);
             if meta.is_ipv6() {
                 if let (Some(addresses), Some(lane)) = (chunk(inner, 8), self.v6.get_mut(bare)) {
-                    lane.push(slot, v6_key(meta.protocol, addresses, ports));
+                    lane.push(slot, oriented(v6_key(meta.protocol, addresses, ports), turned));
                     continue;
                 }
             } else if let (Some(addresses), Some(lane)) = (chunk(inner, 12), self.v4.get_mut(bare)) {
-                lane.push(slot, v4_key(meta.protocol, addresses, ports));
+                lane.push(slot, oriented(v4_key(meta.protocol, addresses, ports), turned));
                 continue;
             }
             batch.decide(slot, Verdict::Drop(DropReason::InnerTruncated.into()));
@@ -74,18 +89,25 @@ fn chunk<const N: usize>(inner: &[u8], at: usize) -> Option<&[u8; N]> {
     inner.get(at..)?.first_chunk()
 }
 
+#[inline(always)]
+fn oriented<const KEY: usize>(key: [u8; KEY], turned: bool) -> [u8; KEY] {
+    if turned { reversed(&key) } else { key }
+}
+
 impl Stage for Running {
     fn run(&mut self, batch: &mut Batch, cx: &mut Cx<'_>) {
+        self.asking.sort(batch, self.stateful);
         self.gather(batch);
         let reasons = Reasons::of(cx);
-        let Running { rules, counters, default, v4, v6, room } = self;
-        let verdicts = Verdicts { reasons, counters, default: *default, default_counter: rules.rules };
-        for (lane, shows_ports) in v4.iter_mut().zip([true, false]) {
-            verdicts.judge(rules.v4.of(shows_ports), lane, room, batch);
-        }
-        for (lane, shows_ports) in v6.iter_mut().zip([true, false]) {
-            verdicts.judge(rules.v6.of(shows_ports), lane, room, batch);
-        }
+        let Running { rules, set, counters, asking, v4, v6, room, .. } = self;
+        let verdicts = Verdicts { reasons, counters, asking, set };
+        let [full, bare, reverse] = v4;
+        verdicts.judge(rules.v4.of(true), full, reverse, room, batch);
+        verdicts.judge(rules.v4.of(false), bare, reverse, room, batch);
+        let [full, bare, reverse] = v6;
+        verdicts.judge(rules.v6.of(true), full, reverse, room, batch);
+        verdicts.judge(rules.v6.of(false), bare, reverse, room, batch);
+        asking.follow_up(batch);
     }
 }
 
@@ -93,8 +115,15 @@ impl Stage for Running {
 struct Verdicts<'a> {
     reasons: Reasons,
     counters: &'a Counters,
-    default: Action,
-    default_counter: usize,
+    asking: &'a Asking,
+    set: &'a RuleSet,
+}
+
+/// Slots whose flows are allowed in reverse, by what they do about it.
+#[derive(Default)]
+struct Reversed {
+    turn: Mask,
+    leave: Mask,
 }
 
 impl Verdicts<'_> {
@@ -103,22 +132,86 @@ impl Verdicts<'_> {
         &self,
         tables: &Tables<KEY>,
         lane: &mut Lane<KEY>,
+        reverse: &mut Lane<KEY>,
         room: &mut Room,
         batch: &mut Batch,
     ) {
-        let len = std::mem::take(&mut lane.len);
-        if len == 0 {
+        if lane.len == 0 {
             return;
         }
-        tables.judge(lane.keys.get(..len).unwrap_or_default(), room, |_, rule| self.counters.add(rule));
-        for (&slot, &answer) in lane.slots.iter().zip(&room.answers).take(len) {
-            let answer = Answer(answer);
-            let (counter, action) = match answer.rule() {
-                Some(rule) => (rule, answer.action()),
-                None => (self.default_counter, self.default),
-            };
-            self.counters.add(counter);
-            batch.decide(slot.into(), self.reasons.verdict(action, counter == self.default_counter));
+        tables.decide(lane.keys(), &mut room.answers);
+        let mut reversed = Reversed::default();
+        if !self.asking.for_flow().is_empty() {
+            reversed = self.ask_in_reverse(tables, lane, reverse, room, batch);
         }
+        // Who asks counts once, in the orientation that decides.
+        tables.observe(lane.keys(), room, |_, rule| self.counters.add(rule));
+        for ((slot, _), &answer) in lane.iter().zip(&room.answers) {
+            let rule = Answer(answer).rule();
+            self.counters.add(rule.unwrap_or(self.set.rules().len()));
+            let way = if reversed.turn.has(slot) {
+                Some(Reverse::Turn)
+            } else {
+                reversed.leave.has(slot).then_some(Reverse::Leave)
+            };
+            let verdict = self.reasons.verdict(self.action(answer), rule.is_none());
+            self.asking.answer(batch, slot, verdict, way);
+        }
+        lane.len = 0;
+    }
+
+    #[inline(always)]
+    fn action(&self, answer: u32) -> Action {
+        match Answer(answer).rule() {
+            Some(_) => Answer(answer).action(),
+            None => self.set.default_action(),
+        }
+    }
+
+    /// The second question of flows that are denied ([`flows`]). A flow that is turned has its key and its answer in the lane afterwards.
+    #[inline(never)]
+    fn ask_in_reverse<const KEY: usize>(
+        &self,
+        tables: &Tables<KEY>,
+        lane: &mut Lane<KEY>,
+        reverse: &mut Lane<KEY>,
+        room: &mut Room,
+        batch: &Batch,
+    ) -> Reversed {
+        let mut out = Reversed::default();
+        reverse.len = 0;
+        for (n, ((slot, key), &answer)) in lane.iter().zip(&room.answers).enumerate() {
+            if self.asking.for_flow().has(slot) && self.action(answer) != Action::Allow {
+                reverse.push(n, reversed(key));
+            }
+        }
+        if reverse.len == 0 {
+            return out;
+        }
+        tables.decide(reverse.keys(), &mut room.reverse);
+        for ((n, key), &answer) in reverse.iter().zip(&room.reverse) {
+            let slot = lane.slots.get(n).copied().unwrap_or_default().into();
+            if !self.allows_reverse(Answer(answer), slot, batch) {
+                continue;
+            }
+            match flows::reverse(batch.meta(slot)) {
+                Reverse::Turn => {
+                    if let (Some(k), Some(a)) = (lane.keys.get_mut(n), room.answers.get_mut(n)) {
+                        (*k, *a) = (*key, answer);
+                        out.turn.insert(slot);
+                    }
+                }
+                Reverse::Leave => out.leave.insert(slot),
+            }
+        }
+        out
+    }
+
+    /// Is this the answer of a rule that allows, and would not match the other way round?
+    fn allows_reverse(&self, answer: Answer, slot: usize, batch: &Batch) -> bool {
+        let Some(rule) = answer.rule().and_then(|n| self.set.rules().get(n)) else { return false };
+        let key = Key::of(batch.meta(slot), batch.inner(slot));
+        let key = key.map(|key| if self.asking.turns_round(batch, slot) { key.reversed() } else { key });
+        rule.action == Action::Allow && key.is_some_and(|key| !rule.matches(&key))
     }
 }

@@ -1,3 +1,5 @@
+mod flows;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,7 +10,7 @@ use super::rule::{MAX_ENTRIES, Mistake, Nets};
 use super::set::{MAX_LAYERS, MAX_OBSERVERS};
 use super::*;
 use crate::dpdk::{Mempool, PoolConfig};
-use crate::packet::{InnerFlags, Mask};
+use crate::packet::{Batch, DropReason, FlowFlags, FlowSlot, InnerFlags, Mask};
 use crate::stage::WorkerId;
 
 const FILE: &str = "action,protocol,source,destination,source_port,destination_port,icmp_type,comment\n";
@@ -348,16 +350,28 @@ proptest! {
 
 // --- the stage ---
 
+#[derive(Clone, Copy)]
 struct Packet {
     key: Key,
     flags: u8,
+    tcp_flags: u8,
+    /// Entry of its flow.
+    flow: Option<u32>,
+    flow_flags: u8,
+}
+
+impl Packet {
+    fn of_flow(self, entry: u32, flow_flags: u8) -> Self {
+        Packet { flow: Some(entry), flow_flags, ..self }
+    }
 }
 
 fn packet(protocol: u8, source: &str, destination: &str, ports: Option<(u16, u16)>) -> Packet {
     let key = key(protocol, source, destination, ports);
     let shown = if matches!(protocol, 1 | 58) { InnerFlags::ICMP } else { InnerFlags::PORTS };
     let family = if key.source.is_ipv6() { InnerFlags::IPV6 } else { 0 };
-    Packet { key, flags: family | if ports.is_some() { shown } else { InnerFlags::LATER_FRAGMENT } }
+    let flags = family | if ports.is_some() { shown } else { InnerFlags::LATER_FRAGMENT };
+    Packet { key, flags, tcp_flags: 0, flow: None, flow_flags: 0 }
 }
 
 /// A batch of bare inner packets: only what the stage reads is filled in.
@@ -388,6 +402,9 @@ fn batch(packets: &[Packet]) -> Batch {
         meta.inner_len = 40;
         meta.protocol = packet.key.protocol;
         (meta.source_port, meta.destination_port) = packet.key.ports.unwrap_or_default();
+        meta.tcp_flags = packet.tcp_flags;
+        meta.flow = packet.flow.map_or(FlowSlot::NONE, FlowSlot::new);
+        meta.flow_flags = FlowFlags(packet.flow_flags);
     }
     batch.begin();
     batch
@@ -602,4 +619,5 @@ fn the_compiled_stage_does_what_the_linear_one_does() {
     assert_eq!(soft.counts(), eal.counts());
     assert!(soft.counts().iter().all(|(_, packets)| *packets > 0), "{:?}", soft.counts());
     assert!(eal.report().iter().any(|(_, value)| value.starts_with("rte_acl")));
+    flows::agree_on_flows(&parsed);
 }
