@@ -41,6 +41,9 @@ pub use per_flow::PerFlow;
 use crate::config::{Problem, Settings};
 use crate::packet::{Batch, Packet, ReasonId, Verdict};
 
+/// Stages of a pipeline that follows flows: what a flow's mask of settled stages has bits for.
+pub const MOST_STAGES: usize = u16::BITS as usize;
+
 /// Number of a worker, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct WorkerId(pub u16);

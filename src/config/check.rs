@@ -86,6 +86,9 @@ pub(super) fn plan(
     let (tenants, unknown) = tenants::check(&mut check, &file, &sized, profile);
     let around = flow::Around { tunnel: tunnel.as_ref(), stages: &stages };
     let flow = flow::check(&mut check, &file.flow, sized, tenants, unknown, &around);
+    if flow.tracking {
+        stages::fit_flows(&mut check, stages.len());
+    }
     let (pool, memory) = memory::plan(&memory::Needs {
         ports: &ports,
         workers: workers.len(),

@@ -10,7 +10,7 @@ use super::source::origin_of;
 use super::value::{self, known_here};
 use super::{Problem, Settings, StagePlan};
 use crate::packet::ReasonTable;
-use crate::stage::StageKind;
+use crate::stage::{MOST_STAGES, StageKind};
 
 /// A name is a label of metrics and a column of tables.
 const LONGEST_NAME: usize = 32;
@@ -66,6 +66,15 @@ pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<Sta
         }
     }
     plans
+}
+
+/// Where flows are followed, each remembers which stages have settled it, and has room for so many.
+pub(super) fn fit_flows(check: &mut Check<'_>, stages: usize) {
+    if stages > MOST_STAGES {
+        let place = format!("stage[{MOST_STAGES}]");
+        let what = format!("is one too many: a pipeline that follows flows has at most {MOST_STAGES} stages");
+        check.problem(&place, what, "join stages, or set flow.tracking = false if none decides by flow");
+    }
 }
 
 /// The framework's keys of a stage, and its name.

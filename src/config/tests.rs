@@ -128,6 +128,22 @@ pub(super) fn says(text: &str, over: &Overrides, expected: &[&str]) {
 }
 
 #[test]
+fn a_flow_has_room_for_sixteen_stages() {
+    let stages = |n: usize, settings: &str| -> String {
+        let stage = |i| format!("[[stage]]\nuse = \"sieve\"\nname = \"s{i}\"\nmesh = 3\n{settings}\n");
+        format!("{GOOD}{}", (0..n).map(stage).collect::<String>())
+    };
+    assert_eq!(good(&stages(16, "follow = true"), &Overrides::default()).stages.len(), 16);
+    assert_eq!(good(&stages(40, ""), &Overrides::default()).stages.len(), 40, "no flows, no masks");
+    says(
+        &stages(17, "follow = true"),
+        &Overrides::default(),
+        &["t.toml:85:1: stage[16]: is one too many: a pipeline that follows flows has at most 16 stages; \
+           join stages, or set flow.tracking = false if none decides by flow"],
+    );
+}
+
+#[test]
 fn each_mistake_has_its_message() {
     let table: &[(&str, &str)] = &[
         // Unknown keys, in every section.
