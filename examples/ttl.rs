@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Place on the path: any place in the pipeline. Assumes that decap has checked the inner IP header. Promises: a packet
-//! with fewer hops left than `least` is dropped as `ttl.expired`; nothing else is touched.
+//! with fewer hops left than `least` is dropped as `ttl.expired`; nothing else is touched. It never settles a flow: hops are each
+//! packet's own, so it must see them all.
 //!
 //! `cargo run --example ttl` sends three frames through it on a soft port; a program for real ports calls `App::start`
 //! instead of `App::start_on`, or `sluicegate::cli` for the whole command line.

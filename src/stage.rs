@@ -175,7 +175,7 @@ pub trait Shared: Send + Sync {
         Vec::new()
     }
 
-    /// Counters over all workers: label (for example a rule) and packets.
+    /// Counters over all workers: label (for example a rule) and hits.
     fn counts(&self) -> Vec<(String, u64)> {
         Vec::new()
     }

@@ -172,7 +172,7 @@ impl Replay {
 
 /// Counters of the stages' own: rules that were hit.
 fn rules(report: &Report) {
-    let mut table = show::table(&["stage", "rule", "packets"]);
+    let mut table = show::table(&["stage", "rule", "hits"]);
     show::align_right(&mut table, &[2]);
     let mut any = false;
     for (name, counts) in report.names.iter().zip(&report.snapshot.stages) {

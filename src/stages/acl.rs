@@ -23,7 +23,7 @@
 //! reject end the search; log and count rules in front of the deciding rule are all counted; whoever asks the rules counts once for the
 //! deciding rule or for the default. Stateful, as it is unless told otherwise, a flow asks once, as its first packet travels, and the
 //! answer holds for its replies, its fragments and the ICMP errors that speak of it; a flow that is denied is dropped from then on.
-//! Packets without a flow, and all packets where `stateful = false`, ask each for itself. [`flows`] has the details.
+//! Packets without a flow, and all packets where `stateful = false`, ask each for itself. `flows.rs` has the details.
 //!
 //! The rules are compiled once per plan by `rte_acl` and shared by all workers (`compiled`); without DPDK the rules
 //! are tried in turn ([`linear`]).
@@ -91,7 +91,7 @@ rule     [[stage.rule]] tables with the same names as keys; they stand in front 
 default  what happens to flows that no rule decides on: allow | deny (default) | reject
 stateful true (default): a flow asks the rules once, as the packet that opened it travels;
          the answer holds for both directions, so that replies come home, and denied flows
-         are dropped as flow_dropped before any stage. false: every packet asks for itself,
+         are dropped as flow_condemned before any stage. false: every packet asks for itself,
          and replies need rules of their own.
 
 A rule:

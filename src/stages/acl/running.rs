@@ -168,7 +168,7 @@ impl Verdicts<'_> {
         }
     }
 
-    /// The second question of flows that are denied ([`flows`]). A flow that is turned has its key and its answer in the lane afterwards.
+    /// The second question of flows that are denied ([`super::flows`]). A flow that is turned has its key and its answer in the lane afterwards.
     #[inline(never)]
     fn ask_in_reverse<const KEY: usize>(
         &self,

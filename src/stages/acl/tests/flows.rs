@@ -172,10 +172,9 @@ fn an_answer_to_an_echo_asks_as_the_echo() {
         packet(58, "2001:db8::1", "fd00::1", Some((0x8000, 8))).of_flow(2, NEW),
     ];
     assert_eq!(ask(rules, Action::Deny, &packets).0, [Pass, Pass, Pass]);
-    for n in 0..2 {
-        let key = packets[n].key;
-        assert_ne!(key.reversed(), key);
-        assert_eq!(key.reversed().reversed(), key);
+    for Packet { key, .. } in &packets[..2] {
+        assert_ne!(key.reversed(), *key);
+        assert_eq!(key.reversed().reversed(), *key);
     }
 }
 
