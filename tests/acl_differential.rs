@@ -185,6 +185,7 @@ impl Dice {
 fn rte_acl_agrees_with_the_reference() {
     let _eal = start();
     let mut dice = Dice(ChaCha8Rng::seed_from_u64(SEED));
+    let mut reversed = 0;
     let (mut cases, mut decided, mut observed, mut bare, mut v6) = (0, 0, 0, 0, 0);
     for set_number in 0..SETS {
         let count = 1 + dice.below(if set_number % 10 == 0 { 120 } else { 30 });
@@ -200,6 +201,7 @@ fn rte_acl_agrees_with_the_reference() {
         }
         let compiled = Compiled::build(&set).unwrap();
         let keys: Vec<Key> = (0..KEYS).map(|_| dice.key(set.rules())).collect();
+        agree_in_reverse(&compiled, &set, &keys, &mut reversed);
         // Every batch size takes its own way through rte_acl: one at a time, 4, 8, 16, 32.
         let batch = 1 + set_number % BURST;
         let mut seen = vec![Vec::new(); KEYS];
@@ -219,12 +221,30 @@ fn rte_acl_agrees_with_the_reference() {
             v6 += usize::from(key.source.is_ipv6());
         }
     }
+    assert!(reversed > 500, "{reversed} flows that only the other side may open");
     // The random cases must be worth something.
     let counts =
         format!("{cases} cases: {decided} decided, {observed} observed, {bare} without ports, {v6} IPv6");
     assert!(cases >= 100_000 && decided > cases / 4 && decided < cases * 9 / 10, "{counts}");
     assert!(observed > cases / 20 && bare > cases / 20 && v6 > cases / 4, "{counts}");
     a_set_that_does_not_fit_says_which_setting_to_raise();
+}
+
+/// Answers to denied flows, asked in reverse: the rule that says that the other side opens them.
+fn agree_in_reverse(compiled: &Compiled, set: &RuleSet, keys: &[Key], found: &mut usize) {
+    let back: Vec<Key> = keys.iter().map(Key::reversed).collect();
+    for ((key, back), got) in keys.iter().zip(&back).zip(compiled.search(&back, BURST, |_, _| ())) {
+        assert_eq!(back.reversed(), *key);
+        let allows = |&(number, action): &(usize, Action)| {
+            action == Action::Allow && !set.rules()[number].matches(key)
+        };
+        let expected = linear::allows_reverse(set.rules(), key);
+        assert_eq!(got.filter(allows).map(|(number, _)| number), expected, "{key:?}");
+        if let Some(number) = expected {
+            assert_ne!(linear::search(set.rules(), key, |_| ()), Some(number), "{key:?}");
+            *found += 1;
+        }
+    }
 }
 
 /// In the same process, because DPDK starts once.

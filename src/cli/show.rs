@@ -304,8 +304,7 @@ pub fn drops(report: &Report) {
 pub fn stages_json(report: &Report) -> serde_json::Value {
     let totals = report.snapshot.stage_totals();
     let rows = report.names.iter().zip(totals).zip(&report.snapshot.stages).map(|((name, total), counts)| {
-        let counts: Vec<_> =
-            counts.iter().map(|(label, n)| json!({ "label": label, "hits": n })).collect();
+        let counts: Vec<_> = counts.iter().map(|(label, n)| json!({ "label": label, "hits": n })).collect();
         json!({ "name": name, "totals": total, "counts": counts })
     });
     rows.collect()
