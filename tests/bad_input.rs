@@ -115,6 +115,30 @@ fn a_rule_file_with_three_mistakes() {
 }
 
 #[test]
+fn a_tenants_file_with_mistakes() {
+    let tenants = "name,endpoint,flows\npayments,vpce-0123456789abcdef0,30%\nlab,vpce-0123456789abcdef0,\nlab,vpce-12,\n";
+    let file = format!("{GOOD}\n[flow]\ntcp_idle = \"59s\"\n\n[tenants]\nfile = \"tenants.csv\"\n");
+    let texts = [
+        "tenants.csv:3: endpoint: vpce-0123456789abcdef0 is \"payments\"'s already: ",
+        "tenants.csv:2: endpoint; an endpoint has one tenant",
+        "tenants.csv:4: endpoint: \"vpce-12\" does not have 8 or 17 hexadecimal digits",
+        "edge.toml:12:1: flow.tcp_idle: 59s is not between 60s and 6000s",
+        "3 mistakes",
+    ];
+    let files = [("edge.toml", file.as_str()), ("tenants.csv", tenants)];
+    refused("a_tenants_file", &files, &["check", "edge.toml"], &texts);
+    refused("a_tenants_file_in_run", &files, &["run", "edge.toml"], &texts);
+}
+
+#[test]
+fn a_missing_tenants_file() {
+    let file = format!("{GOOD}\n[tenants]\nfile = \"tenants.csv\"\n");
+    let texts =
+        ["edge.toml:12:1: tenants.file: ", "tenants.csv: there is no such file; paths start at the folder"];
+    refused("a_missing_tenants_file", &[("edge.toml", &file)], &["check", "edge.toml"], &texts);
+}
+
+#[test]
 fn an_unknown_stage() {
     let file = format!("{GOOD}\n[[stage]]\nuse = \"alc\"\n");
     let texts = ["edge.toml:12", "stage[0].use: there is no kind of stage \"alc\"", "did you mean \"acl\"?"];
