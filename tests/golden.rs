@@ -93,8 +93,21 @@ fn unknown_checksums_are_counted_under_auto() {
 }
 
 /// Reasons that no single frame can provoke, and the tests that do.
-const NOT_BY_A_FRAME: [(&str, &str, &str); 3] = [
+const NOT_BY_A_FRAME: [(&str, &str, &str); 8] = [
     ("chained", "a_chained_frame_is_dropped_whole", include_str!("golden_eal.rs")),
+    ("flow_condemned", "a_condemned_flow_is_dropped_before_the_stages", include_str!("flow.rs")),
+    (
+        "tcp_invalid",
+        "segments_outside_the_window_are_dropped_where_that_is_asked_for",
+        include_str!("flow.rs"),
+    ),
+    ("pickup", "a_connection_from_before_is_refused_where_that_is_asked_for", include_str!("flow.rs")),
+    ("table_full", "a_full_table_drops_new_flows_where_that_is_asked_for", include_str!("flow.rs")),
+    (
+        "unknown_endpoint",
+        "endpoints_that_nobody_claims_are_dropped_where_that_is_asked_for",
+        include_str!("flow.rs"),
+    ),
     ("stage_panic", "stage_panic_follows_on_error", include_str!("ledger.rs")),
     ("tx_full", "tx_full_is_counted", include_str!("ledger.rs")),
 ];

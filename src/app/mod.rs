@@ -21,7 +21,8 @@ use crate::config::{Plan, QueueCount};
 #[cfg(feature = "dpdk")]
 use crate::dpdk::eal;
 use crate::dpdk::{Error, Mempool, Port, PortConfig, QueuePair, RunningPort};
-use crate::path::{Clock, Decap, Lane, Pipeline, Stop, Worker, WorkerCounters};
+use crate::flow::{FlowsShared, Seed};
+use crate::path::{Clock, Decap, Lane, Pipeline, Stop, Track, Worker, WorkerCounters};
 use host::Handle;
 
 /// MTU of a port whose plan says "auto", if the device can: a VPC's jumbo frame.
@@ -146,6 +147,8 @@ impl RunningApp {
             }
         }
         self.started = Instant::now();
+        let flows = &self.plan.flow;
+        let shared = FlowsShared::of(flows, self.plan.workers.len(), Seed::random());
         let mut shares = share_out(queues, self.plan.workers.len()).into_iter();
         for plan in &self.plan.workers {
             let id = plan.id;
@@ -160,7 +163,8 @@ impl RunningApp {
             let decap = Decap::new(self.plan.tunnel.clone());
             let (inspect, counting) = (self.pipeline.make(id), counters.clone());
             let worker =
-                Worker::new(share, decap, inspect, self.plan.burst, self.plan.idle, clock.clone(), counting);
+                Worker::new(share, decap, inspect, self.plan.burst, self.plan.idle, clock.clone(), counting)
+                    .with_flows(shared.as_ref().map(|shared| Track::of(&self.plan, shared, &counters)));
             match self.host.launch(plan, worker, self.stop.clone()) {
                 Ok(handle) => self.workers.push(Launched { counters, handle }),
                 Err((error, back)) => {

@@ -22,8 +22,9 @@ use crate::config::{Idle, Plan, Tunnel};
 use crate::dpdk::soft::pcap::{self, Link};
 use crate::dpdk::soft::{self, Setup};
 use crate::dpdk::{Mempool, PoolConfig, PortConfig, RunningPort};
+use crate::flow::{FlowsShared, Seed};
 use crate::packet::ReasonTable;
-use crate::path::{Clock, Decap, Lane, Pipeline, Worker, WorkerCounters, WorkerSnapshot};
+use crate::path::{Clock, Decap, Lane, Pipeline, Track, Worker, WorkerCounters, WorkerSnapshot};
 use crate::stage::{Backend, WorkerId};
 use crate::traffic::{self, Envelope};
 
@@ -219,6 +220,9 @@ impl Bench {
             port.start(&PortConfig { mtu: u16::MAX - 256, ..PortConfig::default() }, &pool)?;
         let counters = Arc::new(WorkerCounters::new(WorkerId(0), &plan.reasons, plan.stages.len()));
         let (clock, hand) = Clock::manual();
+        // The same seed each time: a replay is deterministic.
+        let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(0));
+        let track = shared.map(|shared| Track::of(&plan, &shared, &counters));
         let worker = Worker::new(
             queues.into_iter().map(Lane).collect(),
             Decap::new(plan.tunnel.clone()),
@@ -227,7 +231,8 @@ impl Bench {
             Idle::Spin,
             clock,
             counters.clone(),
-        );
+        )
+        .with_flows(track);
         let (before, envelope) = (counters.snapshot(), envelope(&plan.tunnel));
         let names = plan.stages.iter().map(|s| s.name.clone()).collect();
         let reasons = plan.reasons;

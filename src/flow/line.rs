@@ -83,6 +83,8 @@ impl Life {
     pub const PICKED_UP: u8 = 2;
     /// The directory does not know it.
     pub const UNCLAIMED: u8 = 4;
+    /// A stage drops all its packets.
+    pub const CONDEMNED: u8 = 8;
 
     #[inline(always)]
     pub fn new(seen: u32, state: u8, flags: u8) -> Self {
@@ -214,6 +216,12 @@ impl Entry<'_> {
         std::array::from_fn(|n| self.wide.0.get(n).map_or(0, |word| word.load(Ordering::Relaxed)))
     }
 
+    /// Does it hold a flow?
+    #[inline(always)]
+    pub fn is_used(self) -> bool {
+        self.head.get::<1>() != 0
+    }
+
     /// Even: at rest. Another number for each flow that the entry holds.
     #[inline(always)]
     pub fn version(self) -> u32 {
@@ -276,6 +284,11 @@ impl Entry<'_> {
     pub fn birth(self) -> Birth {
         let word = self.head.get::<7>();
         Birth { created: word as u32, condemned: (word >> 32) as u16, tenant: (word >> 48) as u16 }
+    }
+
+    #[inline(always)]
+    pub fn tenant(self) -> u16 {
+        (self.head.get::<7>() >> 48) as u16
     }
 
     pub fn set_birth(self, birth: Birth) {

@@ -15,10 +15,21 @@ mod room;
 mod envelope;
 pub mod directory;
 pub mod tcp;
+mod state;
+mod counters;
+mod event;
+pub(crate) mod quoted;
+mod engine;
+mod follow;
 
 use std::net::IpAddr;
 
+pub use counters::{FlowCounters, FlowSnapshot};
+pub use engine::{Flows, FlowsShared};
+pub(crate) use engine::{Newcomer, Opened, Opening};
 pub use envelope::{Envelope, Home, head_len, seal};
+pub use event::{End, FlowEvent, What};
+pub(crate) use follow::{Followed, is_answer};
 pub use key::{Key, Seed};
 
 /// The two ends of a flow and their protocol, as the originator sees them.

@@ -200,18 +200,30 @@ pub fn pick_up(segment: &Segment) -> Option<(State, Tracked)> {
 /// The next segment of a connection: follows it and says what it was.
 #[inline(always)]
 pub fn step(state: State, tracked: &mut Tracked, segment: &Segment, check: WindowCheck) -> Step {
-    if state == State::Established && segment.flags & (SYN | FIN | RST | ACK) == ACK && !segment.partial {
-        let (sender, receiver) = tracked.sides(segment.reply);
-        let end = segment.sequence.wrapping_add(segment.len);
-        if sequence_fits(sender, receiver, segment.sequence, end)
-            && ack_fits(sender, receiver, segment.acknowledgment)
-        {
-            let old = segment.len != 0 && ahead(end, sender.end) <= 0;
-            sender.end = later(sender.end, end);
-            sender.window = sender.window.max(segment.window);
-            receiver.acked = later(receiver.acked, segment.acknowledgment);
-            return Step { state, what: if old { What::Retransmit } else { What::Normal } };
-        }
+    if state == State::Established
+        && let Some(what) = quick(tracked, segment)
+    {
+        return Step { state, what };
     }
     slow::step(state, tracked, segment, check)
+}
+
+/// The same for a segment that only moves the numbers of an established connection; `None`, and nothing changed, if it does more.
+#[inline(always)]
+pub fn quick(tracked: &mut Tracked, segment: &Segment) -> Option<What> {
+    if segment.flags & (SYN | FIN | RST | ACK) != ACK || segment.partial {
+        return None;
+    }
+    let (sender, receiver) = tracked.sides(segment.reply);
+    let end = segment.sequence.wrapping_add(segment.len);
+    if !sequence_fits(sender, receiver, segment.sequence, end)
+        || !ack_fits(sender, receiver, segment.acknowledgment)
+    {
+        return None;
+    }
+    let old = segment.len != 0 && ahead(end, sender.end) <= 0;
+    sender.end = later(sender.end, end);
+    sender.window = sender.window.max(segment.window);
+    receiver.acked = later(receiver.acked, segment.acknowledgment);
+    Some(if old { What::Retransmit } else { What::Normal })
 }

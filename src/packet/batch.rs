@@ -183,6 +183,13 @@ impl Batch {
         (self.frames.as_mut_slice(), &self.meta)
     }
 
+    /// Slots that a hop dropped, each with a reason already, and those of them whose ends are to be told.
+    pub(crate) fn lose(&mut self, dropped: Mask, rejected: Mask) {
+        self.live = self.live.without(dropped);
+        self.open = self.open.without(dropped);
+        self.rejected = self.rejected | rejected;
+    }
+
     /// Why a slot was dropped; means nothing for other slots.
     #[inline(always)]
     pub fn reason(&self, slot: usize) -> ReasonId {

@@ -100,6 +100,16 @@ drop_reasons! {
     InnerFragment "inner_fragment" "decap",
     /// The inner TCP, UDP or ICMP header is cut short or contradicts itself.
     InnerTransport "inner_transport" "decap",
+    /// A stage has dropped a packet of the flow, and thereby the flow.
+    FlowCondemned "flow_condemned" "track",
+    /// The TCP segment is outside the window, or a RST that nobody would believe, and `flow.window_check` is "drop".
+    TcpInvalid "tcp_invalid" "track",
+    /// A TCP packet of a connection that nobody saw begin, and `flow.pickup` is "drop" or "reset".
+    Pickup "pickup" "track",
+    /// A new flow found no room, and `flow.when_full` is "drop".
+    TableFull "table_full" "track",
+    /// The endpoint belongs to no tenant, and `unknown_endpoint` is "drop".
+    UnknownEndpoint "unknown_endpoint" "track",
     /// A stage panicked while it held the batch.
     StagePanic "stage_panic" "inspect",
     /// The inner packet is larger than the load balancer takes back, or a stage made the outer one larger than the port's MTU.

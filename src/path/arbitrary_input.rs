@@ -16,10 +16,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Clock, Decap, Lane, Pipeline, Worker, WorkerCounters};
+use super::{Clock, Decap, Lane, Pipeline, Track, Worker, WorkerCounters};
 use crate::config::{self, Machine, Options, Overrides};
 use crate::dpdk::soft::{self, Setup, Wire};
 use crate::dpdk::{Mempool, PoolConfig, PortConfig, RunningPort};
+use crate::flow::{FlowsShared, Seed};
 use crate::packet::DropReason;
 use crate::stage::{Backend, WorkerId};
 pub use answers::answer;
@@ -190,6 +191,10 @@ impl Rig {
         let config = PortConfig { mtu: 9001, ..PortConfig::default() };
         let (port, queues) = port.start(&config, &pool).expect("a soft port starts");
         let pipeline = Pipeline::build(&plan, Backend::Soft).expect("no stages build");
+        let counters = Arc::new(WorkerCounters::new(WorkerId(0), &plan.reasons, 0));
+        // Whatever the tunnel lets in, the flow engine sees, too; without stages it drops nothing.
+        let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(0));
+        let track = shared.map(|shared| Track::of(&plan, &shared, &counters));
         let worker = Worker::new(
             queues.into_iter().map(Lane).collect(),
             Decap::new(plan.tunnel),
@@ -197,8 +202,9 @@ impl Rig {
             plan.burst,
             plan.idle,
             Clock::manual().0,
-            Arc::new(WorkerCounters::new(WorkerId(0), &plan.reasons, 0)),
-        );
+            counters,
+        )
+        .with_flows(track);
         Rig { worker, wire, pool, _port: port, back: Vec::new() }
     }
 

@@ -3,10 +3,12 @@
 //! Counters have one writer, the worker, and any number of readers: an add is a relaxed load and store, no locked
 //! instruction. A reader sees each counter move forward; only a stopped worker's counters are exact as a set.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use crate::flow::{FlowCounters, FlowSnapshot};
 use crate::packet::{ReasonId, ReasonTable};
 use crate::stage::WorkerId;
 
@@ -59,6 +61,8 @@ pub struct WorkerCounters {
     pub busy_cycles: Counter,
     /// Frames dropped, by [`ReasonId`].
     pub drops: Drops,
+    /// What became of flows.
+    pub flows: Arc<FlowCounters>,
     /// What each stage did, in pipeline order.
     pub stages: Box<[StageCounters]>,
 }
@@ -120,6 +124,7 @@ impl WorkerCounters {
             idle_polls: zero(),
             busy_cycles: zero(),
             drops: Drops::new(reasons.len()),
+            flows: Arc::default(),
             stages: (0..stages).map(|_| StageCounters::default()).collect(),
         }
     }
@@ -147,6 +152,7 @@ impl WorkerCounters {
             idle_polls: self.idle_polls.get(),
             busy_cycles: self.busy_cycles.get(),
             drops: self.drops.iter().map(Counter::get).collect(),
+            flows: self.flows.snapshot(),
             stages: self
                 .stages
                 .iter()
@@ -177,6 +183,7 @@ pub struct WorkerSnapshot {
     pub idle_polls: u64,
     pub busy_cycles: u64,
     pub drops: Vec<u64>,
+    pub flows: FlowSnapshot,
     pub stages: Vec<StageSnapshot>,
 }
 

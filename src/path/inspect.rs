@@ -22,7 +22,7 @@ use crate::config::{OnError, Plan};
 use crate::dpdk::Error;
 use crate::packet::{Batch, DropReason, Mask, ReasonId};
 use crate::stage::{Backend, Cx, Make, Shared, Stage, WorkerId};
-pub(super) use settle::{NoFlows, Settle};
+pub(super) use settle::Settle;
 
 /// The built pipeline of a plan: what all workers share.
 #[derive(Clone)]

@@ -7,10 +7,11 @@ use std::time::Duration;
 use crossbeam::utils::CachePadded;
 
 use super::counters::WorkerCounters;
-use super::inspect::NoFlows;
-use super::{Clock, Decap, Inspect, decap, encap, rx, tx};
+use super::track::Source;
+use super::{Clock, Decap, Inspect, Track, decap, encap, rx, tx};
 use crate::config::Idle;
 use crate::dpdk::{Burst, QueuePair, cycles};
+use crate::flow::Flows;
 use crate::packet::Batch;
 use crate::stage::WorkerId;
 
@@ -48,6 +49,7 @@ impl Stop {
 pub struct Worker {
     lanes: Vec<Lane>,
     decap: Decap,
+    track: Option<Track>,
     inspect: Inspect,
     batch: Box<Batch>,
     dead: Box<Burst>,
@@ -69,7 +71,17 @@ impl Worker {
         counters: Arc<WorkerCounters>,
     ) -> Self {
         let (batch, dead) = (Box::new(Batch::new()), Box::new(Burst::new()));
-        Worker { lanes, decap, inspect, batch, dead, burst, idle, clock, counters }
+        Worker { lanes, decap, track: None, inspect, batch, dead, burst, idle, clock, counters }
+    }
+
+    /// The same, following flows.
+    pub fn with_flows(self, track: Option<Track>) -> Self {
+        Worker { track, ..self }
+    }
+
+    /// Its flows, if it follows any.
+    pub fn flows(&mut self) -> Option<&mut Flows> {
+        self.track.as_mut().map(Track::flows)
     }
 
     /// Its number.
@@ -85,7 +97,7 @@ impl Worker {
     /// One round over its lanes: six hops each. Returns the frames received.
     #[inline]
     pub fn poll(&mut self) -> usize {
-        let Worker { lanes, decap, inspect, batch, dead, burst, clock, counters, .. } = self;
+        let Worker { lanes, decap, track, inspect, batch, dead, burst, clock, counters, .. } = self;
         let mut received = 0;
         for Lane(queues) in lanes {
             let start = cycles();
@@ -95,12 +107,24 @@ impl Worker {
             }
             received += frames;
             decap::run(decap, batch, counters);
-            // track: the flow engine's hop has its place here
-            inspect.run(batch, None::<&mut NoFlows>, clock.at(start), counters);
+            let now = clock.at(start);
+            if let Some(track) = track {
+                track.flows().begin(now);
+                track.run(batch, Source::Queue);
+                inspect.run(batch, Some(track.flows()), now, counters);
+            } else {
+                inspect.run(batch, None::<&mut Flows>, now, counters);
+            }
             encap::run(decap.tunnel(), queues.mtu, batch);
             tx::run(&mut queues.tx, batch, dead, counters);
             counters.busy_polls.add(1);
             counters.busy_cycles.add(cycles().wrapping_sub(start));
+        }
+        if let Some(track) = track {
+            if received == 0 {
+                track.flows().begin(clock.now());
+            }
+            track.flows().age();
         }
         if received == 0 {
             counters.idle_polls.add(1);

@@ -41,6 +41,27 @@ impl<'a> Ipv4<'a> {
         Ok(Ipv4 { header, options, payload })
     }
 
+    /// The start of a packet that an ICMP error quotes: the payload is what there is of it.
+    pub fn new_quoted(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let Some((header, rest)) = bytes.split_first_chunk::<HEADER_LEN>() else {
+            return Err(Malformed::Truncated);
+        };
+        if header[0] >> 4 != 4 {
+            return Err(Malformed::Version);
+        }
+        let header_len = usize::from(header[0] & 0x0f) * 4;
+        let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        if header_len < HEADER_LEN {
+            return Err(Malformed::Header);
+        }
+        let Some((options, rest)) = rest.split_at_checked(header_len - HEADER_LEN) else {
+            return Err(Malformed::Truncated);
+        };
+        // Some hosts quote the total length in another byte order or less the header: it only ever shortens.
+        let payload = total.checked_sub(header_len).and_then(|len| rest.get(..len)).unwrap_or(rest);
+        Ok(Ipv4 { header, options, payload })
+    }
+
     /// Bytes of the header, options included: 20 to 60.
     #[inline(always)]
     pub fn header_len(&self) -> usize {

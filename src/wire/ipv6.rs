@@ -80,6 +80,18 @@ impl<'a> Ipv6<'a> {
         Ok(Ipv6 { header, payload })
     }
 
+    /// The start of a packet that an ICMP error quotes: the payload is what there is of it.
+    pub fn new_quoted(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let Some((header, rest)) = bytes.split_first_chunk::<HEADER_LEN>() else {
+            return Err(Malformed::Truncated);
+        };
+        if header[0] >> 4 != 6 {
+            return Err(Malformed::Version);
+        }
+        let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+        Ok(Ipv6 { header, payload: rest.get(..len).unwrap_or(rest) })
+    }
+
     /// DSCP and ECN.
     #[inline(always)]
     pub fn traffic_class(&self) -> u8 {

@@ -3,6 +3,7 @@
 
 pub mod answers;
 pub mod golden;
+pub mod inner;
 pub mod wild;
 
 use std::path::Path;
@@ -12,8 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sluicegate::config::{self, Options, Overrides, Plan};
 use sluicegate::dpdk::soft::{self, Setup, Wire};
 use sluicegate::dpdk::{Mempool, PoolConfig, PortConfig, RunningPort};
+use sluicegate::flow::{FlowsShared, Seed};
 use sluicegate::packet::{Meta, ReasonId, ReasonTable};
-use sluicegate::path::{Clock, Decap, Lane, Pipeline, Worker, WorkerCounters, WorkerSnapshot};
+use sluicegate::path::{Clock, Decap, Lane, Pipeline, Track, Worker, WorkerCounters, WorkerSnapshot};
 use sluicegate::stage::{Backend, StageKind, WorkerId};
 use sluicegate::stages;
 use sluicegate::wire::geneve::{AWS, Geneve};
@@ -130,6 +132,8 @@ impl Rig {
         let (clock, hand) = Clock::manual();
         let counters = Arc::new(WorkerCounters::new(WorkerId(0), &plan.reasons, plan.stages.len()));
         let pipeline = Pipeline::build(plan, Backend::Soft).expect("stages build");
+        let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(1));
+        let track = shared.map(|shared| Track::of(plan, &shared, &counters));
         let worker = Worker::new(
             queues.into_iter().map(Lane).collect(),
             Decap::new(plan.tunnel.clone()),
@@ -138,7 +142,8 @@ impl Rig {
             plan.idle,
             clock,
             counters,
-        );
+        )
+        .with_flows(track);
         Rig { worker, wire, pool, port, pipeline, reasons: plan.reasons.clone(), hand }
     }
 

@@ -229,6 +229,14 @@ impl Tracked {
         if reply { self.responder.acked } else { self.originator.acked }
     }
 
+    /// The same connection, opened by the other side. What was remembered of a stray SYN is forgotten.
+    pub fn turned(mut self) -> Tracked {
+        for half in [&mut self.originator, &mut self.responder] {
+            half.bits &= !REMEMBERED;
+        }
+        Tracked { originator: self.responder, responder: self.originator }
+    }
+
     /// All of it, as it is kept in a table.
     #[inline(always)]
     pub fn pack(&self) -> [u64; 3] {

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use crate::flow::Flows;
 use crate::packet::{Batch, FlowFlags, FlowSlot, Mask, ReasonId};
 
 /// What the flow engine hears.
@@ -20,14 +21,19 @@ pub(in crate::path) trait Settle {
     fn turn(&mut self, flow: FlowSlot);
 }
 
-/// No flows are tracked.
-#[derive(Debug)]
-pub(in crate::path) enum NoFlows {}
+impl Settle for Flows {
+    #[inline(always)]
+    fn settle(&mut self, flow: FlowSlot, stages: u16) {
+        Flows::settle(self, flow, stages);
+    }
 
-impl Settle for NoFlows {
-    fn settle(&mut self, _: FlowSlot, _: u16) {}
-    fn condemn(&mut self, _: FlowSlot, _: ReasonId) {}
-    fn turn(&mut self, _: FlowSlot) {}
+    fn condemn(&mut self, flow: FlowSlot, reason: ReasonId) {
+        Flows::condemn(self, flow, reason);
+    }
+
+    fn turn(&mut self, flow: FlowSlot) {
+        Flows::turn(self, flow);
+    }
 }
 
 /// Open slots with whose flow at least one stage is done.

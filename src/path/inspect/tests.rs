@@ -4,6 +4,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::dpdk::{Mempool, PoolConfig};
+use crate::flow::Flows;
 use crate::packet::{FlowFlags, FlowSlot, ReasonTable, Verdict};
 
 /// Panics wherever it can: at work, at rest, as it goes, in its payload, and now and then as it is made.
@@ -56,7 +57,7 @@ fn no_panic_of_a_stage_reaches_the_worker() {
         let mut batch = Batch::new();
         batch.frames.push(pool.alloc().unwrap()).unwrap();
         batch.begin();
-        inspect.run(&mut batch, None::<&mut NoFlows>, 0, &counters);
+        inspect.run(&mut batch, None::<&mut Flows>, 0, &counters);
         assert!(batch.live().is_empty(), "the policy holds although there is no stage");
         let counted = counters.snapshot().stages.swap_remove(0);
         assert_eq!((counted.seen, counted.dropped, counted.panics), (round, round, round));
@@ -313,7 +314,7 @@ fn without_tracking_masks_are_not_looked_at() {
     let mut line = Line::of(&[ALLOW]);
     let mut batch = line.batch(&[Some(0)]);
     batch.meta_mut(0).unwrap().settled = 1;
-    line.inspect.run(&mut batch, None::<&mut NoFlows>, 0, &line.counters);
+    line.inspect.run(&mut batch, None::<&mut Flows>, 0, &line.counters);
     assert_eq!(line.seen[0].lock().len(), 1);
 }
 

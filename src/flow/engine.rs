@@ -1,0 +1,421 @@
+//! The flows of one worker: opened, followed, settled, aged, ended.
+
+use std::sync::Arc;
+
+use super::counters::FlowCounters;
+use super::directory::{Claim, Directory, Seat};
+use super::event::{End, FlowEvent, What};
+use super::key::{Key, Seed};
+use super::line::{Birth, Entry, Life};
+use super::room::{Admission, Room, Share};
+use super::state::{self, Timeouts};
+use super::table::{Full, Table};
+use super::{Envelope, tcp};
+use crate::config::FlowPlan;
+use crate::packet::{FlowSlot, ReasonId};
+use crate::stage::WorkerId;
+
+/// Every entry is looked at for its age once in this many milliseconds, unless there are very many.
+const SWEEP: u64 = 1000;
+/// Entries looked at in one poll, at most.
+const MOST_AGED: u64 = 256;
+/// And in a millisecond: a sweep of more than a million entries takes longer than a second (16 s for 2^24), rather than more than a
+/// hundredth of a core.
+const MOST_PER_MS: u64 = 1024;
+
+/// What all workers share of the flow engine.
+#[derive(Clone, Debug)]
+pub struct FlowsShared {
+    /// The hash key.
+    pub seed: Seed,
+    /// Who owns what; none for a single worker.
+    pub directory: Option<Arc<Directory>>,
+}
+
+impl FlowsShared {
+    /// What so many workers share under this plan; `None` if it follows no flows.
+    pub fn of(plan: &FlowPlan, workers: usize, seed: Seed) -> Option<Self> {
+        let directory = || Arc::new(Directory::new(plan.capacity as usize, workers));
+        plan.tracking.then(|| FlowsShared { seed, directory: (workers > 1).then(directory) })
+    }
+}
+
+/// A flow to be opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Newcomer {
+    pub key: Key,
+    pub hash: u64,
+    /// The higher end opens it.
+    pub from_high: bool,
+    pub tenant: u16,
+    pub opening: Opening,
+}
+
+/// How a flow begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Opening {
+    Tcp { state: tcp::State, tracked: tcp::Tracked, picked_up: bool },
+    Other,
+}
+
+impl Opening {
+    fn state(&self) -> u8 {
+        match self {
+            Opening::Tcp { state, .. } => *state as u8,
+            Opening::Other => state::FIRST,
+        }
+    }
+}
+
+/// What became of a newcomer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// It has an entry.
+    Here(u32),
+    /// Another worker owns it.
+    Elsewhere(WorkerId),
+    /// There is no room.
+    NoRoom,
+}
+
+/// One worker's flows.
+#[derive(Debug)]
+pub struct Flows {
+    worker: WorkerId,
+    table: Table,
+    room: Room,
+    timeouts: Timeouts,
+    directory: Option<(Arc<Directory>, Seat)>,
+    events: Option<rtrb::Producer<FlowEvent>>,
+    counters: Arc<FlowCounters>,
+    /// Milliseconds of this poll.
+    now: u32,
+    /// Where ageing goes on, when it was last done, and what is still to do.
+    hand: u32,
+    aged: u32,
+    owed: u64,
+}
+
+impl Flows {
+    /// An empty table for one worker. Everything it will ever need is allocated here.
+    pub fn new(
+        worker: WorkerId,
+        plan: &FlowPlan,
+        workers: usize,
+        shared: &FlowsShared,
+        events: Option<rtrb::Producer<FlowEvent>>,
+        counters: Arc<FlowCounters>,
+    ) -> Self {
+        let shares: Vec<Share> = plan
+            .tenants
+            .iter()
+            .map(|t| Share {
+                guaranteed: t.guaranteed,
+                ceiling: t.ceiling,
+                new_flows_per_s: t.new_flows_per_s.map(|n| n.div_ceil(workers.max(1) as u32)),
+            })
+            .collect();
+        let seat = |directory: &Arc<Directory>| Some((directory.clone(), directory.seat(worker)?));
+        Flows {
+            worker,
+            table: Table::new(plan.per_worker as usize, shared.seed),
+            room: Room::new(plan.per_worker, &shares),
+            timeouts: Timeouts::new(plan),
+            directory: shared.directory.as_ref().and_then(seat),
+            events,
+            counters,
+            now: 0,
+            hand: 0,
+            aged: 0,
+            owed: 0,
+        }
+    }
+
+    /// The worker.
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    #[inline(always)]
+    pub(crate) fn counters(&self) -> &FlowCounters {
+        &self.counters
+    }
+
+    /// Pass 1 of a batch: asks for the bucket of a flow.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        self.table.prefetch(hash);
+    }
+
+    /// Pass 2: the entry that a flow is probably in, asked for.
+    #[inline(always)]
+    pub(crate) fn guess(&self, hash: u64) -> u32 {
+        self.table.guess(hash)
+    }
+
+    /// Pass 3: is it in this entry?
+    #[inline(always)]
+    pub(crate) fn is(&self, guess: u32, key: &Key) -> bool {
+        self.table.verify(guess, key).is_some()
+    }
+
+    /// The entry of a flow, by a search of its own.
+    pub(crate) fn find(&self, hash: u64, key: &Key) -> Option<u32> {
+        self.table.find(hash, key)
+    }
+
+    /// Flows in the table.
+    pub fn live(&self) -> u32 {
+        self.table.live()
+    }
+
+    /// Milliseconds of this poll.
+    #[inline(always)]
+    pub fn now(&self) -> u32 {
+        self.now
+    }
+
+    /// A poll begins. `now` in nanoseconds.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, now: u64) {
+        self.now = (now / 1_000_000) as u32;
+    }
+
+    #[inline(always)]
+    pub(super) fn entry(&self, entry: u32) -> Option<Entry<'_>> {
+        self.table.entry(entry)
+    }
+
+    /// Stages are done with a flow.
+    #[inline(always)]
+    pub fn settle(&mut self, flow: FlowSlot, stages: u16) {
+        if let Some(entry) = flow.entry().and_then(|entry| self.table.entry(entry)) {
+            entry.set_life(entry.life().settle(stages));
+        }
+    }
+
+    /// All packets of the flow are dropped from now on.
+    pub fn condemn(&mut self, flow: FlowSlot, reason: ReasonId) {
+        if let Some(entry) = flow.entry().and_then(|entry| self.table.entry(entry)) {
+            entry.set_birth(Birth { condemned: reason.0 + 1, ..entry.birth() });
+            entry.set_life(entry.life().with(Life::CONDEMNED));
+        }
+    }
+
+    /// The other side opened the flow.
+    pub fn turn(&mut self, flow: FlowSlot) {
+        if let Some(entry) = flow.entry().and_then(|entry| self.table.entry(entry)) {
+            entry.turn();
+            entry.set_tcp(tcp::Tracked::unpack(entry.tcp()).turned().pack());
+        }
+    }
+
+    /// The newest envelopes of a flow: of the originator's packets and of the responder's.
+    pub fn envelopes(&self, flow: FlowSlot) -> [Option<Envelope>; 2] {
+        match flow.entry().and_then(|entry| self.table.entry(entry)) {
+            Some(entry) => [entry.outer(false), entry.outer(true)],
+            None => [None; 2],
+        }
+    }
+
+    /// Which worker owns a flow that is not here, if it is not this one.
+    #[cold]
+    pub(crate) fn owner(&self, hash: u64) -> Option<WorkerId> {
+        let (directory, _) = self.directory.as_ref()?;
+        directory.look(hash).filter(|&owner| owner != self.worker)
+    }
+
+    /// Opens a flow that is not in the table, unless it belongs to another worker. `handed` packets are never handed on: for them
+    /// another owner means that there is no room here.
+    #[inline(never)]
+    pub(crate) fn open(&mut self, new: &Newcomer, handed: bool) -> Opened {
+        let mut flags = if new.from_high { Life::FROM_HIGH } else { 0 };
+        if let Some((directory, seat)) = &self.directory {
+            match directory.claim(new.hash, *seat, true) {
+                Claim::Owned(owner) if handed => {
+                    let _ = owner;
+                    self.counters.astray.add(1);
+                    return Opened::NoRoom;
+                }
+                Claim::Owned(owner) => return Opened::Elsewhere(owner),
+                Claim::Full => {
+                    self.counters.unclaimed.add(1);
+                    flags |= Life::UNCLAIMED;
+                }
+                Claim::New | Claim::Evicting | Claim::Shared => {}
+            }
+        }
+        let entry = self.admit(new, flags);
+        if entry.is_none() && flags & Life::UNCLAIMED == 0 {
+            self.release(new.hash);
+        }
+        entry.map_or(Opened::NoRoom, Opened::Here)
+    }
+
+    fn admit(&mut self, new: &Newcomer, mut flags: u8) -> Option<u32> {
+        match self.room.ask(new.tenant, self.now) {
+            Admission::Yes => {}
+            Admission::Instead(entry) => self.end(entry, End::Evicted),
+            Admission::Full => {
+                self.counters.refused_full.add(1);
+                return None;
+            }
+            Admission::TooFast => {
+                self.counters.refused_rate.add(1);
+                return None;
+            }
+        }
+        if let Opening::Tcp { picked_up: true, .. } = new.opening {
+            flags |= Life::PICKED_UP;
+            self.counters.picked_up.add(1);
+        }
+        let life = Life::new(self.now, new.opening.state(), flags);
+        let birth = Birth { created: self.now, condemned: 0, tenant: new.tenant };
+        let entry = match self.table.insert(new.hash, &new.key, life, birth) {
+            Ok(entry) => entry,
+            Err(full) => {
+                let counter = match full {
+                    Full::Entries => &self.counters.refused_full,
+                    Full::Buckets => &self.counters.refused_crowded,
+                };
+                counter.add(1);
+                return None;
+            }
+        };
+        self.room.enter(new.tenant);
+        if let Some(list) = state::waiting(new.opening.state()) {
+            self.room.wait(self.table.lines(), new.tenant, list, entry);
+        }
+        if let (Opening::Tcp { tracked, .. }, Some(line)) = (&new.opening, self.table.entry(entry)) {
+            line.set_tcp(tracked.pack());
+        }
+        self.counters.opened.add(1);
+        self.report(entry, What::Start);
+        Some(entry)
+    }
+
+    /// The state of a flow changes, and with it the list that it is on.
+    pub(super) fn change_state(&mut self, entry: u32, to: u8) {
+        let Some(line) = self.table.entry(entry) else { return };
+        let (life, tenant) = (line.life(), line.birth().tenant);
+        let (before, after) = (state::waiting(life.state()), state::waiting(to));
+        line.set_life(life.in_state(to));
+        if before == after {
+            return;
+        }
+        if let Some(list) = before {
+            self.room.answered(self.table.lines(), tenant, list, entry);
+        }
+        if let Some(list) = after {
+            self.room.wait(self.table.lines(), tenant, list, entry);
+            return;
+        }
+        self.counters.established.add(1);
+        if let Some((directory, seat)) = &self.directory
+            && !life.has(Life::UNCLAIMED)
+        {
+            let hash = self.table.hash(&Key::of_entry(line));
+            if !directory.confirm(hash, *seat) {
+                // A flood took the claim: whoever sees the flow next claims it, and we go on with what comes here.
+                line.set_life(line.life().with(Life::UNCLAIMED));
+                self.counters.unclaimed.add(1);
+            }
+        }
+    }
+
+    /// Ends a flow.
+    pub(super) fn end(&mut self, entry: u32, why: End) {
+        let Some(line) = self.table.entry(entry) else { return };
+        let key = Key::of_entry(line);
+        if !key.is_used() {
+            return;
+        }
+        let (life, birth) = (line.life(), line.birth());
+        self.report(entry, What::End(why));
+        if let Some(list) = state::waiting(life.state()) {
+            self.room.answered(self.table.lines(), birth.tenant, list, entry);
+        }
+        if !life.has(Life::UNCLAIMED) {
+            self.release(self.table.hash(&key));
+        }
+        self.table.remove(entry);
+        self.room.leave(birth.tenant);
+        let counter = match why {
+            End::Idle => &self.counters.ended_idle,
+            End::Closed => &self.counters.ended_closed,
+            End::Reset => &self.counters.ended_reset,
+            End::Replaced => &self.counters.incarnations,
+            End::Evicted => &self.counters.ended_evicted,
+            End::Flushed | End::Stopped => &self.counters.ended_flushed,
+        };
+        counter.add(1);
+    }
+
+    fn release(&self, hash: u64) {
+        if let Some((directory, seat)) = &self.directory {
+            directory.release(hash, *seat);
+        }
+    }
+
+    fn report(&mut self, entry: u32, what: What) {
+        let Some(events) = &mut self.events else { return };
+        let Some(line) = self.table.entry(entry) else { return };
+        let (life, birth) = (line.life(), line.birth());
+        let event = FlowEvent {
+            what,
+            worker: self.worker,
+            at: self.now,
+            began: birth.created,
+            seen: life.seen(),
+            key: Key::of_entry(line),
+            from_high: life.has(Life::FROM_HIGH),
+            picked_up: life.has(Life::PICKED_UP),
+            state: state::name(life.state()),
+            tenant: birth.tenant,
+            condemned: birth.condemned.checked_sub(1).map(ReasonId),
+            counts: line.counts(),
+        };
+        if events.push(event).is_err() {
+            self.counters.events_lost.add(1);
+        }
+    }
+
+    /// Ends what has been idle for too long: a bounded piece of work, called once per poll. What is not done now is due at the next
+    /// poll, and nothing is skipped.
+    #[inline(always)]
+    pub(crate) fn age(&mut self) {
+        let passed = self.now.wrapping_sub(self.aged);
+        if passed != 0 || self.owed >= SWEEP {
+            self.sweep(passed);
+        }
+    }
+
+    #[inline(never)]
+    fn sweep(&mut self, passed: u32) {
+        let reach = u64::from(self.table.reach());
+        let lap = SWEEP.max(reach / MOST_PER_MS);
+        // In entries times milliseconds; never more than one lap, however long nobody polled.
+        self.owed = (self.owed + u64::from(passed) * reach * SWEEP / lap).min(reach * SWEEP);
+        self.aged = self.now;
+        let work = (self.owed / SWEEP).min(MOST_AGED);
+        self.owed -= work * SWEEP;
+        for _ in 0..work {
+            let entry = if u64::from(self.hand) < reach { self.hand } else { 0 };
+            self.hand = entry + 1;
+            let Some(line) = self.table.entry(entry) else { continue };
+            let life = line.life();
+            let timeout = self.timeouts.of(life.state(), life.has(Life::CONDEMNED));
+            if self.now.wrapping_sub(life.seen()) >= timeout && line.is_used() {
+                self.end(entry, state::end_of(life.state()));
+            }
+        }
+        self.counters.swept.add(work);
+    }
+
+    /// Ends every flow: the worker stops.
+    pub(crate) fn end_all(&mut self) {
+        for entry in 0..self.table.reach() {
+            self.end(entry, End::Stopped);
+        }
+    }
+}

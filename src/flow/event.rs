@@ -1,0 +1,73 @@
+//! What is said of flows: that one began, that one ended, and how.
+//!
+//! A worker writes into a bounded ring of its own and never waits: what finds no room is counted (`events_lost`). Who reads makes
+//! JSON of it, or whatever is wanted, on a thread of its own.
+
+use super::{Key, Tuple};
+use crate::packet::ReasonId;
+use crate::stage::WorkerId;
+
+/// Why a flow ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// Nothing came for too long.
+    Idle,
+    /// TCP: both sides finished.
+    Closed,
+    /// TCP: a RST.
+    Reset,
+    /// Its tuple was taken into use by a new flow.
+    Replaced,
+    /// Unanswered, it made room for another.
+    Evicted,
+    /// By command.
+    Flushed,
+    /// The program stopped.
+    Stopped,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A flow began.
+    Start,
+    /// A flow ended.
+    End(End),
+}
+
+/// A flow began or ended.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowEvent {
+    /// What happened.
+    pub what: What,
+    /// The worker that owns it.
+    pub worker: WorkerId,
+    /// Milliseconds of the worker's clock, wrapping.
+    pub at: u32,
+    /// When it began, on the same clock.
+    pub began: u32,
+    /// When its last packet came.
+    pub seen: u32,
+    /// Which flow.
+    pub key: Key,
+    /// The higher end of the key opened it.
+    pub from_high: bool,
+    /// A TCP connection that was there before we were: who opened it is a guess.
+    pub picked_up: bool,
+    /// State, as a word.
+    pub state: &'static str,
+    /// Number of the tenant.
+    pub tenant: u16,
+    /// Why a stage drops it, if one does.
+    pub condemned: Option<ReasonId>,
+    /// Packets and bytes of the originator, then of the responder.
+    pub counts: [(u64, u64); 2],
+}
+
+impl FlowEvent {
+    /// The ends, as the originator sees them.
+    pub fn tuple(&self) -> Tuple {
+        self.key.tuple(self.from_high)
+    }
+}

@@ -1,0 +1,200 @@
+//! What a packet does to its flow.
+
+use super::engine::{Flows, Opening};
+use super::event::End;
+use super::line::{Entry, Life};
+use super::state::{self, LASTING};
+use super::tcp::{self, Segment, Step, Tracked, What, WindowCheck};
+use super::{Envelope, Key};
+use crate::packet::{FlowFlags, FlowSlot, InnerFlags, Meta};
+use crate::wire::transport;
+
+/// What became of a packet that has a flow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Followed {
+    /// Part of it.
+    Passes,
+    /// Part of a flow that is dropped.
+    Condemned,
+    /// A TCP segment that is not part of it, and is not let through.
+    Refused,
+    /// It begins a new flow on the same tuple; the old one has ended.
+    Begins { opening: Opening, from_high: bool },
+}
+
+impl Flows {
+    /// A packet of the flow in entry `number`, which the caller has compared.
+    #[inline(always)]
+    pub(crate) fn follow(
+        &mut self,
+        number: u32,
+        from_high: bool,
+        meta: &mut Meta,
+        frame: &[u8],
+        check: WindowCheck,
+    ) -> Followed {
+        let now = self.now();
+        let Some(entry) = self.entry(number) else { return Followed::Passes };
+        let life = entry.life();
+        let reply = from_high != life.has(Life::FROM_HIGH);
+        if life.state() != LASTING {
+            let established = life.state() == tcp::State::Established as u8
+                && meta.flags.0 & (InnerFlags::LATER_FRAGMENT | InnerFlags::FIRST_FRAGMENT) == 0;
+            if !(established && quick(entry, reply, meta, frame)) {
+                return self.slowly(number, from_high, meta, frame, check);
+            }
+        }
+        entry.set_life(life.at(now));
+        entry.count(reply, meta.inner_len.into());
+        if entry.refresh(reply, Envelope::of(meta)) {
+            self.counters().refreshed.add(1);
+        }
+        place(entry, number, reply, life, meta);
+        if life.has(Life::CONDEMNED) { Followed::Condemned } else { Followed::Passes }
+    }
+
+    /// Whatever may change a state, and fragments.
+    #[cold]
+    #[inline(never)]
+    fn slowly(
+        &mut self,
+        number: u32,
+        from_high: bool,
+        meta: &mut Meta,
+        frame: &[u8],
+        check: WindowCheck,
+    ) -> Followed {
+        let now = self.now();
+        let Some(entry) = self.entry(number) else { return Followed::Passes };
+        let life = entry.life();
+        let reply = from_high != life.has(Life::FROM_HIGH);
+        let later = meta.flags.has(InnerFlags::LATER_FRAGMENT);
+        let mut to = life.state();
+        if let Some(state) = state::tcp(life.state())
+            && !later
+        {
+            let mut segment = segment(meta, frame, reply);
+            segment.new_cookie = entry.outer(reply).is_some_and(|outer| outer.cookie != meta.cookie);
+            let mut tracked = Tracked::unpack(entry.tcp());
+            let Step { state, what } = tcp::step(state, &mut tracked, &segment, check);
+            match what {
+                What::NewIncarnation { reversed } => {
+                    let opening = Opening::Tcp { state, tracked, picked_up: false };
+                    let from_high = life.has(Life::FROM_HIGH) != reversed;
+                    self.end(number, End::Replaced);
+                    return Followed::Begins { opening, from_high };
+                }
+                What::OutOfWindow | What::BadReset | What::BadFlags => {
+                    let bad = if what == What::BadReset {
+                        &self.counters().bad_resets
+                    } else {
+                        &self.counters().out_of_window
+                    };
+                    bad.add(1);
+                    if what.refused(check) {
+                        return Followed::Refused;
+                    }
+                }
+                What::Normal | What::Retransmit | What::Stray => {}
+            }
+            entry.set_tcp(tracked.pack());
+            to = state as u8;
+        } else if life.state() == state::FIRST
+            && (reply || now.wrapping_sub(entry.birth().created) >= state::ESTABLISHED_AFTER)
+        {
+            to = LASTING;
+        }
+        entry.set_life(life.at(now));
+        entry.count(reply, meta.inner_len.into());
+        // A later fragment has no ports by which the load balancer could know its flow: its envelope may be another one.
+        if !later && entry.refresh(reply, Envelope::of(meta)) {
+            self.counters().refreshed.add(1);
+        }
+        place(entry, number, reply, life, meta);
+        if to != life.state() {
+            self.change_state(number, to);
+        }
+        if life.has(Life::CONDEMNED) { Followed::Condemned } else { Followed::Passes }
+    }
+
+    /// The first packet of a flow that was just opened in entry `number`.
+    pub(crate) fn begin_with(&mut self, number: u32, from_high: bool, meta: &mut Meta) {
+        let Some(entry) = self.entry(number) else { return };
+        let life = entry.life();
+        // A SYN|ACK that was picked up is a reply from the start.
+        let reply = from_high != life.has(Life::FROM_HIGH);
+        entry.count(reply, meta.inner_len.into());
+        entry.refresh(reply, Envelope::of(meta));
+        place(entry, number, reply, life, meta);
+        meta.flow_flags.0 |= FlowFlags::NEW;
+        if life.has(Life::PICKED_UP) {
+            meta.flow_flags.0 |= FlowFlags::PICKED_UP;
+        }
+    }
+
+    /// An ICMP error about a packet of the flow in entry `number`. It changes nothing.
+    pub(crate) fn relate(&mut self, number: u32, from_high: bool, meta: &mut Meta) -> Followed {
+        let Some(entry) = self.entry(number) else { return Followed::Passes };
+        let life = entry.life();
+        place(entry, number, from_high != life.has(Life::FROM_HIGH), life, meta);
+        meta.flow_flags.0 |= FlowFlags::RELATED;
+        self.counters().related.add(1);
+        if life.has(Life::CONDEMNED) { Followed::Condemned } else { Followed::Passes }
+    }
+
+    /// How a flow begins with this packet; `None` for a TCP segment that begins none and belongs to none.
+    pub(crate) fn opening(key: &Key, meta: &Meta, frame: &[u8]) -> Option<Opening> {
+        if key.protocol() != transport::TCP {
+            return Some(Opening::Other);
+        }
+        let mut segment = segment(meta, frame, false);
+        if let Some((state, tracked)) = tcp::open(&segment) {
+            return Some(Opening::Tcp { state, tracked, picked_up: false });
+        }
+        segment.reply = is_answer(meta);
+        let (state, tracked) = tcp::pick_up(&segment)?;
+        Some(Opening::Tcp { state, tracked, picked_up: true })
+    }
+
+    /// The number that the receiver of a packet of this flow expects next.
+    pub(crate) fn expected(&self, flow: FlowSlot, reply: bool) -> Option<u32> {
+        let entry = self.entry(flow.entry()?)?;
+        state::tcp(entry.life().state())?;
+        Some(Tracked::unpack(entry.tcp()).expected(reply))
+    }
+}
+
+/// A SYN|ACK: who receives it opened the connection.
+pub(crate) fn is_answer(meta: &Meta) -> bool {
+    use crate::wire::tcp::{ACK, SYN};
+    meta.tcp_flags & (SYN | ACK) == SYN | ACK
+}
+
+/// A segment that only moves the numbers of an established connection; false if it is more than that.
+#[inline(always)]
+fn quick(entry: Entry<'_>, reply: bool, meta: &Meta, frame: &[u8]) -> bool {
+    let mut tracked = Tracked::unpack(entry.tcp());
+    let segment = segment(meta, frame, reply);
+    if tcp::quick(&mut tracked, &segment).is_none() {
+        return false;
+    }
+    entry.set_tcp(tracked.pack());
+    true
+}
+
+#[inline(always)]
+fn segment(meta: &Meta, frame: &[u8], reply: bool) -> Segment {
+    let start = usize::from(meta.transport);
+    let transport = frame.get(start..start + usize::from(meta.transport_len)).unwrap_or(&[]);
+    let partial = meta.flags.has(InnerFlags::FIRST_FRAGMENT);
+    Segment { partial, ..Segment::read(transport, reply) }
+}
+
+/// Writes down where the packet belongs.
+#[inline(always)]
+fn place(entry: Entry<'_>, number: u32, reply: bool, life: Life, meta: &mut Meta) {
+    meta.flow = FlowSlot::new(number);
+    meta.settled = life.settled();
+    meta.tenant = entry.tenant();
+    meta.flow_flags = FlowFlags(if reply { FlowFlags::REPLY } else { 0 });
+}

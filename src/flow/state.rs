@@ -1,0 +1,81 @@
+//! States of a flow, as a byte: those of TCP, and two for everything else.
+
+use super::event::End;
+use super::room::Waiting;
+use super::tcp;
+use crate::config::FlowPlan;
+
+/// Not TCP: one direction was seen.
+pub(super) const FIRST: u8 = 32;
+/// Not TCP: both directions were seen, or one for longer than [`ESTABLISHED_AFTER`].
+pub(super) const LASTING: u8 = 33;
+const STATES: usize = 64;
+
+/// Milliseconds after which a flow in one direction is one (syslog, streams) and not a probe.
+pub(super) const ESTABLISHED_AFTER: u32 = 1000;
+
+/// The state of a TCP connection.
+#[inline(always)]
+pub(super) fn tcp(state: u8) -> Option<tcp::State> {
+    (state < FIRST).then(|| tcp::State::from_u8(state))
+}
+
+/// Is the flow still waiting for an answer, and how?
+#[inline(always)]
+pub(super) fn waiting(state: u8) -> Option<Waiting> {
+    match state {
+        FIRST => Some(Waiting::Unanswered),
+        LASTING => None,
+        state => (tcp::State::from_u8(state).class() == tcp::Class::HalfOpen).then_some(Waiting::HalfOpen),
+    }
+}
+
+/// A word for people.
+pub(super) fn name(state: u8) -> &'static str {
+    match state {
+        FIRST => "first",
+        LASTING => "established",
+        state => tcp::State::from_u8(state).name(),
+    }
+}
+
+/// Why a flow in this state ends when its time is up.
+pub(super) fn end_of(state: u8) -> End {
+    match tcp(state).map(tcp::State::class) {
+        Some(tcp::Class::Closing) => End::Closed,
+        Some(tcp::Class::Reset) => End::Reset,
+        _ => End::Idle,
+    }
+}
+
+/// How long a flow may be idle, by state, in milliseconds.
+#[derive(Clone, Debug)]
+pub(super) struct Timeouts {
+    by_state: [u32; STATES],
+    condemned: u32,
+}
+
+impl Timeouts {
+    pub fn new(plan: &FlowPlan) -> Self {
+        let ms = |time: std::time::Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX / 2);
+        let mut by_state = [ms(plan.other_idle + plan.margin); STATES];
+        for (state, timeout) in by_state.iter_mut().enumerate() {
+            let Some(tcp) = tcp(state as u8) else { continue };
+            *timeout = match tcp.class() {
+                tcp::Class::HalfOpen => ms(plan.half_open),
+                tcp::Class::Established => ms(plan.tcp_idle + plan.margin),
+                tcp::Class::Closing => ms(plan.closing),
+                tcp::Class::Reset => ms(plan.reset),
+            };
+        }
+        Timeouts { by_state, condemned: ms(plan.denied) }
+    }
+
+    #[inline(always)]
+    pub fn of(&self, state: u8, condemned: bool) -> u32 {
+        if condemned {
+            return self.condemned;
+        }
+        self.by_state.get(usize::from(state)).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,198 @@
+//! Flows through all hops, on soft ports: what is remembered of whom, and what becomes of packets because of it.
+
+mod common;
+
+use std::sync::Arc;
+
+use sluicegate::packet::{Packet, Verdict};
+use sluicegate::stage::{Backend, Cx, Inspect, Make, Parsed, PerPacket, Shared, Stage, StageKind};
+
+use common::inner::{End, tcp, udp, v4, v6, wrap, wrap_from};
+use common::{Fate, Rig, plan};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Flows without stages.
+fn tracker(flow: &str) -> Rig {
+    Rig::new(&plan(&format!("{}\n[flow]\ntracking = true\n{flow}", common::TUNNEL)))
+}
+
+fn client() -> End {
+    v4(10, 1, 0, 5, 40_000)
+}
+
+fn server() -> End {
+    v4(10, 2, 0, 9, 443)
+}
+
+fn passes(rig: &mut Rig, frame: &[u8]) {
+    let fate = rig.fate(frame);
+    assert!(matches!(fate, Fate::Home(_)), "{fate:?}");
+}
+
+fn dies(rig: &mut Rig, frame: &[u8], reason: &str) {
+    assert_eq!(rig.fate(frame), Fate::Dropped(reason.into()));
+}
+
+/// A handshake between client and server, all packets home.
+fn handshake(rig: &mut Rig, client: End, server: End, cookie: u32) {
+    passes(rig, &wrap(&tcp(client, server, "S", 100, 0, &[]), cookie, 60_001));
+    passes(rig, &wrap(&tcp(server, client, "SA", 500, 101, &[]), cookie, 60_001));
+    passes(rig, &wrap(&tcp(client, server, "A", 101, 501, &[]), cookie, 60_001));
+}
+
+/// Drops UDP, and settles whatever it sees.
+struct NoUdp;
+
+impl Inspect for NoUdp {
+    fn inspect(&mut self, packet: &mut Packet<'_>, cx: &mut Cx<'_>) -> Verdict {
+        cx.settle();
+        if packet.meta().protocol == 17 { Verdict::Drop(cx.reason(0)) } else { Verdict::Next }
+    }
+}
+
+impl Parsed for NoUdp {
+    fn wants_flows(&self) -> bool {
+        true
+    }
+
+    fn build(&self, _: Backend) -> Result<Arc<dyn Shared>, sluicegate::dpdk::Error> {
+        Ok(Arc::new(NoUdp))
+    }
+}
+
+impl Shared for NoUdp {
+    fn make(&self, _: &Make) -> Box<dyn Stage> {
+        Box::new(PerPacket(NoUdp))
+    }
+}
+
+impl std::fmt::Debug for NoUdp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NoUdp")
+    }
+}
+
+static NO_UDP: StageKind = StageKind {
+    name: "no_udp",
+    summary: "drops UDP",
+    help: "",
+    example: "[[stage]]\nuse = \"no_udp\"\n",
+    reasons: &[("udp", "it is UDP")],
+    parse: |_| Ok(Box::new(NoUdp)),
+};
+
+#[test]
+fn a_condemned_flow_is_dropped_before_the_stages() {
+    let text = format!("{}\n[[stage]]\nuse = \"no_udp\"\n", common::TUNNEL);
+    let mut rig = Rig::new(&common::plan_with(&text, &[&NO_UDP]));
+    dies(&mut rig, &wrap(&udp(client(), server(), b"x"), 7, 60_000), "no_udp.udp");
+    dies(&mut rig, &wrap(&udp(server(), client(), b"x"), 7, 60_000), "flow_condemned");
+    handshake(&mut rig, client(), server(), 8);
+    let now = rig.settled();
+    assert_eq!((now.stages[0].seen, now.flows.condemned, now.flows.opened), (2, 1, 2));
+}
+
+#[test]
+fn segments_outside_the_window_are_dropped_where_that_is_asked_for() {
+    for (check, fate) in [("off", true), ("log", true), ("drop", false)] {
+        let mut rig = tracker(&format!("window_check = \"{check}\""));
+        handshake(&mut rig, client(), server(), 7);
+        let stray = wrap(&tcp(client(), server(), "PA", 0x7000_0000, 501, b"x"), 7, 60_001);
+        let reset = wrap(&tcp(client(), server(), "R", 0x7000_0000, 0, &[]), 7, 60_001);
+        for frame in [&reset, &stray] {
+            if fate {
+                passes(&mut rig, frame);
+            } else {
+                dies(&mut rig, frame, "tcp_invalid");
+            }
+        }
+        passes(&mut rig, &wrap(&tcp(client(), server(), "PA", 101, 501, b"x"), 7, 60_001));
+        let flows = rig.settled().flows;
+        assert_eq!((flows.bad_resets, flows.ended_reset), (1, 0), "{check}: nobody believes it");
+    }
+}
+
+#[test]
+fn a_connection_from_before_is_refused_where_that_is_asked_for() {
+    let middle = wrap(&tcp(client(), server(), "A", 5000, 9000, b"x"), 7, 60_001);
+    for pickup in ["policy", "allow", "drop", "reset"] {
+        let mut rig = tracker(&format!("pickup = \"{pickup}\""));
+        if matches!(pickup, "drop" | "reset") {
+            dies(&mut rig, &middle, "pickup");
+            assert_eq!(rig.settled().flows.opened, 0);
+        } else {
+            passes(&mut rig, &middle);
+            assert_eq!(rig.settled().flows.picked_up, 1);
+        }
+        handshake(&mut rig, v4(10, 1, 0, 5, 40_001), server(), 7);
+    }
+}
+
+#[test]
+fn a_full_table_drops_new_flows_where_that_is_asked_for() {
+    for when_full in ["stateless", "drop", "forward"] {
+        let mut rig = tracker(&format!("capacity = 1024\nwhen_full = \"{when_full}\""));
+        let other = |n: u16| v4(10, 3, (n >> 8) as u8, n as u8, 40_000);
+        for n in 0..1024 {
+            handshake(&mut rig, other(n), server(), n.into());
+        }
+        let one_more = wrap(&tcp(client(), server(), "S", 1, 0, &[]), 9, 60_000);
+        match when_full {
+            "drop" => dies(&mut rig, &one_more, "table_full"),
+            _ => passes(&mut rig, &one_more),
+        }
+        for n in 0..1024 {
+            passes(&mut rig, &wrap(&tcp(other(n), server(), "A", 101, 501, &[]), n.into(), 60_001));
+        }
+        let flows = rig.settled().flows;
+        assert_eq!((flows.opened, flows.refused_full, flows.ended_evicted), (1024, 1, 0));
+        assert_eq!(flows.stateless, u64::from(when_full == "stateless"));
+    }
+}
+
+#[test]
+fn half_open_connections_make_room_for_others() {
+    let mut rig = tracker("capacity = 1024");
+    let from = |n: u16| v4(10, 9, (n >> 8) as u8, n as u8, 40_000);
+    handshake(&mut rig, client(), server(), 7);
+    for n in 0..5000 {
+        passes(&mut rig, &wrap(&tcp(from(n), server(), "S", 1, 0, &[]), n.into(), 60_000));
+    }
+    handshake(&mut rig, v4(10, 1, 0, 6, 40_000), server(), 8);
+    passes(&mut rig, &wrap(&tcp(client(), server(), "A", 101, 501, &[]), 7, 60_001));
+    let flows = rig.settled().flows;
+    assert_eq!((flows.refused_full, flows.picked_up, flows.established), (0, 0, 2));
+    assert_eq!((flows.opened, flows.ended_evicted), (5002, 5002 - 1024));
+}
+
+#[test]
+fn endpoints_that_nobody_claims_are_dropped_where_that_is_asked_for() {
+    let tenants = "[tenants]\nunknown_endpoint = \"drop\"\n[[tenant]]\nname = \"a\"\nendpoints = [\"0x11\"]\n";
+    let mut rig = tracker(tenants);
+    passes(&mut rig, &wrap_from(0x11, &udp(client(), server(), b"x"), 7, 60_000));
+    dies(&mut rig, &wrap_from(0x12, &udp(client(), server(), b"x"), 7, 60_000), "unknown_endpoint");
+}
+
+#[test]
+fn flows_expire_when_the_load_balancer_has_forgotten_them() {
+    let mut rig = tracker("tcp_idle = \"60s\"\nother_idle = \"30s\"\nmargin = \"5s\"");
+    handshake(&mut rig, client(), server(), 7);
+    passes(&mut rig, &wrap(&udp(client(), server(), b"x"), 8, 60_000));
+    for second in 1..=40 {
+        rig.set_clock(second * SECOND);
+        rig.worker.poll();
+        let idle = rig.settled().flows.ended_idle;
+        let want = if second == 35 { idle } else { u64::from(second > 35) };
+        assert_eq!(idle, want, "UDP goes between 35 s and a sweep later: {second} s");
+    }
+    rig.set_clock(64 * SECOND);
+    rig.worker.poll();
+    passes(&mut rig, &wrap(&tcp(server(), client(), "A", 501, 101, &[]), 7, 60_001));
+    rig.set_clock(128 * SECOND);
+    rig.worker.poll();
+    assert_eq!(rig.settled().flows.ended_idle, 1);
+    rig.set_clock(131 * SECOND);
+    rig.worker.poll();
+    assert_eq!(rig.settled().flows.ended_idle, 2);
+}
