@@ -168,7 +168,8 @@ fn half_open_connections_make_room_for_others() {
 
 #[test]
 fn endpoints_that_nobody_claims_are_dropped_where_that_is_asked_for() {
-    let tenants = "[tenants]\nunknown_endpoint = \"drop\"\n[[tenant]]\nname = \"a\"\nendpoints = [\"0x11\"]\n";
+    let tenants =
+        "[tenants]\nunknown_endpoint = \"drop\"\n[[tenant]]\nname = \"a\"\nendpoints = [\"0x11\"]\n";
     let mut rig = tracker(tenants);
     passes(&mut rig, &wrap_from(0x11, &udp(client(), server(), b"x"), 7, 60_000));
     dies(&mut rig, &wrap_from(0x12, &udp(client(), server(), b"x"), 7, 60_000), "unknown_endpoint");
