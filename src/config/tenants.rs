@@ -31,6 +31,8 @@ const MOST_TENANTS: usize = 10_000;
 const MOST_ENDPOINTS: usize = 100_000;
 /// Mistakes after which reading stops.
 const MOST_PROBLEMS: usize = 100;
+/// Tenants that are warned of for the same thing.
+const MOST_WARNINGS: usize = 20;
 /// A name is a label of metrics and a column of tables.
 const LONGEST_NAME: usize = 64;
 
@@ -41,11 +43,11 @@ pub(super) fn check(
     flow: &FlowPlan,
     profile: Option<&Profile>,
 ) -> (Vec<TenantPlan>, UnknownEndpoint) {
+    let before = check.problems.len();
     let mut claims = claim::of_tables(check, &file.tenant);
     if let Some(name) = &file.tenants.file {
         claims.extend(file::read(check, name));
     }
-    let before = check.problems.len();
     names(check, &claims);
     endpoints(check, &claims);
     if claims.len() > MOST_TENANTS {
@@ -55,7 +57,6 @@ pub(super) fn check(
             format!("at most {MOST_TENANTS} can be"),
         );
     }
-    bound(check, before);
     let default = claims.iter().position(|claim| claim.name == DEFAULT);
     let default = default.map_or_else(|| Claim::new(DEFAULT, Place::nowhere()), |i| claims.remove(i));
     claims.insert(0, default);
@@ -65,7 +66,9 @@ pub(super) fn check(
         check.problem("tenants.unknown_endpoint", "drops everything: no tenant has an endpoint", remedy);
     }
     warnings(check, &claims, profile);
-    (shares(check, &claims, flow, unknown), unknown)
+    let plans = shares(check, &claims, flow, unknown);
+    bound(check, before);
+    (plans, unknown)
 }
 
 /// Every tenant has a name, and no other has it.
@@ -141,7 +144,7 @@ fn bound(check: &mut Check<'_>, before: usize) {
 
 fn warnings(check: &mut Check<'_>, claims: &[Claim], profile: Option<&Profile>) {
     let named = |claim: &&Claim| claim.name != DEFAULT;
-    for claim in claims.iter().filter(named).filter(|claim| claim.endpoints.is_empty()).take(MOST_PROBLEMS) {
+    for claim in claims.iter().filter(named).filter(|claim| claim.endpoints.is_empty()).take(MOST_WARNINGS) {
         check.warnings.push(format!("tenant {:?} has no endpoints: no packet is its", claim.name));
     }
     let Some(profile) = profile.filter(|profile| profile.scope == Scope::Vni) else { return };
@@ -203,11 +206,14 @@ fn shares(
         .collect();
     let all: u64 = kept.iter().sum();
     let worker = u64::from(flow.per_worker);
+    let mut warned = 0;
     let plan = |((claim, (_, most)), kept): ((&Claim, &(_, Option<u64>)), &u64)| {
         let left = capacity.saturating_sub(all - kept);
         if let Some(most) = most.filter(|most| *most > left)
             && check.problems.is_empty()
+            && warned < MOST_WARNINGS
         {
+            warned += 1;
             check.warnings.push(format!(
                 "tenant {:?} may have {most} flows, but the guarantees of the others leave {left}",
                 claim.name

@@ -306,6 +306,22 @@ fn a_file_that_is_wrong_throughout_ends_soon() {
 }
 
 #[test]
+fn tables_that_are_wrong_throughout_end_soon() {
+    for wrong in
+        ["endpoints = [\"x\"]", "limits.flows = 300_000", "limits.new_flows_per_s = 0", "pipeline = \"x\""]
+    {
+        let tables: String = (0..300).map(|i| format!("[[tenant]]\nname = \"t{i}\"\n{wrong}\n")).collect();
+        let problems =
+            crate::config::tests::read(&format!("{GOOD}{tables}"), &Overrides::default()).unwrap_err();
+        assert_eq!(problems.len(), 101, "{wrong}");
+    }
+    let over = "limits = { flows = \"90%\", guaranteed = 0 }";
+    let tables: String = (0..300).map(|i| format!("[[tenant]]\nname = \"t{i}\"\n{over}\n")).collect();
+    let plan = good(&format!("{GOOD}{tables}"), &Overrides::default());
+    assert_eq!(plan.warnings.len(), 2 * MOST_WARNINGS, "no endpoints, and more than is left");
+}
+
+#[test]
 fn more_than_can_be_is_refused() {
     let mut csv = String::from("name,endpoint\n");
     (0..=MOST_TENANTS).for_each(|i| csv += &format!("t{i},{i}\n"));
