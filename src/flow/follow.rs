@@ -197,4 +197,5 @@ fn place(entry: Entry<'_>, number: u32, reply: bool, life: Life, meta: &mut Meta
     meta.settled = life.settled();
     meta.tenant = entry.tenant();
     meta.flow_flags = FlowFlags(if reply { FlowFlags::REPLY } else { 0 });
+    meta.incarnation = entry.version();
 }
