@@ -23,6 +23,8 @@ enum Does {
     SendHome,
     /// Lets so many packets of a flow pass.
     Limit(u64),
+    /// Drops the first packet of a flow.
+    NotTheFirst,
     /// Lets packets pass that know who opened their flow, by the port that it has.
     OpenedFrom(u16),
 }
@@ -44,6 +46,9 @@ impl Inspect for Running {
                 *seen += 1;
                 *seen <= most
             }),
+            Does::NotTheFirst => {
+                self.seen.of(packet.meta()).is_some_and(|seen| std::mem::replace(seen, 1) == 1)
+            }
             Does::OpenedFrom(port) => packet.originator().port() == port && packet.responder().port() != port,
         };
         if passes { Verdict::Next } else { Verdict::Drop(cx.reason(0)) }
@@ -77,6 +82,7 @@ const fn kind(name: &'static str, parse: fn(&sluicegate::config::Settings<'_>) -
 static EVERY: StageKind = kind("every", |_| Ok(Box::new(Does::Every)));
 static SEND_HOME: StageKind = kind("send_home", |_| Ok(Box::new(Does::SendHome)));
 static LIMIT: StageKind = kind("limit", |_| Ok(Box::new(Does::Limit(3))));
+static NOT_FIRST: StageKind = kind("not_first", |_| Ok(Box::new(Does::NotTheFirst)));
 static OPENED: StageKind = kind("opened", |_| Ok(Box::new(Does::OpenedFrom(40_000))));
 
 /// Rules that let the client reach the server's port 443 over TCP and 53 over UDP, and nothing else.
@@ -97,7 +103,7 @@ fn rig(stages: &[&str]) -> Rig {
         let settings = if name == "acl" { format!("{ACL}{settings}") } else { settings.to_owned() };
         text += &format!("\n[[stage]]\nuse = \"{name}\"\nname = \"s{n}\"\n{settings}\n");
     }
-    Rig::new(&plan_with(&text, &[&EVERY, &SEND_HOME, &LIMIT, &OPENED]))
+    Rig::new(&plan_with(&text, &[&EVERY, &SEND_HOME, &LIMIT, &NOT_FIRST, &OPENED]))
 }
 
 fn client() -> End {
@@ -260,6 +266,14 @@ fn connections_from_before_a_restart_pass_if_either_end_may_have_opened_them() {
             let then = if fate == "home" { "home" } else { "flow_condemned" };
             assert_eq!(send(&mut rig, packet), then, "packet {first} to port {port}, then");
         }
+    }
+    // The packet that was picked up died on its way to the rules: the next ones are as good.
+    let packets = connection(client(), server(443));
+    for next in [3, 4] {
+        let mut rig = rig(&["not_first", "acl", "opened"]);
+        assert_eq!(send(&mut rig, &packets[4]), "s0.no");
+        assert_eq!(send(&mut rig, &packets[next]), "home", "packet {next}");
+        assert_eq!(send(&mut rig, &packets[5]), "home");
     }
     // A packet that a rule denies as it travels is not saved by rules that speak of neither direction.
     let mut rig = rig(&["acl"]);

@@ -127,9 +127,6 @@ impl Flows {
         entry.refresh(reply, Envelope::of(meta));
         place(entry, number, reply, life, meta);
         meta.flow_flags.0 |= FlowFlags::NEW;
-        if life.has(Life::PICKED_UP) {
-            meta.flow_flags.0 |= FlowFlags::PICKED_UP;
-        }
     }
 
     /// An ICMP error about a packet of the flow in entry `number`. It changes nothing.
@@ -196,6 +193,7 @@ fn place(entry: Entry<'_>, number: u32, reply: bool, life: Life, meta: &mut Meta
     meta.flow = FlowSlot::new(number);
     meta.settled = life.settled();
     meta.tenant = entry.tenant();
-    meta.flow_flags = FlowFlags(if reply { FlowFlags::REPLY } else { 0 });
+    let picked_up = if life.has(Life::PICKED_UP) { FlowFlags::PICKED_UP } else { 0 };
+    meta.flow_flags = FlowFlags(u8::from(reply) * FlowFlags::REPLY | picked_up);
     meta.incarnation = entry.version();
 }

@@ -32,7 +32,8 @@ impl FlowFlags {
     pub const REPLY: u8 = 1;
     /// It opened the flow.
     pub const NEW: u8 = 2;
-    /// It opened the flow, which is a TCP connection that was there before: who opened that is a guess.
+    /// Its flow is a TCP connection that was there before we saw it: who opened that is a guess. All packets of the flow say so, since
+    /// the first may never have reached the stage that has to know.
     pub const PICKED_UP: u8 = 4;
     /// An ICMP error; the flow is that of the packet it quotes.
     pub const RELATED: u8 = 8;
