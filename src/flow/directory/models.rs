@@ -55,7 +55,7 @@ fn loom_two_claimants_one_owner() {
 #[test]
 fn loom_three_claimants_one_owner() {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(2);
+    model.preemption_bound = Some(1);
     model.check(|| {
         let (directory, seats) = directory(3);
         let claims = claims(&directory, &seats);
