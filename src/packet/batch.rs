@@ -55,6 +55,17 @@ impl Batch {
         self.turning = Mask::NONE;
     }
 
+    /// Adds a frame whose facts are known already to a batch that holds nothing else; [`Self::begin`] follows. Gives it back
+    /// if there is no room.
+    #[inline(always)]
+    pub(crate) fn put(&mut self, frame: Mbuf, meta: Meta) -> Result<(), Mbuf> {
+        let (slot, bytes) = (self.frames.len(), frame.len() as u64);
+        self.frames.push(frame)?;
+        self.meta[slot & (BURST - 1)] = meta;
+        self.bytes = bytes + if slot == 0 { 0 } else { self.bytes };
+        Ok(())
+    }
+
     /// Slots in use.
     #[inline(always)]
     pub fn len(&self) -> usize {
