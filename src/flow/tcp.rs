@@ -17,12 +17,13 @@
 //! has sent (`end`), how far the other has acknowledged that (`acked`), and the largest window it ever offered. A segment fits if
 //!
 //! 1. it ends at or before `acked` + the receiver's largest window: nobody sends beyond what he was allowed;
-//! 2. it starts at or behind `end` - that window (at least 64 KiB): nobody sends again what was acknowledged long ago;
+//! 2. it starts at most two such windows (at least 64 KiB) before `end`: nobody sends again what was acknowledged long ago;
 //! 3. it acknowledges nothing that the other side has not sent;
-//! 4. its acknowledgment is not older than a window of its sender (at least 64 KiB), as in RFC 5961 section 5.2.
+//! 4. its acknowledgment is at most two windows of its sender (at least 64 KiB) older than the newest, after RFC 5961 section 5.2.
 //!
 //! Van Rooij keeps the highest "acknowledgment + window" for 1. We keep `acked` instead, because a RST is judged by it, and both
-//! do not fit into 24 bytes; the bound is the same while windows do not shrink, and looser by the shrinkage otherwise.
+//! do not fit into 24 bytes; the bound is the same while windows do not shrink, and looser by the shrinkage otherwise. His 2 and 4
+//! say one window; where segments overtake each other by up to a round trip, that refuses honest ones.
 //!
 //! *A RST* is believed if it starts between what its receiver has acknowledged and what its sender has sent, or up to 64 KiB
 //! behind that (segments lost before us), and within the window; RFC 5961 section 3.2 would have a receiver believe only the first
@@ -31,7 +32,7 @@
 //!
 //! *A SYN in a connection that lives* may be a spoof (RFC 5961 section 4.2) or a client that has forgotten. It passes and is
 //! remembered; if the other side answers with a SYN|ACK that acknowledges it, that is a new incarnation, and if it answers with an
-//! ACK or a RST it is not. A connection that is over, or a SYN under a new cookie of the load balancer, which a spoofer cannot
+//! ACK or a RST it is not. (Only whoever can forge both ends can forge that proof.) A connection that is over, or a SYN under a new cookie of the load balancer, which a spoofer cannot
 //! make, needs no such proof.
 //!
 //! *Picked up* connections have unknown window scales: bound 1 is void, 3 holds only for what was sent since.
@@ -45,6 +46,9 @@
 mod segment;
 mod tracked;
 mod slow;
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken promise must panic")]
+pub mod arbitrary_input;
 #[cfg(test)]
 mod tests;
 

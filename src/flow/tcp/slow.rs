@@ -2,10 +2,11 @@
 
 use super::segment::{Kind, Segment};
 use super::tracked::{
-    ACKED, FINISHED, RESET, SEEN, Tracked, ack_fits, ack_fits_loosely, ahead, between, later, sequence_fits,
+    ACKED, FINISHED, Half, RESET, SEEN, Tracked, ack_fits, ack_fits_loosely, ahead, between, later,
+    sequence_fits,
 };
-use super::{State, Step, What, WindowCheck, open};
-use crate::wire::tcp::{ACK, FIN, SYN};
+use super::{Class, State, Step, What, WindowCheck, open};
+use crate::wire::tcp::{ACK, FIN};
 
 /// A RST may lie so far behind the last number that was seen of its sender, who may have sent more that was lost before us.
 const UNSEEN: i32 = 0xffff;
@@ -61,20 +62,20 @@ fn syn(state: State, tracked: &mut Tracked, segment: &Segment) -> Step {
             *tracked = Tracked::reopened(segment, sender.acked);
             anew
         }
-        State::Closing | State::TimeWait | State::Reset => {
+        // A client that was refused may try again with the same number.
+        _ if sender.explains(first) && state != State::Reset => {
+            if state == State::SynReceived {
+                sender.widen(segment);
+            }
+            Step { state, what: What::Retransmit }
+        }
+        _ if segment.new_cookie || matches!(state.class(), Class::Closing | Class::Reset) => {
             *tracked = Tracked::opened(segment);
             anew
         }
-        State::PickedUp | State::SynReceived | State::Established | State::FinSent => {
-            if sender.explains(first) {
-                Step { state, what: What::Retransmit }
-            } else if segment.new_cookie {
-                *tracked = Tracked::opened(segment);
-                anew
-            } else {
-                tracked.remember(segment.reply, first);
-                Step { state, what: What::Stray }
-            }
+        _ => {
+            tracked.remember(segment.reply, first);
+            Step { state, what: What::Stray }
         }
     }
 }
@@ -107,11 +108,16 @@ fn syn_ack(state: State, tracked: &mut Tracked, segment: &Segment, check: Window
     }
     let (sender, receiver) = tracked.sides(segment.reply);
     match state {
-        State::SynReceived if handshake && receiver.has(ACKED) && !sender.has(ACKED) => {
-            // A server that keeps no state for half-open connections may choose another number when the SYN comes again.
+        State::SynReceived if handshake && !sender.has(ACKED) => {
+            // A server that keeps no state for half-open connections may choose another number when the SYN comes again; or
+            // what came first was a SYN that someone else made up.
             let older = sender.acked;
-            sender.acked = segment.first();
-            sender.end = segment.end();
+            *sender = Half::answering(segment);
+            if !receiver.has(ACKED) && segment.scale.is_some() {
+                receiver.loosen();
+            }
+            receiver.acked = acknowledgment;
+            receiver.set(ACKED);
             tracked.remember(segment.reply, older);
             Step { state, what: What::Normal }
         }
@@ -161,6 +167,10 @@ fn reset(state: State, tracked: &mut Tracked, segment: &Segment) -> Step {
 
 /// Data, acknowledgments and FINs.
 fn ack(state: State, tracked: &mut Tracked, segment: &Segment, check: WindowCheck) -> Step {
+    if state == State::Reset && !tracked.is_synchronized() {
+        // It never came about, and one side's numbers may be unknown.
+        return Step { state, what: What::Normal };
+    }
     let (sender, receiver) = tracked.sides(segment.reply);
     if state == State::SynSent {
         if segment.reply {
@@ -213,13 +223,15 @@ fn outside(check: WindowCheck) -> What {
 /// Takes over what a segment of the connection says.
 fn accept(state: State, tracked: &mut Tracked, segment: &Segment) -> Step {
     let end = segment.end();
+    let synchronized = tracked.is_synchronized();
     let (sender, receiver) = tracked.sides(segment.reply);
     let progress = ahead(end, sender.end);
     let old = end != segment.sequence && progress <= 0 && sender.has(SEEN);
-    // Data behind its RST: the sender never sent that.
-    let alive = sender.has(RESET) && !sender.has(FINISHED) && progress > 0;
+    // Data behind its RST: the sender never sent that. (A RST may leave out the byte that probed a closed window.)
+    let alive =
+        synchronized && sender.has(RESET) && !sender.has(FINISHED) && (2..=UNSEEN).contains(&progress);
 
-    if segment.flags & FIN != 0 && progress >= 0 && ahead(end, sender.acked) > 0 {
+    if segment.flags & FIN != 0 && !sender.has(FINISHED) && progress >= 0 && ahead(end, sender.acked) > 0 {
         sender.end = end;
         sender.set(FINISHED);
     }
@@ -237,10 +249,12 @@ fn accept(state: State, tracked: &mut Tracked, segment: &Segment) -> Step {
         // Nobody acknowledges: keep up, so that a RST can be judged.
         sender.acked = later(sender.acked, segment.sequence);
     }
-    if segment.flags & SYN == 0 {
-        sender.window = sender.window.max(segment.window);
-    }
+    sender.widen(segment);
 
+    if state == State::SynReceived && tracked.is_synchronized() {
+        tracked.forget();
+    }
+    let (sender, _) = tracked.sides(segment.reply);
     let state = match state {
         State::Reset if alive => {
             sender.clear(RESET);
@@ -253,12 +267,16 @@ fn accept(state: State, tracked: &mut Tracked, segment: &Segment) -> Step {
 }
 
 impl Tracked {
+    /// Each side has sent something that the other acknowledged.
+    fn is_synchronized(&self) -> bool {
+        [&self.originator, &self.responder].iter().all(|half| half.has(SEEN) && half.has(ACKED))
+    }
+
     /// The state that the marks of both sides amount to; `state` as long as one of them is not synchronized.
     fn progress(&self, state: State) -> State {
         let (a, b) = (&self.originator, &self.responder);
-        let synchronized = [a, b].iter().all(|half| half.has(SEEN) && half.has(ACKED));
         match (a.has(FINISHED), b.has(FINISHED)) {
-            _ if !synchronized => state,
+            _ if !self.is_synchronized() => state,
             (false, false) => State::Established,
             (true, true) if a.is_done() && b.is_done() => State::TimeWait,
             (true, true) => State::Closing,

@@ -1,6 +1,11 @@
 //! The state machine against the RFCs' figures and rules (`scenarios`), against two ends that know nothing of it (`model`), and
 //! against real captures (`corpus`).
 
+mod model;
+mod corpus;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::wire::tcp::{Fields, PSH, URG};
 
@@ -123,4 +128,13 @@ fn scenarios() {
     }
     assert!(ran > 50);
     assert!(wrong.is_empty(), "{} of {ran} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 5000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_segments_keep_the_promises(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        arbitrary_input::segments(&bytes);
+    }
 }

@@ -1,6 +1,7 @@
 //! What is remembered of both sides of a connection, in 24 bytes.
 
 use super::Segment;
+use crate::wire::tcp::SYN;
 
 /// Sequence numbers, windows and marks of both sides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,22 +64,20 @@ pub(super) fn between(first: u32, number: u32, last: u32) -> bool {
 /// Bounds 1 and 2 of the module's list.
 #[inline(always)]
 pub(super) fn sequence_fits(sender: &Half, receiver: &Half, sequence: u32, end: u32) -> bool {
-    let span = receiver.span();
     // A window of zero is probed with one byte (RFC 9293 section 3.8.6.1).
-    ahead(end, sender.acked) <= span.max(1) && ahead(sender.end, sequence) <= span | NEAR
+    ahead(end, sender.acked) <= receiver.span().max(1) && ahead(sender.end, sequence) <= receiver.reach()
 }
 
 /// Bounds 3 and 4.
 #[inline(always)]
 pub(super) fn ack_fits(sender: &Half, receiver: &Half, acknowledgment: u32) -> bool {
-    ahead(acknowledgment, receiver.end) <= 0 && ahead(receiver.acked, acknowledgment) <= sender.span() | NEAR
+    ahead(acknowledgment, receiver.end) <= 0 && ahead(receiver.acked, acknowledgment) <= sender.reach()
 }
 
 /// Bounds 3 and 4, of what a side has sent that was not followed from its first number on.
 pub(super) fn ack_fits_loosely(sender: &Half, receiver: &Half, acknowledgment: u32) -> bool {
     let bound = if receiver.is_loose() { HALF_SPACE } else { 0 };
-    ahead(acknowledgment, receiver.end) <= bound
-        && ahead(receiver.acked, acknowledgment) <= sender.span() | NEAR
+    ahead(acknowledgment, receiver.end) <= bound && ahead(receiver.acked, acknowledgment) <= sender.reach()
 }
 
 impl Half {
@@ -93,10 +92,24 @@ impl Half {
         Half { end: segment.end(), acked: segment.first(), window: segment.window, bits: SEEN | scale }
     }
 
+    /// A side's SYN|ACK alone: it offers a scale only if the SYN did (RFC 7323 section 2.2).
+    pub(super) fn answering(segment: &Segment) -> Half {
+        let mut half = Half::synchronized(segment);
+        half.scale_by(segment.scale.unwrap_or(0).into());
+        half
+    }
+
     /// The largest window that it offered, in bytes; nearly 2^31 if that is not known.
     #[inline(always)]
     pub(super) fn span(&self) -> i32 {
         i32::from(self.window) << (self.bits & SCALE)
+    }
+
+    /// How old a number may be that its window has to do with. What was sent a round trip ago may arrive with what is sent now:
+    /// two windows.
+    #[inline(always)]
+    fn reach(&self) -> i32 {
+        self.span().saturating_add(self.span()) | NEAR
     }
 
     #[inline(always)]
@@ -141,6 +154,12 @@ impl Half {
         }
     }
 
+    /// What a segment of its offers. The window of a SYN is plain (RFC 7323 section 2.2).
+    pub(super) fn widen(&mut self, segment: &Segment) {
+        let shift = if segment.flags & SYN == 0 { 0 } else { self.bits & SCALE };
+        self.window = self.window.max((u32::from(segment.window).div_ceil(1 << shift)) as u16);
+    }
+
     /// The window of a SYN is plain; from now on its side's windows are scaled.
     fn scale_by(&mut self, scale: u16) {
         self.window = self.window.div_ceil(1 << scale);
@@ -164,13 +183,11 @@ impl Tracked {
 
     /// After a SYN|ACK whose SYN was not seen, or is no longer known.
     pub(super) fn answered(segment: &Segment) -> Tracked {
-        let mut sender = Half::synchronized(segment);
+        let sender = Half::answering(segment);
         let mut receiver = Half::expected(segment.acknowledgment);
         receiver.set(ACKED);
-        match segment.scale {
-            // It offers a scale only if the SYN did (RFC 7323 section 2.2): but which one?
-            Some(scale) => sender.scale_by(scale.into()),
-            None => [&mut sender, &mut receiver].into_iter().for_each(|half| half.scale_by(0)),
+        if segment.scale.is_none() {
+            receiver.scale_by(0);
         }
         Tracked::arranged(segment.reply, sender, receiver)
     }
@@ -215,6 +232,12 @@ impl Tracked {
         self.sides(reply).0.set(REMEMBERED);
     }
 
+    /// Nothing is remembered.
+    pub(super) fn forget(&mut self) {
+        self.originator.clear(REMEMBERED);
+        self.responder.clear(REMEMBERED);
+    }
+
     /// Is this the remembered number of that side?
     pub(super) fn remembers(&mut self, reply: bool, number: u32) -> bool {
         let [low, high] = fold(number);
@@ -231,9 +254,7 @@ impl Tracked {
 
     /// The same connection, opened by the other side. What was remembered of a stray SYN is forgotten.
     pub fn turned(mut self) -> Tracked {
-        for half in [&mut self.originator, &mut self.responder] {
-            half.bits &= !REMEMBERED;
-        }
+        self.forget();
         Tracked { originator: self.responder, responder: self.originator }
     }
 
