@@ -194,6 +194,6 @@ fn place(entry: Entry<'_>, number: u32, reply: bool, life: Life, meta: &mut Meta
     meta.settled = life.settled();
     meta.tenant = entry.tenant();
     let picked_up = if life.has(Life::PICKED_UP) { FlowFlags::PICKED_UP } else { 0 };
-    meta.flow_flags = FlowFlags(u8::from(reply) * FlowFlags::REPLY | picked_up);
+    meta.flow_flags = FlowFlags(if reply { FlowFlags::REPLY | picked_up } else { picked_up });
     meta.incarnation = entry.version();
 }
