@@ -14,6 +14,7 @@ mod table;
 mod room;
 mod envelope;
 pub mod directory;
+pub mod fragment;
 pub mod handoff;
 pub mod tcp;
 mod state;

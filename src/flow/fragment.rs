@@ -1,0 +1,222 @@
+//! Inner fragments: only the first one of a datagram has ports, and all of them belong to its flow (RFC 791 section 3.2, RFC 8200
+//! section 4.5). We never put a datagram together; we remember for a short time which ports it had.
+//!
+//! [`Fragments`] is one map for all workers, since fragments have another outer tuple than their flow and may come in anywhere. The first
+//! fragment writes its ports under the datagram's hash (scope, addresses, protocol, identification); later ones read them. Later ones
+//! that come before it wait in [`Held`], a worker's own store, for a short time and within a budget, and are given up then:
+//! what becomes of them is the caller's policy.
+//!
+//! - *Overlapping or duplicate first fragments*: the first wins, while it is remembered. A second one with other ports would let a sender
+//!   choose after the fact which flow the rest belongs to. Two workers that see one each in the same instant may both write; readers
+//!   agree on the one in the lower place from then on.
+//! - *Bounds*: entries live [`LIFETIME_MS`]; when a bucket is full the oldest is replaced, which the caller counts. Under a flood of first
+//!   fragments others are forgotten early, and their later fragments go the way of those whose first never came.
+//!
+//! # Why a reader never sees another datagram's ports
+//!
+//! An entry is two words that any worker writes without a lock: `ports, expiry` and `hash XOR (ports, expiry)` (after Hyatt and Mann, "A
+//! lockless transposition table implementation for parallel search", 2002). A reader takes both, and believes them only if they XOR to
+//! its own hash. Whatever writers do at the same time, words of different writes give another value: the
+//! hashes are 64 bits of a keyed function, so a wrong pair passes with probability 2^-64. A mark for "being written" would leave an entry
+//! dead for good where a writer stops half way, and a check before and after would not see that the entry was used for something else in
+//! between. Two writers in one entry can leave a pair that nobody believes: a lost entry, replaced in its time.
+
+use std::collections::VecDeque;
+
+use super::handoff::Parcel;
+use super::sync::{AtomicU64, Ordering};
+
+/// How long a first fragment is remembered. RFC 791 suggests 15 s for putting together, RFC 8200 allows 60: those hold up data; this
+/// only has to outlast the reordering of one datagram, and every second is a second in which its identification must not be reused.
+pub const LIFETIME_MS: u32 = 4000;
+/// Datagrams remembered at once, unless configured: 64 kB.
+pub const CAPACITY: usize = 4096;
+/// Fragments that wait for their first on each worker, unless configured.
+pub const HELD: usize = 64;
+/// How long they wait, in nanoseconds, unless configured.
+pub const HELD_NS: u64 = 200_000_000;
+
+/// Entries of a bucket: one cache line.
+const ENTRIES: usize = if cfg!(loom) { 1 } else { 4 };
+
+/// What a first fragment says of its datagram: its ports, or what stands for them (ICMP type and code, identifier).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Source port.
+    pub source: u16,
+    /// Destination port.
+    pub destination: u16,
+}
+
+/// What came of an insertion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// Remembered.
+    New,
+    /// Remembered, and another datagram forgotten before its time.
+    Replacing,
+    /// Known before: the earlier ports stay.
+    Known,
+}
+
+struct Entry {
+    /// Source port 16 | destination port 16 | expiry 32 (ms); zero is empty.
+    value: AtomicU64,
+    /// The datagram's hash XOR the value.
+    check: AtomicU64,
+}
+
+impl Entry {
+    /// The value if it is this datagram's.
+    #[inline(always)]
+    fn of(&self, hash: u64) -> Option<u64> {
+        let (value, check) = (self.value.load(Ordering::Acquire), self.check.load(Ordering::Acquire));
+        (value != 0 && value ^ check == hash).then_some(value)
+    }
+}
+
+/// Milliseconds that a value has left, 0 if none. The writer's clock may be ahead of the reader's, hence twice the lifetime; time wraps
+/// after 49 days, and what is as old as that is not near now either.
+#[inline(always)]
+fn left(value: u64, now_ms: u32) -> u32 {
+    let left = (value as u32).wrapping_sub(now_ms);
+    if value != 0 && left <= 2 * LIFETIME_MS { left } else { 0 }
+}
+
+#[repr(align(64))]
+struct Bucket([Entry; ENTRIES]);
+
+/// First fragments of all workers; see the module.
+pub struct Fragments(Box<[Bucket]>);
+
+impl Fragments {
+    /// A map for that many datagrams, at least.
+    pub fn new(capacity: usize) -> Self {
+        let entry = |_| Entry { value: AtomicU64::new(0), check: AtomicU64::new(0) };
+        let buckets = 0..capacity.div_ceil(ENTRIES).max(1);
+        Fragments(buckets.map(|_| Bucket(std::array::from_fn(entry))).collect())
+    }
+
+    /// Remembers the ports of a datagram. `hash` is its keyed hash; `now_ms` may wrap, and differ a little between workers.
+    #[inline]
+    pub fn insert(&self, hash: u64, ports: Ports, now_ms: u32) -> Inserted {
+        let Some(Bucket(entries)) = self.bucket(hash) else { return Inserted::Known };
+        let known = |entry: &Entry| entry.of(hash).is_some_and(|value| left(value, now_ms) > 0);
+        if entries.iter().any(known) {
+            return Inserted::Known;
+        }
+        let expiry = now_ms.wrapping_add(LIFETIME_MS);
+        let value = u64::from(ports.source) << 48 | u64::from(ports.destination) << 32 | u64::from(expiry);
+        let value = value.max(1); // zero is empty: no ports, in one millisecond of 49 days
+        let aged = |entry: &Entry| left(entry.value.load(Ordering::Relaxed), now_ms);
+        let Some(oldest) = entries.iter().min_by_key(|entry| aged(entry)) else { return Inserted::Known };
+        let old = oldest.value.swap(value, Ordering::AcqRel);
+        oldest.check.store(hash ^ value, Ordering::Release);
+        if left(old, now_ms) > 0 { Inserted::Replacing } else { Inserted::New }
+    }
+
+    /// The ports of a datagram whose first fragment was seen.
+    #[inline]
+    pub fn find(&self, hash: u64, now_ms: u32) -> Option<Ports> {
+        let Bucket(entries) = self.bucket(hash)?;
+        let live = |entry: &Entry| entry.of(hash).filter(|value| left(*value, now_ms) > 0);
+        let value = entries.iter().find_map(live)?;
+        Some(Ports { source: (value >> 48) as u16, destination: (value >> 32) as u16 })
+    }
+
+    #[inline(always)]
+    fn bucket(&self, hash: u64) -> Option<&Bucket> {
+        let index = (u128::from(hash) * self.0.len() as u128) >> 64;
+        self.0.get(index as usize)
+    }
+}
+
+impl std::fmt::Debug for Fragments {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Fragments({} entries)", self.0.len() * ENTRIES)
+    }
+}
+
+struct Waiting {
+    parcel: Parcel,
+    hash: u64,
+    /// Given up from then on.
+    until: u64,
+}
+
+/// Later fragments that came before their first: one worker's, in order of arrival. Part of what a worker holds in the ledger.
+pub struct Held {
+    /// Never longer than its first capacity.
+    waiting: VecDeque<Waiting>,
+    most: usize,
+    patience: u64,
+}
+
+impl Held {
+    /// Room for so many frames, each for so many nanoseconds.
+    pub fn new(most: usize, patience: u64) -> Self {
+        Held { waiting: VecDeque::with_capacity(most), most, patience }
+    }
+
+    /// Frames in it.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// True without frames.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Lets a fragment wait for the first of its datagram; gives it back if the budget is used up.
+    #[inline]
+    #[allow(clippy::result_large_err, reason = "it is the parcel itself, and it comes back")]
+    pub fn hold(&mut self, parcel: Parcel, hash: u64, now: u64) -> Result<(), Parcel> {
+        if self.waiting.len() >= self.most {
+            return Err(parcel);
+        }
+        self.waiting.push_back(Waiting { parcel, hash, until: now.saturating_add(self.patience) });
+        Ok(())
+    }
+
+    /// Goes over the frames once, in order of arrival. One whose first fragment is known by now is handed to `take` with its ports, one
+    /// that waited too long without. A frame that `take` gives back (no room, another lane) waits on. Says how many went.
+    #[inline]
+    pub fn ready(
+        &mut self,
+        now: u64,
+        known: impl Fn(u64) -> Option<Ports>,
+        mut take: impl FnMut(Parcel, Option<Ports>) -> Result<(), Parcel>,
+    ) -> usize {
+        let before = self.waiting.len();
+        for _ in 0..before {
+            let Some(Waiting { parcel, hash, until }) = self.waiting.pop_front() else { break };
+            let ports = known(hash);
+            let back = if ports.is_some() || now >= until { take(parcel, ports) } else { Err(parcel) };
+            if let Err(parcel) = back {
+                self.waiting.push_back(Waiting { parcel, hash, until }); // where one was just taken out
+            }
+        }
+        before - self.waiting.len()
+    }
+
+    /// Frees everything, and says how much that was.
+    pub fn free(&mut self) -> usize {
+        self.waiting.drain(..).count()
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Held({} of {})", self.len(), self.most)
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;
+#[cfg(test)]
+#[cfg(loom)]
+mod models;

@@ -1,0 +1,221 @@
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::dpdk::{Mempool, PoolConfig};
+use crate::packet::Meta;
+
+fn ports(n: u64) -> Ports {
+    Ports { source: n as u16, destination: (n >> 16) as u16 }
+}
+
+#[test]
+fn later_fragments_find_the_ports_of_the_first() {
+    let map = Fragments::new(CAPACITY);
+    assert_eq!(map.find(7, 0), None);
+    assert_eq!(map.insert(7, ports(53), 0), Inserted::New);
+    assert_eq!((map.find(7, 0), map.find(8, 0)), (Some(ports(53)), None));
+}
+
+#[test]
+fn a_bucket_is_a_cache_line() {
+    assert_eq!((size_of::<Bucket>(), Fragments::new(CAPACITY).0.len()), (64, CAPACITY / 4));
+}
+
+#[test]
+fn the_first_of_two_first_fragments_wins_for_a_lifetime() {
+    let map = Fragments::new(1);
+    for start in [0, 1, 12345, u32::MAX - LIFETIME_MS, u32::MAX - 1000, u32::MAX] {
+        let at = |ms: u32| start.wrapping_add(ms);
+        assert_eq!(map.insert(u64::from(start) + 7, ports(1), start), Inserted::New);
+        assert_eq!(map.insert(u64::from(start) + 7, ports(2), at(LIFETIME_MS - 1)), Inserted::Known);
+        assert_eq!(map.find(u64::from(start) + 7, at(LIFETIME_MS - 1)), Some(ports(1)));
+        assert_eq!(map.find(u64::from(start) + 7, at(LIFETIME_MS)), None);
+        assert_eq!(map.insert(u64::from(start) + 7, ports(2), at(LIFETIME_MS)), Inserted::New);
+        assert_eq!(map.find(u64::from(start) + 7, at(LIFETIME_MS)), Some(ports(2)));
+    }
+}
+
+#[test]
+fn no_ports_at_a_time_that_expires_at_zero_are_ports_too() {
+    let map = Fragments::new(1);
+    let now = 0u32.wrapping_sub(LIFETIME_MS);
+    assert_eq!(map.insert(7, ports(0), now), Inserted::New);
+    assert_eq!(map.find(7, now), Some(ports(0)));
+}
+
+#[test]
+fn a_reader_whose_clock_is_behind_finds_it_too() {
+    let map = Fragments::new(4);
+    map.insert(7, ports(53), 1000);
+    assert_eq!(map.find(7, 0), Some(ports(53)));
+    assert_eq!(map.insert(7, ports(54), 0), Inserted::Known);
+}
+
+#[test]
+fn the_oldest_goes_when_a_bucket_is_full() {
+    let map = Fragments::new(4);
+    for (hash, ms) in [(1, 30), (2, 10), (3, 20), (4, 40)] {
+        assert_eq!(map.insert(hash, ports(hash), ms), Inserted::New);
+    }
+    assert_eq!(map.insert(5, ports(5), 50), Inserted::Replacing);
+    assert_eq!(map.find(2, 50), None);
+    for hash in [1, 3, 4, 5] {
+        assert_eq!(map.find(hash, 50), Some(ports(hash)));
+    }
+    // Those past their time go first, and nobody is said to have been replaced.
+    assert_eq!(map.insert(6, ports(6), 21 + LIFETIME_MS), Inserted::New);
+    assert_eq!(map.find(3, 21 + LIFETIME_MS), None);
+}
+
+/// Against a map that forgets nothing: what is found was the first within a lifetime, and few are forgotten early.
+#[test]
+fn agrees_with_a_map_under_a_flood() {
+    let (map, mut reference) = (Fragments::new(256), HashMap::<u64, (Ports, u32)>::new());
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let hashes: Vec<u64> = (0..400).map(|_| rng.random()).collect();
+    let (mut found, mut missed, mut replaced) = (0, 0, 0);
+    let mut now = 0;
+    for _ in 0..200_000 {
+        now += rng.random_range(0..30);
+        let hash = hashes[rng.random_range(0..hashes.len())];
+        let live = reference.get(&hash).filter(|(_, at)| now - at < LIFETIME_MS).copied();
+        if rng.random_ratio(1, 2) {
+            let new = ports(rng.random());
+            match map.insert(hash, new, now) {
+                Inserted::Known => assert!(live.is_some()),
+                inserted => {
+                    replaced += u32::from(inserted == Inserted::Replacing);
+                    reference.insert(hash, (new, now));
+                }
+            }
+        } else if let Some(seen) = map.find(hash, now) {
+            assert_eq!(Some(seen), live.map(|(ports, _)| ports));
+            found += 1;
+        } else {
+            missed += u32::from(live.is_some());
+        }
+    }
+    assert!(found > 10_000 && missed < found / 10 && replaced > 0, "{found} {missed} {replaced}");
+}
+
+/// Threads write and read all over a small map: ports always belong to the hash that was asked for.
+#[test]
+fn threads_never_see_ports_of_another_datagram() {
+    let map = Fragments::new(8);
+    let stop = AtomicBool::new(false);
+    let of = |hash: u64| ports(hash >> 32);
+    let found: usize = std::thread::scope(|scope| {
+        let work = |seed: u64| {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let mut keys = ChaCha8Rng::seed_from_u64(99);
+            let hashes: [u64; 40] = std::array::from_fn(|_| keys.random());
+            let (mut found, mut now) = (0, 0);
+            while !stop.load(Ordering::Relaxed) {
+                now += 1;
+                let hash = hashes[rng.random_range(0..hashes.len())];
+                if rng.random_ratio(1, 2) {
+                    map.insert(hash, of(hash), now);
+                } else if let Some(seen) = map.find(hash, now) {
+                    assert_eq!(seen, of(hash));
+                    found += 1;
+                }
+            }
+            found
+        };
+        let threads: Vec<_> = (0..3).map(|seed| scope.spawn(move || work(seed))).collect();
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        stop.store(true, Ordering::Relaxed);
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert!(found > 1000, "{found}");
+}
+
+fn pool(buffers: u32) -> Mempool {
+    Mempool::soft(&PoolConfig { name: "t".into(), buffers, data_room: 64, cache: 0, numa: None })
+}
+
+fn parcel(pool: &Mempool, number: u32) -> Parcel {
+    Parcel { frame: pool.alloc().unwrap(), meta: Meta { cookie: number, ..Meta::default() }, lane: 0 }
+}
+
+#[test]
+fn held_fragments_come_out_when_their_first_is_known() {
+    let (pool, map, mut held) = (pool(10), Fragments::new(4), Held::new(4, 200));
+    for (number, hash) in [(0, 70), (1, 80), (2, 70)] {
+        held.hold(parcel(&pool, number), hash, 0).unwrap();
+    }
+    let out = RefCell::new(Vec::new());
+    let ready = |held: &mut Held, now| {
+        let take = |parcel: Parcel, ports| {
+            out.borrow_mut().push((parcel.meta.cookie, ports));
+            Ok(())
+        };
+        let n = held.ready(now, |hash| map.find(hash, 0), take);
+        (n, std::mem::take(&mut *out.borrow_mut()))
+    };
+    assert_eq!(ready(&mut held, 1), (0, vec![]));
+    map.insert(70, ports(53), 0);
+    assert_eq!(ready(&mut held, 199), (2, vec![(0, Some(ports(53))), (2, Some(ports(53)))]));
+    assert_eq!(ready(&mut held, 199), (0, vec![]));
+    assert_eq!(ready(&mut held, 200), (1, vec![(1, None)])); // given up
+    assert!(held.is_empty());
+    assert_eq!(pool.available(), 10);
+}
+
+#[test]
+fn what_the_caller_gives_back_waits_on_in_order() {
+    let (pool, mut held) = (pool(10), Held::new(4, 200));
+    (0..4).for_each(|number| held.hold(parcel(&pool, number), 7, 0).unwrap());
+    for expected in [vec![0, 1], vec![2, 3]] {
+        let mut taken = Vec::new();
+        let take = |parcel: Parcel, _| {
+            if taken.len() == 2 {
+                return Err(parcel);
+            }
+            taken.push(parcel.meta.cookie);
+            Ok(())
+        };
+        assert_eq!(held.ready(1, |_| Some(ports(1)), take), 2);
+        assert_eq!(taken, expected);
+    }
+}
+
+/// A flood of later fragments, some of whose first ones come: within the budget, without growing, each out exactly once.
+#[test]
+fn a_flood_stays_within_the_budget_and_everything_comes_out_once() {
+    let (pool, mut held) = (pool(HELD as u32 + 1), Held::new(HELD, HELD_NS));
+    let room = held.waiting.capacity();
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let (mut refused, mut came, mut gave_up, mut last) = (0, Vec::new(), 0, Vec::new());
+    let total = 20_000;
+    for number in 0..total {
+        let now = u64::from(number) * 2_000_000;
+        if held.hold(parcel(&pool, number), rng.random_range(0..100), now).is_err() {
+            refused += 1;
+        }
+        assert!(held.len() <= HELD && held.waiting.capacity() == room);
+        if rng.random_ratio(1, 20) {
+            let known = rng.random_range(0..100);
+            let take = |parcel: Parcel, ports: Option<Ports>| {
+                gave_up += u32::from(ports.is_none());
+                last.push(parcel.meta.cookie);
+                Ok(())
+            };
+            held.ready(now, |hash| (hash == known).then_some(ports(hash)), take);
+            assert!(last.is_sorted(), "in order of arrival");
+            came.append(&mut last);
+        }
+    }
+    let left = held.free() as u32;
+    assert_eq!(pool.available(), pool.capacity());
+    assert_eq!(refused + came.len() as u32 + left, total);
+    came.sort_unstable();
+    came.dedup();
+    assert_eq!(refused + came.len() as u32 + left, total, "none twice");
+    assert!(gave_up > 1000 && came.len() as u32 > gave_up + 50, "{refused} {gave_up} {}", came.len());
+}
