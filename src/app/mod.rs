@@ -22,7 +22,7 @@ use crate::config::{Plan, QueueCount};
 use crate::dpdk::eal;
 use crate::dpdk::{Error, Mempool, Port, PortConfig, QueuePair, RunningPort};
 use crate::flow::{FlowsShared, Seed};
-use crate::path::{Clock, Decap, Lane, Pipeline, Stop, Track, Worker, WorkerCounters};
+use crate::path::{Clock, Decap, Lane, Pipeline, Respond, Stop, Track, Worker, WorkerCounters};
 use host::Handle;
 
 /// MTU of a port whose plan says "auto", if the device can: a VPC's jumbo frame.
@@ -164,6 +164,7 @@ impl RunningApp {
             let (inspect, counting) = (self.pipeline.make(id), counters.clone());
             let worker =
                 Worker::new(share, decap, inspect, self.plan.burst, self.plan.idle, clock.clone(), counting)
+                    .with_answers(Respond::of(&self.plan, &self.pool))
                     .with_flows(shared.as_ref().map(|shared| Track::of(&self.plan, shared, &counters)));
             match self.host.launch(plan, worker, self.stop.clone()) {
                 Ok(handle) => self.workers.push(Launched { counters, handle }),

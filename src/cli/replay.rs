@@ -24,7 +24,7 @@ use crate::dpdk::soft::{self, Setup};
 use crate::dpdk::{Mempool, PoolConfig, PortConfig, RunningPort};
 use crate::flow::{FlowsShared, Seed};
 use crate::packet::ReasonTable;
-use crate::path::{Clock, Decap, Lane, Pipeline, Track, Worker, WorkerCounters, WorkerSnapshot};
+use crate::path::{Clock, Decap, Lane, Pipeline, Respond, Track, Worker, WorkerCounters, WorkerSnapshot};
 use crate::stage::{Backend, WorkerId};
 use crate::traffic::{self, Envelope};
 
@@ -232,7 +232,8 @@ impl Bench {
             clock,
             counters.clone(),
         )
-        .with_flows(track);
+        .with_flows(track)
+        .with_answers(Respond::of(&plan, &pool));
         let (before, envelope) = (counters.snapshot(), envelope(&plan.tunnel));
         let names = plan.stages.iter().map(|s| s.name.clone()).collect();
         let reasons = plan.reasons;
@@ -297,11 +298,14 @@ fn unreadable(error: pcap::Error) -> Failure {
 
 /// The difference that one packet made.
 fn verdict(before: &WorkerSnapshot, after: &WorkerSnapshot, reasons: &ReasonTable) -> String {
-    if after.sent > before.sent {
+    if after.sent - after.answers.made() > before.sent - before.answers.made() {
         return "home".into();
     }
     if after.punted > before.punted {
         return "punted".into();
+    }
+    if after.held > before.held {
+        return "held".into();
     }
     let dropped = reasons.iter().zip(before.drops.iter().zip(&after.drops)).find(|(_, (b, a))| a > b);
     dropped.map_or("lost before the path".into(), |((_, label, _), _)| format!("dropped: {label}"))

@@ -194,11 +194,12 @@ impl Flows {
         }
     }
 
-    /// All packets of the flow are dropped from now on.
-    pub fn condemn(&mut self, flow: FlowSlot, reason: ReasonId) {
+    /// All packets of the flow are dropped from now on; with `reject` their ends are told each time.
+    pub fn condemn(&mut self, flow: FlowSlot, reason: ReasonId, reject: bool) {
         if let Some(entry) = flow.entry().and_then(|entry| self.table.entry(entry)) {
             entry.set_birth(Birth { condemned: reason.0 + 1, ..entry.birth() });
-            entry.set_life(entry.life().with(Life::CONDEMNED));
+            let flags = if reject { Life::CONDEMNED | Life::REJECTED } else { Life::CONDEMNED };
+            entry.set_life(entry.life().with(flags));
         }
     }
 

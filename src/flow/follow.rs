@@ -14,8 +14,8 @@ use crate::wire::transport;
 pub(crate) enum Followed {
     /// Part of it.
     Passes,
-    /// Part of a flow that is dropped.
-    Condemned,
+    /// Part of a flow that is dropped, and rejected if that is set.
+    Condemned { reject: bool },
     /// A TCP segment that is not part of it, and is not let through.
     Refused,
     /// It begins a new flow on the same tuple; the old one has ended.
@@ -50,7 +50,7 @@ impl Flows {
             self.counters().refreshed.add(1);
         }
         place(entry, number, reply, life, meta);
-        if life.has(Life::CONDEMNED) { Followed::Condemned } else { Followed::Passes }
+        judged(life)
     }
 
     /// Whatever may change a state, and fragments.
@@ -114,7 +114,7 @@ impl Flows {
         if to != life.state() {
             self.change_state(number, to);
         }
-        if life.has(Life::CONDEMNED) { Followed::Condemned } else { Followed::Passes }
+        judged(life)
     }
 
     /// The first packet of a flow that was just opened in entry `number`.
@@ -136,7 +136,7 @@ impl Flows {
         place(entry, number, from_high != life.has(Life::FROM_HIGH), life, meta);
         meta.flow_flags.0 |= FlowFlags::RELATED;
         self.counters().related.add(1);
-        if life.has(Life::CONDEMNED) { Followed::Condemned } else { Followed::Passes }
+        judged(life)
     }
 
     /// How a flow begins with this packet; `None` for a TCP segment that begins none and belongs to none.
@@ -158,6 +158,15 @@ impl Flows {
         let entry = self.entry(flow.entry()?)?;
         state::tcp(entry.life().state())?;
         Some(Tracked::unpack(entry.tcp()).expected(reply))
+    }
+}
+
+#[inline(always)]
+fn judged(life: Life) -> Followed {
+    if life.has(Life::CONDEMNED) {
+        Followed::Condemned { reject: life.has(Life::REJECTED) }
+    } else {
+        Followed::Passes
     }
 }
 

@@ -85,6 +85,8 @@ impl Life {
     pub const UNCLAIMED: u8 = 4;
     /// A stage drops all its packets.
     pub const CONDEMNED: u8 = 8;
+    /// And its ends are told.
+    pub const REJECTED: u8 = 16;
 
     #[inline(always)]
     pub fn new(seen: u32, state: u8, flags: u8) -> Self {

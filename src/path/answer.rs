@@ -123,7 +123,38 @@ pub struct AnswerCounters {
     pub no_buffer: Counter,
 }
 
+/// [`AnswerCounters`] at one moment. The fields mean the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct AnswerSnapshot {
+    pub resets: u64,
+    pub prohibited: u64,
+    pub too_big: u64,
+    pub rate_limited: u64,
+    pub not_answerable: u64,
+    pub no_buffer: u64,
+}
+
+impl AnswerSnapshot {
+    /// Frames that were made here: they are sent without having been received.
+    pub fn made(&self) -> u64 {
+        self.resets + self.prohibited + self.too_big
+    }
+}
+
 impl AnswerCounters {
+    /// The values now.
+    pub fn snapshot(&self) -> AnswerSnapshot {
+        AnswerSnapshot {
+            resets: self.resets.get(),
+            prohibited: self.prohibited.get(),
+            too_big: self.too_big.get(),
+            rate_limited: self.rate_limited.get(),
+            not_answerable: self.not_answerable.get(),
+            no_buffer: self.no_buffer.get(),
+        }
+    }
+
     /// Frames that were made here: they are sent without having been received.
     pub fn made(&self) -> u64 {
         self.resets.get() + self.prohibited.get() + self.too_big.get()

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use super::answer::{AnswerCounters, AnswerSnapshot};
 use crate::flow::{FlowCounters, FlowSnapshot};
 use crate::packet::{ReasonId, ReasonTable};
 use crate::stage::WorkerId;
@@ -63,6 +64,10 @@ pub struct WorkerCounters {
     pub drops: Drops,
     /// What became of flows.
     pub flows: Arc<FlowCounters>,
+    /// What was made here.
+    pub answers: AnswerCounters,
+    /// Fragments that wait for their first; goes up and down.
+    pub held: Counter,
     /// What each stage did, in pipeline order.
     pub stages: Box<[StageCounters]>,
 }
@@ -125,6 +130,8 @@ impl WorkerCounters {
             busy_cycles: zero(),
             drops: Drops::new(reasons.len()),
             flows: Arc::default(),
+            answers: AnswerCounters::default(),
+            held: zero(),
             stages: (0..stages).map(|_| StageCounters::default()).collect(),
         }
     }
@@ -153,6 +160,8 @@ impl WorkerCounters {
             busy_cycles: self.busy_cycles.get(),
             drops: self.drops.iter().map(Counter::get).collect(),
             flows: self.flows.snapshot(),
+            answers: self.answers.snapshot(),
+            held: self.held.get(),
             stages: self
                 .stages
                 .iter()
@@ -184,6 +193,8 @@ pub struct WorkerSnapshot {
     pub busy_cycles: u64,
     pub drops: Vec<u64>,
     pub flows: FlowSnapshot,
+    pub answers: AnswerSnapshot,
+    pub held: u64,
     pub stages: Vec<StageSnapshot>,
 }
 
@@ -213,27 +224,50 @@ impl WorkerSnapshot {
 
     /// The worker's side of the ledger.
     pub fn ledger(&self) -> Ledger {
-        Ledger { received: self.received, sent: self.sent, punted: self.punted, dropped: self.dropped() }
+        Ledger {
+            received: self.received,
+            handed_in: self.flows.handed_in,
+            made: self.answers.made(),
+            sent: self.sent,
+            handed_out: self.flows.handed_out,
+            punted: self.punted,
+            dropped: self.dropped(),
+            held: self.held,
+        }
     }
 }
 
-/// Where every received frame went. The flow engine adds what is handed over, made here and held.
+/// Where every frame came from, and where it went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Ledger {
     /// Frames taken from receive queues.
     pub received: u64,
+    /// Frames taken from other workers.
+    pub handed_in: u64,
+    /// Frames made here.
+    pub made: u64,
     /// Frames the transmit queues took.
     pub sent: u64,
+    /// Frames given to other workers.
+    pub handed_out: u64,
     /// Frames for the host stack.
     pub punted: u64,
     /// Frames dropped for any reason.
     pub dropped: u64,
+    /// Fragments that wait.
+    pub held: u64,
 }
 
 impl Ledger {
-    /// received = sent + punted + dropped.
+    /// received + handed in + made = sent + handed out + punted + dropped + held.
     pub fn balances(&self) -> bool {
-        self.received == self.sent + self.punted + self.dropped
+        self.received + self.handed_in + self.made
+            == self.sent + self.handed_out + self.punted + self.dropped + self.held
+    }
+
+    /// Frames on their way between workers, if this is the sum over all of them and they stand still.
+    pub fn in_the_rings(&self) -> u64 {
+        self.handed_out.saturating_sub(self.handed_in)
     }
 }
 
@@ -242,9 +276,13 @@ impl std::ops::Add for Ledger {
     fn add(self, other: Ledger) -> Ledger {
         Ledger {
             received: self.received + other.received,
+            handed_in: self.handed_in + other.handed_in,
+            made: self.made + other.made,
             sent: self.sent + other.sent,
+            handed_out: self.handed_out + other.handed_out,
             punted: self.punted + other.punted,
             dropped: self.dropped + other.dropped,
+            held: self.held + other.held,
         }
     }
 }
@@ -256,10 +294,24 @@ impl std::iter::Sum for Ledger {
 }
 
 impl std::fmt::Display for Ledger {
+    /// Rows that flows alone bring are left out where they are zero.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Ledger { received, sent, punted, dropped } = self;
-        let word = if self.balances() { "balances" } else { "DOES NOT BALANCE" };
-        write!(f, "received {received} = sent {sent} + punted {punted} + dropped {dropped}: {word}")
+        let Ledger { received, handed_in, made, sent, handed_out, punted, dropped, held } = *self;
+        write!(f, "received {received}")?;
+        for (name, n) in [("handed in", handed_in), ("made here", made)] {
+            if n > 0 {
+                write!(f, " + {name} {n}")?;
+            }
+        }
+        write!(f, " = sent {sent}")?;
+        if handed_out > 0 {
+            write!(f, " + handed out {handed_out}")?;
+        }
+        write!(f, " + punted {punted} + dropped {dropped}")?;
+        if held > 0 {
+            write!(f, " + held {held}")?;
+        }
+        write!(f, ": {}", if self.balances() { "balances" } else { "DOES NOT BALANCE" })
     }
 }
 

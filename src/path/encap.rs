@@ -12,9 +12,10 @@ use crate::packet::{Batch, DropReason, Mask};
 /// Outer IPv4 header without a VLAN tag in front.
 const UNTAGGED: usize = 14;
 
-/// Turns every live slot around. What the load balancer or the port (`mtu`) would not take is dropped.
+/// Turns every live slot around. What the load balancer or the port (`mtu`) would not take is dropped, as it came; those slots are
+/// returned.
 #[inline(always)]
-pub(super) fn run(tunnel: &Tunnel, mtu: u16, batch: &mut Batch) {
+pub(super) fn run(tunnel: &Tunnel, mtu: u16, batch: &mut Batch) -> Mask {
     let edited = batch.edited() & batch.live();
     // What nobody changed came in through a port, and fits.
     let mut too_big = if edited.is_empty() { Mask::NONE } else { longer(batch, edited, mtu) };
@@ -33,6 +34,7 @@ pub(super) fn run(tunnel: &Tunnel, mtu: u16, batch: &mut Batch) {
     if !too_big.is_empty() {
         batch.drop_all(too_big, DropReason::TooBig);
     }
+    too_big
 }
 
 /// Those of the slots whose outer packet is longer than the MTU.

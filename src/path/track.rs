@@ -217,9 +217,10 @@ impl Finder {
     fn unusual(&mut self, followed: Followed, looked: &Looked, meta: &mut Meta, source: Source) -> Fate {
         match followed {
             Followed::Passes => self.passes(meta),
-            Followed::Condemned => {
+            Followed::Condemned { reject } => {
                 self.flows.counters().condemned.add(1);
-                Fate::Drop(DropReason::FlowCondemned)
+                let reason = DropReason::FlowCondemned;
+                if reject { Fate::Reject(reason) } else { Fate::Drop(reason) }
             }
             Followed::Refused => Fate::Drop(DropReason::TcpInvalid),
             Followed::Begins { opening, from_high } => self.open(opening, from_high, looked, meta, source),

@@ -40,6 +40,23 @@ pub(super) fn run(queue: &mut TxQueue, batch: &mut Batch, dead: &mut Burst, coun
     counters.sent_bytes.add(bytes - lost_bytes);
 }
 
+/// Sends frames of our own and counts them.
+#[cold]
+pub(super) fn made(queue: &mut TxQueue, frames: &mut Burst, counters: &WorkerCounters) {
+    let (offered, bytes) = (frames.len(), frames.as_slice().iter().map(|f| f.len() as u64).sum::<u64>());
+    let mut sent = queue.send(frames);
+    if sent < offered {
+        sent += retry(queue, frames);
+    }
+    let lost_bytes: u64 = frames.as_slice().iter().map(|f| f.len() as u64).sum();
+    counters.sent.add(sent as u64);
+    counters.sent_bytes.add(bytes - lost_bytes);
+    if sent < offered {
+        counters.drop(DropReason::TxFull.into(), (offered - sent) as u64);
+        frames.free();
+    }
+}
+
 /// Counts and frees every slot that is not live.
 #[cold]
 fn bury(batch: &mut Batch, dead: &mut Burst, counters: &WorkerCounters) {

@@ -8,7 +8,7 @@ use crossbeam::utils::CachePadded;
 
 use super::counters::WorkerCounters;
 use super::track::Source;
-use super::{Clock, Decap, Inspect, Track, decap, encap, rx, tx};
+use super::{Clock, Decap, Inspect, Respond, Track, decap, encap, rx, tx};
 use crate::config::Idle;
 use crate::dpdk::{Burst, QueuePair, cycles};
 use crate::flow::Flows;
@@ -51,8 +51,11 @@ pub struct Worker {
     decap: Decap,
     track: Option<Track>,
     inspect: Inspect,
+    respond: Option<Respond>,
     batch: Box<Batch>,
     dead: Box<Burst>,
+    /// Frames of our own.
+    made: Box<Burst>,
     burst: usize,
     idle: Idle,
     clock: Clock,
@@ -70,13 +73,31 @@ impl Worker {
         clock: Clock,
         counters: Arc<WorkerCounters>,
     ) -> Self {
-        let (batch, dead) = (Box::new(Batch::new()), Box::new(Burst::new()));
-        Worker { lanes, decap, track: None, inspect, batch, dead, burst, idle, clock, counters }
+        let (batch, dead, made) = (Box::new(Batch::new()), Box::default(), Box::default());
+        Worker {
+            lanes,
+            decap,
+            track: None,
+            inspect,
+            respond: None,
+            batch,
+            dead,
+            made,
+            burst,
+            idle,
+            clock,
+            counters,
+        }
     }
 
     /// The same, following flows.
     pub fn with_flows(self, track: Option<Track>) -> Self {
         Worker { track, ..self }
+    }
+
+    /// The same, telling the ends of what it rejects.
+    pub fn with_answers(self, respond: Respond) -> Self {
+        Worker { respond: Some(respond), ..self }
     }
 
     /// Its flows, if it follows any.
@@ -97,7 +118,9 @@ impl Worker {
     /// One round over its lanes: six hops each. Returns the frames received.
     #[inline]
     pub fn poll(&mut self) -> usize {
-        let Worker { lanes, decap, track, inspect, batch, dead, burst, clock, counters, .. } = self;
+        let Worker {
+            lanes, decap, track, inspect, respond, batch, dead, made, burst, clock, counters, ..
+        } = self;
         let mut received = 0;
         for Lane(queues) in lanes {
             let start = cycles();
@@ -115,8 +138,17 @@ impl Worker {
             } else {
                 inspect.run(batch, None::<&mut Flows>, now, counters);
             }
-            encap::run(decap.tunnel(), queues.mtu, batch);
+            let too_big = encap::run(decap.tunnel(), queues.mtu, batch);
+            if let Some(respond) = respond
+                && !(too_big | batch.rejected()).is_empty()
+            {
+                let flows = track.as_mut().map(|track| &*track.flows());
+                respond.run(now, batch, too_big, queues.mtu, flows, made, &counters.answers);
+            }
             tx::run(&mut queues.tx, batch, dead, counters);
+            if !made.is_empty() {
+                tx::made(&mut queues.tx, made, counters);
+            }
             counters.busy_polls.add(1);
             counters.busy_cycles.add(cycles().wrapping_sub(start));
         }

@@ -15,7 +15,9 @@ use sluicegate::dpdk::soft::{self, Setup, Wire};
 use sluicegate::dpdk::{Mempool, PoolConfig, PortConfig, RunningPort};
 use sluicegate::flow::{FlowsShared, Seed};
 use sluicegate::packet::{Meta, ReasonId, ReasonTable};
-use sluicegate::path::{Clock, Decap, Lane, Pipeline, Track, Worker, WorkerCounters, WorkerSnapshot};
+use sluicegate::path::{
+    Clock, Decap, Lane, Pipeline, Respond, Track, Worker, WorkerCounters, WorkerSnapshot,
+};
 use sluicegate::stage::{Backend, StageKind, WorkerId};
 use sluicegate::stages;
 use sluicegate::wire::geneve::{AWS, Geneve};
@@ -109,6 +111,8 @@ pub struct Rig {
     pub port: RunningPort,
     pub pipeline: Pipeline,
     pub reasons: ReasonTable,
+    /// Frames that were made in answer to the last.
+    pub answers: Vec<Vec<u8>>,
     hand: Arc<AtomicU64>,
 }
 
@@ -143,8 +147,9 @@ impl Rig {
             clock,
             counters,
         )
-        .with_flows(track);
-        Rig { worker, wire, pool, port, pipeline, reasons: plan.reasons.clone(), hand }
+        .with_flows(track)
+        .with_answers(Respond::of(plan, &pool));
+        Rig { worker, wire, pool, port, pipeline, reasons: plan.reasons.clone(), answers: Vec::new(), hand }
     }
 
     /// Sets the clock, in nanoseconds.
@@ -166,8 +171,13 @@ impl Rig {
         self.wire.send(frame.to_vec());
         let received = self.worker.poll();
         let after = self.settled();
-        let back = self.wire.receive();
-        if let Some(more) = self.wire.receive() {
+        let made = (after.answers.made() - before.answers.made()) as usize;
+        let mut home: Vec<Vec<u8>> = std::iter::from_fn(|| self.wire.receive()).collect();
+        // Frames of our own are sent last.
+        self.answers = home.split_off(home.len().saturating_sub(made));
+        let mut home = home.into_iter();
+        let back = home.next();
+        if let Some(more) = home.next() {
             return Fate::Lost(format!("two frames came back, the second of {} bytes", more.len()));
         }
         if received != 1 || after.received != before.received + 1 {

@@ -14,8 +14,8 @@ pub(in crate::path) trait Settle {
     /// These stages are done with the flow, beside those that already were.
     fn settle(&mut self, flow: FlowSlot, stages: u16);
 
-    /// Packets of the flow are dropped from now on.
-    fn condemn(&mut self, flow: FlowSlot, reason: ReasonId);
+    /// Packets of the flow are dropped from now on, and rejected if this one was.
+    fn condemn(&mut self, flow: FlowSlot, reason: ReasonId, reject: bool);
 
     /// The other side opened the flow.
     fn turn(&mut self, flow: FlowSlot);
@@ -27,8 +27,8 @@ impl Settle for Flows {
         Flows::settle(self, flow, stages);
     }
 
-    fn condemn(&mut self, flow: FlowSlot, reason: ReasonId) {
-        Flows::condemn(self, flow, reason);
+    fn condemn(&mut self, flow: FlowSlot, reason: ReasonId, reject: bool) {
+        Flows::condemn(self, flow, reason, reject);
     }
 
     fn turn(&mut self, flow: FlowSlot) {
@@ -76,7 +76,7 @@ pub(super) fn write(
         } else if batch.live().has(slot) {
             flows.settle(flow, all);
         } else {
-            flows.condemn(flow, batch.reason(slot));
+            flows.condemn(flow, batch.reason(slot), batch.rejected().has(slot));
         }
     }
 }

@@ -132,7 +132,7 @@ impl Settle for Remembered {
     fn settle(&mut self, flow: FlowSlot, stages: u16) {
         self.settled[flow.entry().unwrap() as usize] |= stages;
     }
-    fn condemn(&mut self, flow: FlowSlot, reason: ReasonId) {
+    fn condemn(&mut self, flow: FlowSlot, reason: ReasonId, _: bool) {
         self.condemned[flow.entry().unwrap() as usize].get_or_insert(reason);
     }
     fn turn(&mut self, flow: FlowSlot) {
