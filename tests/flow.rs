@@ -235,7 +235,8 @@ fn replies_come_home_because_the_flow_was_allowed() {
         passes(&mut rig, &wrap(&udp((server.0, 443), client, b"x"), 8, 60_000));
     }
     let flows = rig.settled().flows;
-    assert_eq!((flows.opened, flows.established, flows.condemned), (5, 4, 0));
+    // The denied packet of the server settled nothing: its client may still open the flow.
+    assert_eq!((flows.opened, flows.established, flows.condemned), (4, 4, 0));
 }
 
 #[test]

@@ -48,11 +48,13 @@ fn golden_frames_keep_their_order_in_full_batches() {
         }
         let back: Vec<Vec<u8>> = std::iter::from_fn(|| rig.wire.receive()).collect();
         let expected: Vec<&Case> = cases.iter().filter(|c| c.verdict == "home").collect();
-        assert_eq!(back.len(), expected.len(), "{table}");
-        for (case, found) in expected.iter().zip(&back) {
-            assert_eq!(*found, case.back, "{}", case.name);
-        }
         let end = rig.settled();
+        assert_eq!(back.len() as u64, expected.len() as u64 + end.answers.made(), "{table}");
+        // Answers of our own stand between them.
+        let mut home = back.iter();
+        for case in expected {
+            assert!(home.any(|found| *found == case.back), "{}", case.name);
+        }
         let count = |verdict: &str| cases.iter().filter(|c| c.verdict.starts_with(verdict)).count() as u64;
         assert_eq!((end.punted, end.dropped()), (count("punted"), count("dropped")), "{table}");
     }

@@ -153,10 +153,14 @@ impl Flows {
         Some(Opening::Tcp { state, tracked, picked_up: true })
     }
 
-    /// The number that the receiver of a packet of this flow expects next.
+    /// The number that the receiver of a packet of this flow expects next. `None` for one that nobody else has seen a packet of: a
+    /// rejected SYN never got there.
     pub(crate) fn expected(&self, flow: FlowSlot, reply: bool) -> Option<u32> {
         let entry = self.entry(flow.entry()?)?;
-        state::tcp(entry.life().state())?;
+        let state = state::tcp(entry.life().state())?;
+        if matches!(state, tcp::State::SynSent | tcp::State::PickedUp) {
+            return None;
+        }
         Some(Tracked::unpack(entry.tcp()).expected(reply))
     }
 }
@@ -200,6 +204,7 @@ fn segment(meta: &Meta, frame: &[u8], reply: bool) -> Segment {
 #[inline(always)]
 fn place(entry: Entry<'_>, number: u32, reply: bool, life: Life, meta: &mut Meta) {
     meta.flow = FlowSlot::new(number);
+    meta.incarnation = entry.version();
     meta.settled = life.settled();
     meta.tenant = entry.tenant();
     let picked_up = if life.has(Life::PICKED_UP) { FlowFlags::PICKED_UP } else { 0 };
