@@ -188,14 +188,14 @@ impl Held {
         &mut self,
         now: u64,
         known: impl Fn(u64) -> Option<Ports>,
-        mut take: impl FnMut(Parcel, Option<Ports>) -> Result<(), Parcel>,
+        mut take: impl FnMut(Parcel, Option<Ports>) -> Option<Parcel>,
     ) -> usize {
         let before = self.waiting.len();
         for _ in 0..before {
             let Some(Waiting { parcel, hash, until }) = self.waiting.pop_front() else { break };
             let ports = known(hash);
-            let back = if ports.is_some() || now >= until { take(parcel, ports) } else { Err(parcel) };
-            if let Err(parcel) = back {
+            let back = if ports.is_some() || now >= until { take(parcel, ports) } else { Some(parcel) };
+            if let Some(parcel) = back {
                 self.waiting.push_back(Waiting { parcel, hash, until }); // where one was just taken out
             }
         }
