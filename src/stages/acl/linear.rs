@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Reasons;
 use super::counters::Counters;
-use super::flows::{self, Asking};
+use super::flows::{self, Asking, Reverse};
 use super::rule::{Action, Rule};
 use super::set::RuleSet;
 use crate::packet::{Batch, DropReason, InnerFlags, Meta, Verdict};
@@ -108,26 +108,36 @@ impl Stage for Linear {
                 batch.decide(slot, Verdict::Drop(DropReason::InnerTruncated.into()));
                 continue;
             };
-            let mut key = if asking.turns_round(batch, slot) { key.reversed() } else { key };
             let action = |number: Option<usize>| {
                 number.and_then(|n| rules.get(n)).map_or(set.default_action(), |rule| rule.action)
             };
-            let (mut number, mut reverse) = (search(rules, &key, |_| ()), None);
-            if asking.for_flow().has(slot)
-                && action(number) != Action::Allow
-                && let Some(other) = allows_reverse(rules, &key)
-            {
-                let way = flows::reverse(batch.meta(slot));
-                if way == flows::Reverse::Turn {
-                    (key, number) = (key.reversed(), Some(other));
-                }
-                reverse = Some(way);
+            let (number, reverse);
+            if asking.for_flow().has(slot) {
+                let mut key = if asking.turns_round(batch, slot) { key.reversed() } else { key };
+                (number, reverse) = ask(set, &mut key, batch.meta(slot));
+                // A flow counts once, in the orientation that decides.
+                search(rules, &key, |seen| counters.add(seen));
+            } else {
+                (number, reverse) = (search(rules, &key, |seen| counters.add(seen)), None);
             }
-            // Who asks counts once, in the orientation that decides.
-            search(rules, &key, |seen| counters.add(seen));
             counters.add(number.unwrap_or(rules.len()));
             asking.answer(batch, slot, reasons.verdict(action(number), number.is_none()), reverse);
         }
         asking.follow_up(batch);
+    }
+}
+
+/// A flow's question, and in reverse if it is denied. Where the flow is to be turned, so is its key.
+fn ask(set: &RuleSet, key: &mut Key, meta: &Meta) -> (Option<usize>, Option<Reverse>) {
+    let number = search(set.rules(), key, |_| ());
+    let action = number.and_then(|n| set.rules().get(n)).map_or(set.default_action(), |rule| rule.action);
+    let other = if action == Action::Allow { None } else { allows_reverse(set.rules(), key) };
+    let Some(other) = other else { return (number, None) };
+    match flows::reverse(meta) {
+        Reverse::Turn => {
+            *key = key.reversed();
+            (Some(other), Some(Reverse::Turn))
+        }
+        Reverse::Leave => (number, Some(Reverse::Leave)),
     }
 }
