@@ -41,6 +41,7 @@ pub use settings::Settings;
 
 use crate::stage::{Parsed, StageKind};
 use source::Assignment;
+pub(crate) use tenants::spelled as endpoint_name;
 
 /// A configuration is written by people; what is larger is another kind of file.
 const LARGEST_FILE: u64 = 16 << 20;

@@ -20,7 +20,7 @@ use super::schema::{self, File};
 use super::value::quoted;
 use super::{FlowPlan, Origin, Problem, TenantPlan, UnknownEndpoint};
 use crate::wire::geneve::{Profile, Scope};
-pub(super) use claim::spelled;
+pub(crate) use claim::spelled;
 use claim::{Claim, Place, Share};
 
 /// The tenant of endpoints that nobody claims.

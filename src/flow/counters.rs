@@ -73,6 +73,8 @@ flow_counters! {
     ended_evicted,
     /// Flows ended by command.
     ended_flushed,
+    /// Flows that were live when the worker stopped and somebody listened to flow events.
+    ended_stopped,
     /// New flows that found the table, or their tenant's part of it, full of established flows.
     refused_full,
     /// New flows beyond `new_flows_per_s` of their tenant.

@@ -1,12 +1,14 @@
 //! The flows of one worker: opened, followed, settled, aged, ended.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
+use super::command::Commands;
 use super::counters::FlowCounters;
 use super::directory::{Claim, Directory, Seat};
 use super::event::{End, FlowEvent, What};
 use super::key::{Key, Seed};
-use super::line::{Birth, Entry, Life};
+use super::line::{Birth, Entry, Life, Lines};
 use super::room::{Admission, Room, Share};
 use super::state::{self, Timeouts};
 use super::table::{Full, Table};
@@ -88,6 +90,7 @@ pub struct Flows {
     directory: Option<(Arc<Directory>, Seat)>,
     events: Option<rtrb::Producer<FlowEvent>>,
     counters: Arc<FlowCounters>,
+    pub(super) commands: Commands,
     /// Milliseconds of this poll.
     now: u32,
     /// Where ageing goes on, when it was last done, and what is still to do.
@@ -124,6 +127,7 @@ impl Flows {
             directory: shared.directory.as_ref().and_then(seat),
             events,
             counters,
+            commands: Commands::default(),
             now: 0,
             hand: 0,
             aged: 0,
@@ -162,6 +166,18 @@ impl Flows {
     /// The entry of a flow, by a search of its own.
     pub(crate) fn find(&self, hash: u64, key: &Key) -> Option<u32> {
         self.table.find(hash, key)
+    }
+
+    /// What other threads may read: the entries, and how many flows each tenant has.
+    pub(super) fn shown(&self) -> (Arc<Lines>, Arc<[AtomicU32]>) {
+        (self.table.lines().clone(), self.room.shown())
+    }
+
+    /// Somebody wants to hear of flows that begin and end: a ring for so many events, a power of two.
+    pub fn listen(&mut self, ring: usize) -> rtrb::Consumer<FlowEvent> {
+        let (events, listener) = rtrb::RingBuffer::new(ring);
+        self.events = Some(events);
+        listener
     }
 
     /// Flows in the table.
@@ -347,7 +363,8 @@ impl Flows {
             End::Reset => &self.counters.ended_reset,
             End::Replaced => &self.counters.incarnations,
             End::Evicted => &self.counters.ended_evicted,
-            End::Flushed | End::Stopped => &self.counters.ended_flushed,
+            End::Flushed => &self.counters.ended_flushed,
+            End::Stopped => &self.counters.ended_stopped,
         };
         counter.add(1);
     }
@@ -398,6 +415,7 @@ impl Flows {
         // In entries times milliseconds; never more than one lap, however long nobody polled.
         self.owed = (self.owed + u64::from(passed) * reach * SWEEP / lap).min(reach * SWEEP);
         self.aged = self.now;
+        self.obey();
         let work = (self.owed / SWEEP).min(MOST_AGED);
         self.owed -= work * SWEEP;
         for _ in 0..work {
@@ -413,8 +431,11 @@ impl Flows {
         self.counters.swept.add(work);
     }
 
-    /// Ends every flow: the worker stops.
+    /// Ends every flow, if somebody listens: the worker stops.
     pub(crate) fn end_all(&mut self) {
+        if self.events.is_none() {
+            return;
+        }
         for entry in 0..self.table.reach() {
             self.end(entry, End::Stopped);
         }

@@ -26,15 +26,20 @@ const UDP: u8 = 17;
 
 /// What a load balancer tells a flow by. The endpoint is not in it: it is the flow's scope. Where a scope is a tenant's and
 /// the directions of a flow use two endpoints, the other direction's envelope is of no use to an answer made from this one's frame.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
 #[repr(C)]
 pub struct Envelope {
     /// Outer address of the load balancer's node.
+    #[serde(serialize_with = "address")]
     pub node: [u8; 4],
     /// Flow cookie, 0 where the profile has none.
     pub cookie: u32,
     /// UDP source port, host order.
     pub port: u16,
+}
+
+fn address<S: serde::Serializer>(node: &[u8; 4], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&std::net::Ipv4Addr::from(*node))
 }
 
 impl Envelope {

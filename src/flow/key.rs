@@ -136,6 +136,12 @@ impl Key {
         }
     }
 
+    /// The same ends and protocol, whatever the scopes?
+    pub(super) fn same_ends(&self, other: &Key) -> bool {
+        let ([_, low, high], [_, other_low, other_high]) = (self.words, other.words);
+        low == other_low && high == other_high && self.addresses == other.addresses
+    }
+
     /// The scope.
     pub fn scope(&self) -> u64 {
         self.words[0]

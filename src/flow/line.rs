@@ -19,10 +19,41 @@
 //! again and two further; a release fence keeps the writes in between behind the first, a release store before the last. A reader takes the version
 //! (acquire), copies, puts an acquire fence and looks at the version again: unchanged and even, all words belong to one flow.
 //! Between those two moments a flow's words move one by one (a packet may be counted before its bytes are): each is exact, no
-//! set of them is. The loom model below checks exactly this.
+//! set of them is. Whatever else is written to the word with the version must be written by [`keeping`]: a relaxed store there would
+//! show a reader the version without what it stands for. `models.rs` checks exactly this.
 
-use super::sync::{AtomicU64, Ordering, fence};
+use super::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use super::{Envelope, Key};
+
+/// The flow in an entry becomes another, or none. `write` returns the upper half of the word that has the version.
+#[inline(always)]
+fn change(word: &AtomicU64, write: impl FnOnce() -> u32) {
+    let was = word.load(Ordering::Relaxed);
+    let version = was as u32;
+    word.store(was >> 32 << 32 | u64::from(version.wrapping_add(1)), Ordering::Relaxed);
+    fence(Ordering::Release);
+    let upper = write();
+    word.store(u64::from(upper) << 32 | u64::from(version.wrapping_add(2)), Ordering::Release);
+}
+
+/// The upper half of that word changes, and the flow stays.
+#[inline(always)]
+fn keeping(word: &AtomicU64, upper: impl FnOnce(u32) -> u32) {
+    let was = word.load(Ordering::Relaxed);
+    let upper = upper((was >> 32) as u32);
+    word.store(u64::from(upper) << 32 | was & 0xffff_ffff, Ordering::Release);
+}
+
+/// A copy of words that belong to one version, and that version; `None` if it changed meanwhile.
+fn unchanged<T>(word: &AtomicU64, copy: impl FnOnce() -> T) -> Option<(u32, T)> {
+    let before = word.load(Ordering::Acquire) as u32;
+    if before & 1 != 0 {
+        return None;
+    }
+    let copy = copy();
+    fence(Ordering::Acquire);
+    (word.load(Ordering::Relaxed) as u32 == before).then_some((before, copy))
+}
 
 /// Eight words on a cache line.
 #[derive(Debug)]
@@ -61,6 +92,8 @@ pub(super) struct Lines {
     head: Box<[Line]>,
     tail: Box<[Line]>,
     wide: Box<[Wide]>,
+    /// Entries below this have been used.
+    reach: AtomicU32,
 }
 
 /// One entry.
@@ -174,7 +207,19 @@ impl Lines {
             head: crate::dpdk::huge(entries, Line::zero),
             tail: crate::dpdk::huge(entries, Line::zero),
             wide: crate::dpdk::huge(entries, || Wide(std::array::from_fn(|_| AtomicU64::new(0)))),
+            reach: AtomicU32::new(0),
         }
+    }
+
+    /// Entries below this have been used; readers look no further.
+    #[inline(always)]
+    pub fn reach(&self) -> u32 {
+        self.reach.load(Ordering::Relaxed)
+    }
+
+    /// One more is in use.
+    pub fn reach_to(&self, reach: u32) {
+        self.reach.store(reach, Ordering::Relaxed);
     }
 
     #[inline(always)]
@@ -230,46 +275,37 @@ impl Entry<'_> {
         self.head.get::<5>() as u32
     }
 
-    fn begin_change(self) {
-        let word = self.head.get::<5>();
-        self.head.set::<5>(word >> 32 << 32 | u64::from((word as u32).wrapping_add(1)));
-        fence(Ordering::Release);
-    }
-
-    fn end_change(self, ports: u32) {
-        let version = self.version().wrapping_add(1);
-        self.head.0[5].store(u64::from(ports) << 32 | u64::from(version), Ordering::Release);
-    }
-
     /// The entry becomes this flow's.
     pub fn open(self, key: &Key, life: Life, birth: Birth) {
-        self.begin_change();
         let [scope, low, high] = key.words;
-        self.head.set::<0>(scope);
-        self.head.set::<1>(low);
-        self.head.set::<2>(high);
-        self.head.set::<3>(0);
-        self.head.set::<4>(0);
-        self.set_life(life);
-        self.set_birth(birth);
-        self.tail.set::<0>(0);
-        self.tail.set::<1>(0);
-        self.tail.set::<2>(0);
-        self.tail.set::<3>(0);
-        self.set_tcp([0; 3]);
-        if key.is_ipv6() {
-            for (word, value) in self.wide.0.iter().zip(key.addresses) {
-                word.store(value, Ordering::Relaxed);
+        change(&self.head.0[5], || {
+            self.head.set::<0>(scope);
+            self.head.set::<1>(low);
+            self.head.set::<2>(high);
+            self.head.set::<3>(0);
+            self.head.set::<4>(0);
+            self.set_life(life);
+            self.set_birth(birth);
+            self.tail.set::<0>(0);
+            self.tail.set::<1>(0);
+            self.tail.set::<2>(0);
+            self.tail.set::<3>(0);
+            self.set_tcp([0; 3]);
+            if key.is_ipv6() {
+                for (word, value) in self.wide.0.iter().zip(key.addresses) {
+                    word.store(value, Ordering::Relaxed);
+                }
             }
-        }
-        self.end_change(0);
+            0
+        });
     }
 
     /// The entry is nobody's again.
     pub fn close(self) {
-        self.begin_change();
-        self.head.set::<1>(0);
-        self.end_change(0);
+        change(&self.head.0[5], || {
+            self.head.set::<1>(0);
+            0
+        });
     }
 
     #[inline(always)]
@@ -315,9 +351,8 @@ impl Entry<'_> {
     #[inline(never)]
     fn remember(self, reply: bool, outer: Envelope) -> bool {
         let known = self.outer(reply).is_some();
-        let shift = if reply { 48 } else { 32 };
-        let word = self.head.get::<5>() & !(0xffff << shift) | u64::from(outer.port) << shift;
-        self.head.set::<5>(word);
+        let shift = if reply { 16 } else { 0 };
+        keeping(&self.head.0[5], |ports| ports & !(0xffff << shift) | u32::from(outer.port) << shift);
         if reply {
             self.head.set::<4>(word_of(&outer));
         } else {
@@ -358,10 +393,10 @@ impl Entry<'_> {
         self.tail.set::<1>(packets_o);
         self.tail.set::<2>(bytes_r);
         self.tail.set::<3>(bytes_o);
-        let (a, b, ports) = (self.head.get::<3>(), self.head.get::<4>(), self.head.get::<5>());
+        let (a, b) = (self.head.get::<3>(), self.head.get::<4>());
         self.head.set::<3>(b);
         self.head.set::<4>(a);
-        self.head.set::<5>(ports & 0xffff_ffff | (ports >> 48) << 32 | (ports >> 32 & 0xffff) << 48);
+        keeping(&self.head.0[5], |ports| ports.rotate_left(16));
         self.set_life(self.life().turned());
     }
 
@@ -387,24 +422,24 @@ impl Entry<'_> {
         self.tail.set::<7>(u64::from(before) | u64::from(after) << 32);
     }
 
-    /// All words of one flow, or `None` if the entry changed hands meanwhile or holds none. For any thread.
-    pub fn read(self) -> Option<Record> {
-        let before = self.head.0[5].load(Ordering::Acquire) as u32;
-        if before & 1 != 0 {
-            return None;
-        }
-        let copy = Record {
-            version: before,
+    /// All words of the flow in it, if it holds one. For any thread.
+    pub fn read(self) -> Result<Option<Record>, Torn> {
+        let copy = || Record {
+            version: 0,
             key: Key::of_entry(self),
             life: self.life(),
             birth: self.birth(),
             outer: [self.outer(false), self.outer(true)],
             counts: self.counts(),
         };
-        fence(Ordering::Acquire);
-        (self.version() == before && copy.key.is_used()).then_some(copy)
+        let (version, record) = unchanged(&self.head.0[5], copy).ok_or(Torn)?;
+        Ok(record.key.is_used().then_some(Record { version, ..record }))
     }
 }
+
+/// The entry changed hands while it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Torn;
 
 /// A flow at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -416,3 +451,8 @@ pub(super) struct Record {
     pub outer: [Option<Envelope>; 2],
     pub counts: [(u64, u64); 2],
 }
+
+#[cfg(loom)]
+mod models;
+#[cfg(all(test, not(loom)))]
+mod tests;

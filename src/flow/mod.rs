@@ -23,6 +23,8 @@ mod event;
 pub(crate) mod quoted;
 mod engine;
 mod follow;
+mod command;
+mod view;
 
 use std::net::IpAddr;
 
@@ -33,9 +35,10 @@ pub use envelope::{Envelope, Home, head_len, seal};
 pub use event::{End, FlowEvent, What};
 pub(crate) use follow::{Followed, is_answer};
 pub use key::{Key, Seed};
+pub use view::{Count, Filter, FlowView, Flushed, LiveFlow, Picture, Shown, Standing};
 
 /// The two ends of a flow and their protocol, as the originator sees them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct Tuple {
     /// Who opened the flow.
     pub source: IpAddr,

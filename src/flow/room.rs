@@ -8,6 +8,9 @@
 //! no list and never go. A tenant at its ceiling gives up one of its own; where the shared part is used up, the one with the most
 //! unanswered flows of those that borrow from it gives one up.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::line::{Lines, NOBODY};
 
 /// Tenants that are looked at for one that can give up a flow.
@@ -99,6 +102,8 @@ impl Tenant {
 #[derive(Debug)]
 pub(super) struct Room {
     tenants: Box<[Tenant]>,
+    /// Flows of each tenant, for everybody.
+    shown: Arc<[AtomicU32]>,
     /// Entries that no guarantee covers, and how many of them are lent.
     shared: u32,
     lent: u32,
@@ -119,9 +124,21 @@ impl Room {
         };
         Room {
             tenants: shares.iter().map(tenant).collect(),
+            shown: shares.iter().map(|_| AtomicU32::new(0)).collect(),
             shared: entries.saturating_sub(guaranteed),
             lent: 0,
             next: 0,
+        }
+    }
+
+    /// Flows of each tenant, for other threads to read.
+    pub fn shown(&self) -> Arc<[AtomicU32]> {
+        self.shown.clone()
+    }
+
+    fn show(&self, tenant: u16) {
+        if let Some(shown) = self.shown.get(usize::from(tenant)) {
+            shown.store(self.live(tenant), Ordering::Relaxed);
         }
     }
 
@@ -168,6 +185,7 @@ impl Room {
         let Some(own) = self.tenants.get_mut(usize::from(tenant)) else { return };
         own.live += 1;
         self.lent += u32::from(own.live > own.share.guaranteed);
+        self.show(tenant);
     }
 
     /// A flow went. It must be off its list.
@@ -175,6 +193,7 @@ impl Room {
         let Some(own) = self.tenants.get_mut(usize::from(tenant)) else { return };
         self.lent -= u32::from(own.live > own.share.guaranteed);
         own.live -= 1;
+        self.show(tenant);
     }
 
     /// Puts an entry at the young end of a list.

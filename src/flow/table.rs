@@ -286,6 +286,7 @@ impl Table {
         }
         if *unused == NOBODY {
             *fresh += 1;
+            lines.reach_to(*fresh);
         } else {
             *unused = line.links().1;
         }

@@ -180,6 +180,9 @@ impl Worker {
                 back_off(empty);
             }
         }
+        if let Some(flows) = self.flows() {
+            flows.end_all();
+        }
     }
 
     /// Gives the lanes back.

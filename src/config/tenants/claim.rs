@@ -152,7 +152,7 @@ pub(super) fn endpoint(word: &str) -> Result<u64, Refused> {
 }
 
 /// An id as it could be written.
-pub(in crate::config) fn spelled(id: u64) -> String {
+pub(crate) fn spelled(id: u64) -> String {
     match id {
         // A VNI, as profiles without an endpoint of their own have it.
         0..0x100_0000 => id.to_string(),
