@@ -34,6 +34,37 @@ fn drop_reasons_are_documented() {
     );
 }
 
+const METRICS: &str = "# Figures
+
+What a running application publishes, about once a second, through the [`metrics`](https://docs.rs/metrics) facade: whoever installs
+a recorder gets them. Counters only grow; labels have few values (workers, ports, stages, reasons, tenants). Figures of flows are there where
+flows are followed, with zeros for what never happened. This table is made from `src/app/figures.rs` and `src/flow/counters.rs`, and a test
+compares them: after a change there, run `SLUICEGATE_BLESS=1 cargo nextest run --test docs`.
+
+| name | type | labels | meaning |
+|---|---|---|---|
+";
+
+/// The table in the docs is what is published.
+#[test]
+fn figures_are_documented() {
+    let mut expected = METRICS.to_owned();
+    for figure in sluicegate::app::figures() {
+        let labels: Vec<String> = figure.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (name, labels) = (figure.name, labels.join(", "));
+        writeln!(expected, "| `{name}` | {} | {labels} | {} |", figure.kind, figure.help).expect("a string");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+    if std::env::var_os("SLUICEGATE_BLESS").is_some() {
+        std::fs::write(&path, &expected).expect("docs/metrics.md");
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == expected,
+        "docs/metrics.md is out of date: SLUICEGATE_BLESS=1 cargo nextest run --test docs"
+    );
+}
+
 /// Labels are names in metrics: unique and made of small letters and underscores.
 #[test]
 fn drop_labels_are_metric_names() {

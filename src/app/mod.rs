@@ -14,6 +14,7 @@ mod report;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use figures::{Figure, figures};
 pub use host::Host;
 pub use report::{PortReport, Report, Snapshot};
 
@@ -21,7 +22,7 @@ use crate::config::{Plan, QueueCount};
 #[cfg(feature = "dpdk")]
 use crate::dpdk::eal;
 use crate::dpdk::{Error, Mempool, Port, PortConfig, QueuePair, RunningPort};
-use crate::flow::{FlowsShared, Seed};
+use crate::flow::{FlowEvent, FlowView, FlowsShared, Seed, Shown};
 use crate::path::{Clock, Decap, Lane, Pipeline, Respond, Stop, Track, Worker, WorkerCounters};
 use host::Handle;
 
@@ -32,12 +33,18 @@ const LARGEST_MTU: u16 = 9001;
 #[derive(Debug)]
 pub struct App {
     plan: Plan,
+    listens: bool,
 }
 
 impl App {
     /// An application of this plan.
     pub fn new(plan: Plan) -> Self {
-        App { plan }
+        App { plan, listens: false }
+    }
+
+    /// The same, with a ring of flow events from each worker ([`RunningApp::flow_events`]). Without, nobody makes any.
+    pub fn with_flow_events(self) -> Self {
+        App { listens: true, ..self }
     }
 
     /// The plan.
@@ -65,7 +72,7 @@ impl App {
         pool: Mempool,
         clock: Clock,
     ) -> Result<RunningApp, Error> {
-        let plan = self.plan;
+        let App { plan, listens } = self;
         let pipeline = Pipeline::build(&plan, host.backend())?;
         let mut app = RunningApp {
             workers: Vec::new(),
@@ -75,10 +82,12 @@ impl App {
             pool,
             notes: Vec::new(),
             started: Instant::now(),
+            flows: None,
+            events: Vec::new(),
             plan,
             host,
         };
-        match app.bring_up(ports, &clock) {
+        match app.bring_up(ports, &clock, listens) {
             Ok(()) => Ok(app),
             Err((error, idle)) => {
                 app.take_down(idle);
@@ -127,6 +136,8 @@ pub struct RunningApp {
     pool: Mempool,
     notes: Vec<String>,
     started: Instant,
+    flows: Option<FlowView>,
+    events: Vec<rtrb::Consumer<FlowEvent>>,
     plan: Plan,
     // Last: the EAL goes when everything that lives on it is gone.
     host: Host,
@@ -134,7 +145,12 @@ pub struct RunningApp {
 
 impl RunningApp {
     /// Starts ports, then workers. An error comes with the queues that no worker has.
-    fn bring_up(&mut self, ports: Vec<Port>, clock: &Clock) -> Result<(), (Error, Vec<QueuePair>)> {
+    fn bring_up(
+        &mut self,
+        ports: Vec<Port>,
+        clock: &Clock,
+        listens: bool,
+    ) -> Result<(), (Error, Vec<QueuePair>)> {
         let mut queues = Vec::new();
         for (i, port) in ports.into_iter().enumerate() {
             let config = port_config(&self.plan, i, &port);
@@ -149,6 +165,7 @@ impl RunningApp {
         self.started = Instant::now();
         let flows = &self.plan.flow;
         let shared = FlowsShared::of(flows, self.plan.workers.len(), Seed::random());
+        let mut shown: Vec<Shown> = Vec::new();
         let mut shares = share_out(queues, self.plan.workers.len()).into_iter();
         for plan in &self.plan.workers {
             let id = plan.id;
@@ -162,10 +179,16 @@ impl RunningApp {
             let counters = Arc::new(WorkerCounters::new(id, &self.plan.reasons, self.plan.stages.len()));
             let decap = Decap::new(self.plan.tunnel.clone());
             let (inspect, counting) = (self.pipeline.make(id), counters.clone());
-            let worker =
+            let mut worker =
                 Worker::new(share, decap, inspect, self.plan.burst, self.plan.idle, clock.clone(), counting)
                     .with_answers(Respond::of(&self.plan, &self.pool))
                     .with_flows(shared.as_ref().map(|shared| Track::of(&self.plan, shared, &counters)));
+            if let Some(flows) = worker.flows() {
+                shown.push(flows.show());
+                if listens {
+                    self.events.push(flows.listen(self.plan.flow.events_ring as usize));
+                }
+            }
             match self.host.launch(plan, worker, self.stop.clone()) {
                 Ok(handle) => self.workers.push(Launched { counters, handle }),
                 Err((error, back)) => {
@@ -174,12 +197,25 @@ impl RunningApp {
                 }
             }
         }
+        self.flows = shared.map(|_| FlowView::new(&self.plan, shown, clock.clone()));
         Ok(())
     }
 
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The flows, if the plan follows any.
+    pub fn flows(&self) -> Option<&FlowView> {
+        self.flows.as_ref()
+    }
+
+    /// The workers' flow events, one ring each, if the application was made [`App::with_flow_events`]; nothing the second time. When
+    /// the workers stop, each flow that is live ends with an event, too, as far as its ring has room: whoever wants all of them goes
+    /// on reading, on another thread, until [`RunningApp::stop`] has returned.
+    pub fn flow_events(&mut self) -> Vec<rtrb::Consumer<FlowEvent>> {
+        std::mem::take(&mut self.events)
     }
 
     /// The ports.
@@ -223,7 +259,8 @@ impl RunningApp {
 
     /// Publishes the figures through the `metrics` facade.
     pub fn publish(&self, snapshot: &Snapshot) {
-        figures::publish(snapshot, &self.plan.reasons, &stage_names(&self.plan), &self.pool);
+        let names = stage_names(&self.plan);
+        figures::publish(snapshot, &self.plan.reasons, &names, &self.pool, self.flows.as_ref());
     }
 
     /// What has to be done about once a second, on the thread that started the application: drivers' timers (ENA's watchdog),

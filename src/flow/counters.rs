@@ -30,6 +30,21 @@ macro_rules! flow_counters {
                 [$((stringify!($name), self.$name),)*].into_iter()
             }
 
+            /// Flows that have begun and not ended.
+            pub fn live(&self) -> u64 {
+                let ended = [
+                    self.incarnations,
+                    self.ended_idle,
+                    self.ended_closed,
+                    self.ended_reset,
+                    self.ended_evicted,
+                    self.ended_flushed,
+                    self.ended_stopped,
+                ];
+                // Counters of a running worker are read one after the other.
+                self.opened.saturating_sub(ended.iter().sum())
+            }
+
             /// Both together.
             pub fn plus(self, other: FlowSnapshot) -> FlowSnapshot {
                 FlowSnapshot { $($name: self.$name + other.$name,)* }

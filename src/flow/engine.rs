@@ -386,6 +386,7 @@ impl Flows {
             began: birth.created,
             seen: life.seen(),
             key: Key::of_entry(line),
+            place: (entry, line.version()),
             from_high: life.has(Life::FROM_HIGH),
             picked_up: life.has(Life::PICKED_UP),
             state: state::name(life.state()),

@@ -1,7 +1,7 @@
 //! What is said of flows: that one began, that one ended, and how.
 //!
 //! A worker writes into a bounded ring of its own and never waits: what finds no room is counted (`events_lost`). Who reads makes
-//! JSON of it, or whatever is wanted, on a thread of its own.
+//! JSON of it (`eve.rs`), or whatever is wanted, on a thread of its own.
 
 use super::{Key, Tuple};
 use crate::packet::ReasonId;
@@ -51,6 +51,8 @@ pub struct FlowEvent {
     pub seen: u32,
     /// Which flow.
     pub key: Key,
+    /// Its entry, and the entry's version: the same when it begins and when it ends, others for every other flow of the worker.
+    pub place: (u32, u32),
     /// The higher end of the key opened it.
     pub from_high: bool,
     /// A TCP connection that was there before we were: who opened it is a guess.

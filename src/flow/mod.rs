@@ -25,6 +25,7 @@ mod engine;
 mod follow;
 mod command;
 mod view;
+mod eve;
 
 use std::net::IpAddr;
 
@@ -32,6 +33,7 @@ pub use counters::{FlowCounters, FlowSnapshot};
 pub use engine::{Flows, FlowsShared};
 pub(crate) use engine::{Newcomer, Opened, Opening};
 pub use envelope::{Envelope, Home, head_len, seal};
+pub use eve::{Eve, Moment, Record as EveRecord, protocol};
 pub use event::{End, FlowEvent, What};
 pub(crate) use follow::{Followed, is_answer};
 pub use key::{Key, Seed};

@@ -77,8 +77,8 @@ impl Names {
         }
     }
 
-    pub fn tenant(&self, number: u16) -> String {
-        self.tenants.get(usize::from(number)).cloned().unwrap_or_else(|| "unknown".into())
+    pub fn tenant(&self, number: u16) -> &str {
+        self.tenants.get(usize::from(number)).map_or("unknown", String::as_str)
     }
 
     pub fn reason(&self, id: ReasonId) -> &str {
@@ -212,7 +212,8 @@ impl FlowView {
             *count.states.entry(state::name(record.life.state())).or_default() += 1;
             *count.verdicts.entry(self.names.standing(&record)).or_default() += 1;
         }
-        count.tenants = tenants.into_iter().map(|(n, flows)| (self.names.tenant(n), flows)).collect();
+        count.tenants =
+            tenants.into_iter().map(|(n, flows)| (self.names.tenant(n).to_owned(), flows)).collect();
         count
     }
 
@@ -279,7 +280,7 @@ impl FlowView {
             worker: shown.worker,
             scope: key.scope(),
             endpoint: self.names.endpoint(key),
-            tenant: self.names.tenant(birth.tenant),
+            tenant: self.names.tenant(birth.tenant).to_owned(),
             tuple: key.tuple(life.has(Life::FROM_HIGH)),
             state: state::name(life.state()),
             age_ms: since(birth.created, now),

@@ -1,4 +1,5 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,9 +8,11 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, Share
 
 use super::*;
 use crate::app::PortReport;
+use crate::config::{Options, Overrides, load_text};
 use crate::dpdk::{LinkStatus, PoolConfig, PortStats};
+use crate::flow::{Flows, FlowsShared, Seed};
 use crate::packet::DropReason;
-use crate::path::WorkerCounters;
+use crate::path::{Clock, WorkerCounters};
 use crate::stage::WorkerId;
 
 /// Keeps every value under its name and labels.
@@ -49,6 +52,8 @@ fn every_figure_is_published_under_its_name() {
     counters.drop(DropReason::TooBig.into(), 1);
     counters.stages[0].seen.add(9);
     counters.stages[0].dropped.add(2);
+    counters.flows.opened.add(4);
+    counters.flows.ended_idle.add(1);
     let stats = PortStats { rx_packets: 12, rx_missed: 2, ..PortStats::default() };
     let link = LinkStatus { up: true, speed_mbps: None };
     let snapshot = Snapshot {
@@ -61,8 +66,11 @@ fn every_figure_is_published_under_its_name() {
     let pool = Mempool::soft(&pool);
     let _out = pool.alloc();
 
+    let (flows, view) = flows();
     let notebook = Notebook::default();
-    metrics::with_local_recorder(&notebook, || publish(&snapshot, &reasons, &["edge".into()], &pool));
+    let stages = ["edge".to_owned()];
+    metrics::with_local_recorder(&notebook, || publish(&snapshot, &reasons, &stages, &pool, Some(&view)));
+    assert_eq!(flows.live(), 0);
 
     let seen = notebook.0.into_inner().unwrap();
     let value =
@@ -75,9 +83,59 @@ fn every_figure_is_published_under_its_name() {
     assert_eq!(value("sluicegate_port_missed_packets_total{port=5}"), 2);
     assert_eq!(f64::from_bits(value("sluicegate_port_link_up{port=5}")), 1.0);
     assert_eq!(f64::from_bits(value("sluicegate_pool_available_buffers{}")), 3.0);
-    for name in seen.keys().map(|key| key.split('{').next().unwrap()) {
+    assert_eq!(value("sluicegate_flow_opened_total{worker=3}"), 4);
+    assert_eq!(value("sluicegate_flow_ended_idle_total{worker=3}"), 1);
+    assert_eq!(f64::from_bits(value("sluicegate_flow_capacity{worker=3}")), 1024.0);
+    assert_eq!(f64::from_bits(value("sluicegate_flows{worker=3,tenant=lab}")), 0.0);
+
+    // What is published is what is listed, with these labels, and by name one can tell a counter from a gauge.
+    let found: BTreeSet<(String, Vec<String>)> = seen
+        .keys()
+        .map(|key| {
+            let (name, labels) = key.trim_end_matches('}').split_once('{').unwrap();
+            let labels = labels.split(',').filter(|label| !label.is_empty());
+            (name.to_owned(), labels.map(|label| label.split('=').next().unwrap().to_owned()).collect())
+        })
+        .collect();
+    let listed = figures();
+    let named = |figure: &Figure| {
+        (figure.name.clone(), figure.labels.iter().map(|label| (*label).to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(found, listed.iter().map(named).collect());
+    for Figure { name, kind, help, .. } in &listed {
         assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
-        // What has no `_total` is a gauge.
-        assert!(name.ends_with("_total") || name.ends_with("_buffers") || name.ends_with("_up"), "{name}");
+        assert_eq!(name.ends_with("_total"), *kind == "counter", "{name}");
+        assert!(help.ends_with('.'), "{name}: {help}");
     }
+}
+
+/// One worker's flows, and a view over them.
+fn flows() -> (Flows, FlowView) {
+    let text = "[tunnel]\nallowed_sources = [\"10.254.11.0/24\"]\n[flow]\ntracking = true\ncapacity = 1024\n\
+                [[tenant]]\nname = \"lab\"\nendpoints = [\"7\"]\n";
+    let options = Options { need_ports: false, ..Options::default() };
+    let plan = load_text("t.toml", text, Path::new("/"), &Overrides::default(), &options).unwrap();
+    let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(0)).unwrap();
+    let mut flows = Flows::new(WorkerId(3), &plan.flow, 1, &shared, None, Arc::default());
+    let view = FlowView::new(&plan, vec![flows.show()], Clock::manual().0);
+    (flows, view)
+}
+
+/// Without flows none of their figures is there.
+#[test]
+fn figures_of_flows_need_flows() {
+    let reasons = ReasonTable::framework();
+    let snapshot = Snapshot {
+        elapsed: Duration::ZERO,
+        workers: vec![WorkerCounters::new(WorkerId(0), &reasons, 0).snapshot()],
+        ports: Vec::new(),
+        stages: Vec::new(),
+    };
+    let pool = PoolConfig { name: "t".into(), buffers: 4, data_room: 128, cache: 0, numa: None };
+    let notebook = Notebook::default();
+    metrics::with_local_recorder(&notebook, || {
+        publish(&snapshot, &reasons, &[], &Mempool::soft(&pool), None);
+    });
+    let seen = notebook.0.into_inner().unwrap();
+    assert!(!seen.is_empty() && !seen.keys().any(|name| name.starts_with("sluicegate_flow")));
 }

@@ -179,7 +179,7 @@ proptest! {
                 }
                 Op::Condemn(n) => {
                     if let Some(known) = model.get_mut(&n) {
-                        house.flows.condemn(FlowSlot::new(known.entry), DropReason::TooBig.into());
+                        house.flows.condemn(FlowSlot::new(known.entry), DropReason::TooBig.into(), false);
                         known.condemned = true;
                     }
                 }
@@ -340,7 +340,7 @@ fn a_flow_is_settled_when_all_stages_are_done() {
     assert_eq!(standing(&house), Standing::Undecided);
     house.flows.settle(slot, 2);
     assert_eq!(standing(&house), Standing::Settled);
-    house.flows.condemn(slot, DropReason::TooBig.into());
+    house.flows.condemn(slot, DropReason::TooBig.into(), false);
     let flow = &house.all()[0];
     assert_eq!((flow.verdict, flow.reason.as_deref()), (Standing::Condemned, Some("too_big")));
     let flushed = house.view.flush(&Filter { verdict: Some(Standing::Condemned), ..Filter::default() });
