@@ -3,6 +3,7 @@
 mod check;
 #[cfg(feature = "dpdk")]
 mod demo;
+mod flows;
 mod interrupt;
 mod panics;
 mod replay;

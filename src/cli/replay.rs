@@ -3,6 +3,7 @@
 //! The same plan, stages and hops as `run`, on soft ports and without an EAL: the same answer every time and everywhere. Frames
 //! that are not in an envelope are wrapped as a load balancer would wrap them.
 
+mod flows;
 mod golden;
 
 use std::fs::File;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::flows::Row;
 use super::show::say;
 use super::{ConfigArgs, FAILED, Failure, OK, Outcome, show};
 use crate::app::{Report, Snapshot};
@@ -51,6 +53,9 @@ pub struct Replay {
     /// Show (and record in the golden file) the verdict of every single packet
     #[arg(long)]
     packets: bool,
+    /// Show (and record in the golden file) all flows, those that ended on the way included
+    #[arg(long)]
+    flows: bool,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -78,14 +83,20 @@ impl Replay {
         let plan = self.config.plan(false)?;
         self.keep_apart()?;
         show::warnings(&plan.warnings);
-        let mut bench = Bench::new(plan, &self.input, self.output.as_deref())?;
+        if self.flows && !plan.flow.tracking {
+            show::warnings([
+                "--flows: no flow is followed; set flow.tracking=true, or use a stage that asks for flows",
+            ]);
+        }
+        let mut bench = Bench::new(plan, &self.input, self.output.as_deref(), self.flows)?;
         let fates = self.feed(&mut bench)?;
+        let seen = bench.flows.take().map(flows::Seen::finish);
         let report = bench.finish()?;
-        let outcome = golden::outcome(&report, self.packets.then_some(fates.as_slice()));
+        let outcome = golden::outcome(&report, self.packets.then_some(fates.as_slice()), seen.as_deref());
         if self.json {
             show::print(format_args!("{outcome}\n"))?;
         } else {
-            self.print(&report, &fates)?;
+            self.print(&report, &fates, seen.as_deref())?;
         }
         let Some(file) = &self.golden else {
             return Ok(if report.is_clean() { OK } else { FAILED });
@@ -154,7 +165,7 @@ impl Replay {
         traffic::wrap(inner, envelope)
     }
 
-    fn print(&self, report: &Report, fates: &[Fate]) -> Result<(), Failure> {
+    fn print(&self, report: &Report, fates: &[Fate], seen: Option<&[Row]>) -> Result<(), Failure> {
         if self.packets {
             let mut table = show::table(&["packet", "", "verdict"]);
             show::align_right(&mut table, &[0]);
@@ -164,9 +175,13 @@ impl Replay {
             }
             say!("{table}");
         }
+        if let Some(rows) = seen.filter(|rows| !rows.is_empty()) {
+            super::flows::list(rows);
+        }
         show::stages(report);
         rules(report);
         show::drops(report);
+        super::flows::account(&report.snapshot);
         show::print(format_args!("ledger: {}\n", report.snapshot.ledger()))
     }
 }
@@ -200,10 +215,11 @@ struct Bench {
     reasons: ReasonTable,
     names: Vec<String>,
     envelope: Envelope,
+    flows: Option<flows::Seen>,
 }
 
 impl Bench {
-    fn new(plan: Plan, input: &Path, output: Option<&Path>) -> Result<Self, Failure> {
+    fn new(plan: Plan, input: &Path, output: Option<&Path>, flows: bool) -> Result<Self, Failure> {
         let pipeline = Pipeline::build(&plan, Backend::Soft)?;
         let pool = Mempool::soft(&PoolConfig {
             name: "replay".into(),
@@ -223,27 +239,42 @@ impl Bench {
         // The same seed each time: a replay is deterministic.
         let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(0));
         let track = shared.map(|shared| Track::of(&plan, &shared, &counters));
-        let worker = Worker::new(
+        let mut worker = Worker::new(
             queues.into_iter().map(Lane).collect(),
             Decap::new(plan.tunnel.clone()),
             pipeline.make(WorkerId(0)),
             1,
             Idle::Spin,
-            clock,
+            clock.clone(),
             counters.clone(),
         )
         .with_flows(track)
         .with_answers(Respond::of(&plan, &pool));
+        let flows = worker.flows().filter(|_| flows).map(|flows| flows::Seen::new(&plan, flows, clock));
         let (before, envelope) = (counters.snapshot(), envelope(&plan.tunnel));
         let names = plan.stages.iter().map(|s| s.name.clone()).collect();
         let reasons = plan.reasons;
-        Ok(Bench { worker, capture, port, pool, pipeline, hand, counters, before, reasons, names, envelope })
+        Ok(Bench {
+            worker,
+            capture,
+            port,
+            pool,
+            pipeline,
+            hand,
+            counters,
+            before,
+            reasons,
+            names,
+            envelope,
+            flows,
+        })
     }
 
     /// Sends the frame that is on the wire through all hops and says what became of it.
     fn packet(&mut self, now: u64) -> Result<String, Failure> {
         self.hand.store(now, Ordering::Relaxed);
         self.worker.poll();
+        self.flows.as_mut().map(flows::Seen::collect);
         self.capture.collect().map_err(unreadable)?;
         let after = self.counters.snapshot();
         let verdict = verdict(&self.before, &after, &self.reasons);

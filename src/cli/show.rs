@@ -219,7 +219,7 @@ pub fn report(report: &Report, json: bool) {
         let line = json!({
             "event": "stopped", "time_ns": unix_nanos(), "ledger": ledger, "balances": ledger.balances(),
             "drops": drops, "stages": stages_json(report), "workers": report.snapshot.workers,
-            "ports": report.snapshot.ports, "xstats": xstats_json(report), "buffers_out": report.buffers_out, "failures": report.failures,
+            "flows": super::flows::account_json(&report.snapshot), "ports": report.snapshot.ports, "xstats": xstats_json(report), "buffers_out": report.buffers_out, "failures": report.failures,
         });
         say!("{line}");
         return;
@@ -228,6 +228,7 @@ pub fn report(report: &Report, json: bool) {
     say!("\nstopped after {seconds:.1} s");
     stages(report);
     drops(report);
+    super::flows::account(&report.snapshot);
     for port in &report.snapshot.ports {
         let s = &port.stats;
         say!(

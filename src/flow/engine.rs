@@ -391,6 +391,7 @@ impl Flows {
             picked_up: life.has(Life::PICKED_UP),
             state: state::name(life.state()),
             tenant: birth.tenant,
+            settled: life.settled(),
             condemned: birth.condemned.checked_sub(1).map(ReasonId),
             counts: line.counts(),
         };

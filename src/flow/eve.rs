@@ -3,7 +3,7 @@
 //! A flow that ended is a record of the type `flow`, with the names and words of Suricata 7 (`output-json-flow.c`,
 //! <https://docs.suricata.io/en/suricata-7.0.16/output/eve/eve-json-format.html>), so that what reads those reads ours; a flow that
 //! began is a `flow_start`, which Suricata does not have. Ours are the keys `tenant`, `endpoint`, `worker`, `picked_up`, and within
-//! `flow` the keys `ended` (the exact word for why) and `verdict`. Bytes are those of inner packets.
+//! `flow` the keys `ended` (the exact word for why), `verdict` and `drop_reason`. Bytes are those of inner packets.
 //!
 //! Workers give the milliseconds of their clock, which wrap; whoever reads says what time it is ([`Moment`]), on both clocks.
 
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Serialize, Serializer};
 
 use super::event::{End, FlowEvent, What};
-use super::view::Names;
+use super::view::{Names, Standing};
 use crate::config::{Plan, endpoint_name};
 use crate::path::Clock;
 
@@ -92,8 +92,9 @@ struct Flow<'a> {
     action: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<End>,
+    verdict: Standing,
     #[serde(skip_serializing_if = "Option::is_none")]
-    verdict: Option<&'a str>,
+    drop_reason: Option<&'a str>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -147,6 +148,21 @@ impl Eve {
         Eve { names: Names::of(plan) }
     }
 
+    /// Name of the flow's tenant.
+    pub fn tenant(&self, event: &FlowEvent) -> &str {
+        self.names.tenant(event.tenant)
+    }
+
+    /// Why the flow's packets are dropped, if they are.
+    pub fn reason(&self, event: &FlowEvent) -> Option<&str> {
+        event.condemned.map(|id| self.names.reason(id))
+    }
+
+    /// What the stages have made of the flow.
+    pub fn standing(&self, event: &FlowEvent) -> Standing {
+        self.names.standing(event.condemned.is_some(), event.settled)
+    }
+
     /// The record of an event.
     pub fn record(&self, event: &FlowEvent, now: Moment) -> Record<'_> {
         let tuple = event.tuple();
@@ -169,11 +185,12 @@ impl Eve {
             alerted: false,
             action: event.condemned.map(|_| "drop"),
             ended,
-            verdict: event.condemned.map(|id| self.names.reason(id)),
+            verdict: self.standing(event),
+            drop_reason: self.reason(event),
         };
         Record {
             timestamp: Time(now.wall(event.at)),
-            flow_id: id(event),
+            flow_id: event.flow_id(),
             event_type: if ended.is_some() { "flow" } else { "flow_start" },
             src_ip: tuple.source,
             src_port: ports.then_some(tuple.source_port),
@@ -182,21 +199,12 @@ impl Eve {
             proto: Protocol(tuple.protocol),
             flow,
             tcp: (tuple.protocol == 6).then(|| Tcp { state: tcp_state(event.state) }),
-            tenant: self.names.tenant(event.tenant),
+            tenant: self.tenant(event),
             endpoint: self.names.endpoint(&event.key).map(endpoint_name),
             worker: event.worker.0,
             picked_up: event.picked_up,
         }
     }
-}
-
-/// The same for start and end of a flow, another one for others: worker, entry and its version. 53 bits, so that what reads numbers as
-/// floating point gets it right.
-fn id(event: &FlowEvent) -> u64 {
-    let (entry, version) = event.place;
-    u64::from(event.worker.0 & 0xff) << 45
-        | u64::from(entry & 0x03ff_ffff) << 19
-        | u64::from(version >> 1) & 0x7_ffff
 }
 
 /// Suricata has three words.

@@ -27,6 +27,21 @@ pub enum End {
     Stopped,
 }
 
+impl End {
+    /// The word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            End::Idle => "idle",
+            End::Closed => "closed",
+            End::Reset => "reset",
+            End::Replaced => "replaced",
+            End::Evicted => "evicted",
+            End::Flushed => "flushed",
+            End::Stopped => "stopped",
+        }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
@@ -61,6 +76,8 @@ pub struct FlowEvent {
     pub state: &'static str,
     /// Number of the tenant.
     pub tenant: u16,
+    /// Stages that are done with it, a bit each.
+    pub settled: u16,
     /// Why a stage drops it, if one does.
     pub condemned: Option<ReasonId>,
     /// Packets and bytes of the originator, then of the responder.
@@ -68,8 +85,20 @@ pub struct FlowEvent {
 }
 
 impl FlowEvent {
+    /// A number for the flow: the same when it begins, lives and ends, and no other flow's for a long time.
+    pub fn flow_id(&self) -> u64 {
+        flow_id(self.worker, self.place)
+    }
+
     /// The ends, as the originator sees them.
     pub fn tuple(&self) -> Tuple {
         self.key.tuple(self.from_high)
     }
+}
+
+/// Of worker, entry and version, in 53 bits, so that who reads numbers as floating point gets it right.
+pub(super) fn flow_id(worker: WorkerId, (entry, version): (u32, u32)) -> u64 {
+    u64::from(worker.0 & 0xff) << 45
+        | u64::from(entry & 0x03ff_ffff) << 19
+        | u64::from(version >> 1) & 0x7_ffff
 }

@@ -21,6 +21,7 @@ pub use filter::{Filter, Standing};
 
 use super::command::Command;
 use super::engine::Flows;
+use super::event::flow_id;
 use super::line::{Life, Lines, Record};
 use super::{Envelope, Key, Tuple, state};
 use crate::config::{Plan, Scope};
@@ -90,10 +91,15 @@ impl Names {
         (self.scope == Scope::Endpoint).then_some(key.scope())
     }
 
-    fn standing(&self, record: &Record) -> Standing {
-        if record.life.has(Life::CONDEMNED) {
+    fn of_record(&self, record: &Record) -> Standing {
+        self.standing(record.life.has(Life::CONDEMNED), record.life.settled())
+    }
+
+    /// `settled`: stages that are done with a flow.
+    pub(super) fn standing(&self, condemned: bool, settled: u16) -> Standing {
+        if condemned {
             Standing::Condemned
-        } else if record.life.settled() & self.stages == self.stages {
+        } else if settled & self.stages == self.stages {
             Standing::Settled
         } else {
             Standing::Undecided
@@ -104,6 +110,8 @@ impl Names {
 /// One flow, as it was when it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LiveFlow {
+    /// Its number, as events have it.
+    pub flow_id: u64,
     /// The worker that owns it.
     pub worker: WorkerId,
     /// Within what its addresses mean something: the number of its endpoint, or of its tenant (`flow.scope`).
@@ -210,7 +218,7 @@ impl FlowView {
             count.flows += 1;
             *tenants.entry(record.birth.tenant).or_default() += 1;
             *count.states.entry(state::name(record.life.state())).or_default() += 1;
-            *count.verdicts.entry(self.names.standing(&record)).or_default() += 1;
+            *count.verdicts.entry(self.names.of_record(&record)).or_default() += 1;
         }
         count.tenants =
             tenants.into_iter().map(|(n, flows)| (self.names.tenant(n).to_owned(), flows)).collect();
@@ -226,7 +234,7 @@ impl FlowView {
     /// Every flow that the filter takes.
     pub fn iter<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = LiveFlow> + 'a {
         let now = self.now();
-        self.matching(filter).map(move |(shown, _, record)| self.flow(shown, &record, now))
+        self.matching(filter).map(move |(shown, entry, record)| self.flow(shown, entry, &record, now))
     }
 
     /// The first flows that the filter takes.
@@ -272,11 +280,12 @@ impl FlowView {
         None
     }
 
-    fn flow(&self, shown: &Shown, record: &Record, now: u32) -> LiveFlow {
+    fn flow(&self, shown: &Shown, entry: u32, record: &Record, now: u32) -> LiveFlow {
         let Record { key, life, birth, outer, counts, .. } = record;
         let [(packets, bytes), (packets_back, bytes_back)] = *counts;
         let reason = birth.condemned.checked_sub(1).map(|id| self.names.reason(ReasonId(id)).to_owned());
         LiveFlow {
+            flow_id: flow_id(shown.worker, (entry, record.version)),
             worker: shown.worker,
             scope: key.scope(),
             endpoint: self.names.endpoint(key),
@@ -287,7 +296,7 @@ impl FlowView {
             idle_ms: since(life.seen(), now),
             packets: [packets, packets_back],
             bytes: [bytes, bytes_back],
-            verdict: self.names.standing(record),
+            verdict: self.names.of_record(record),
             reason,
             picked_up: life.has(Life::PICKED_UP),
             envelopes: *outer,

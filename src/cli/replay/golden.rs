@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::super::flows::Row;
 use super::super::{Failure, show};
 use super::Fate;
 use crate::app::Report;
@@ -13,7 +14,7 @@ use crate::app::Report;
 const MOST_LINES: usize = 40;
 
 /// What became of the capture. Holds nothing that depends on time, machine or run.
-pub fn outcome(report: &Report, fates: Option<&[Fate]>) -> Value {
+pub fn outcome(report: &Report, fates: Option<&[Fate]>, flows: Option<&[Row]>) -> Value {
     let drops: serde_json::Map<String, Value> =
         report.drops().into_iter().map(|(label, _, n)| (label.to_owned(), n.into())).collect();
     let mut outcome = json!({
@@ -24,6 +25,10 @@ pub fn outcome(report: &Report, fates: Option<&[Fate]>) -> Value {
     if let (Some(fates), Some(object)) = (fates, outcome.as_object_mut()) {
         let lines = fates.iter().map(|f| Value::String(format!("{}: {}", f.number, f.verdict)));
         object.insert("packets".into(), lines.collect());
+    }
+    if let (Some(rows), Some(object)) = (flows, outcome.as_object_mut()) {
+        object.insert("flows".into(), json!(rows));
+        object.insert("flow_counters".into(), super::super::flows::account_json(&report.snapshot));
     }
     outcome
 }

@@ -50,6 +50,7 @@ fn event(what: What, protocol: u8, state: &'static str) -> FlowEvent {
         picked_up: false,
         state,
         tenant: 1,
+        settled: 0,
         condemned: None,
         counts: [(6, 1000), (4, 5000)],
     }
@@ -77,7 +78,7 @@ fn a_flow_is_a_record_as_suricata_writes_it() {
         "flow": {
             "pkts_toserver": 6, "pkts_toclient": 4, "bytes_toserver": 1000, "bytes_toclient": 5000,
             "start": "2017-04-07T22:18:37.500000+0000", "end": "2017-04-07T22:18:41.250000+0000", "age": 3,
-            "state": "closed", "reason": "timeout", "alerted": false, "ended": "closed",
+            "state": "closed", "reason": "timeout", "alerted": false, "ended": "closed", "verdict": "settled",
         },
         "tcp": { "state": "time_wait" },
         "tenant": "payments", "endpoint": "vpce-0123456789abcdef0", "worker": 3, "picked_up": false,
@@ -91,7 +92,7 @@ fn a_flow_that_began_has_no_end() {
         json(&Eve::of(&plan("")), &FlowEvent { picked_up: true, ..event(What::Start, 6, "picked-up") });
     assert_eq!(found["event_type"], "flow_start");
     assert_eq!((&found["picked_up"], &found["flow"]["state"]), (&json!(true), &json!("new")));
-    for key in ["end", "age", "reason", "ended", "action", "verdict"] {
+    for key in ["end", "age", "reason", "ended", "action", "drop_reason"] {
         assert_eq!(found["flow"].get(key), None, "{key}");
     }
 }
@@ -163,7 +164,8 @@ fn a_condemned_flow_was_dropped() {
     let condemned = Some(DropReason::TooBig.into());
     let found =
         json(&Eve::of(&plan("")), &FlowEvent { condemned, ..event(What::End(End::Idle), 17, "first") });
-    assert_eq!((&found["flow"]["action"], &found["flow"]["verdict"]), (&json!("drop"), &json!("too_big")));
+    assert_eq!((&found["flow"]["action"], &found["flow"]["verdict"]), (&json!("drop"), &json!("condemned")));
+    assert_eq!(found["flow"]["drop_reason"], "too_big");
 }
 
 /// The clock of workers wraps every 49 days, and an event may be younger than our look at the clock.

@@ -93,7 +93,7 @@ impl Prepared<'_> {
             && protocol.is_none_or(|protocol| protocol == key.protocol())
             && self.key.is_none_or(|wanted| wanted.is_some_and(|wanted| wanted.same_ends(key)))
             && state.as_ref().is_none_or(|word| word == state::name(life.state()))
-            && verdict.is_none_or(|verdict| verdict == names.standing(record))
+            && verdict.is_none_or(|verdict| verdict == names.of_record(record))
             && (self.age == 0 || since(birth.created, now) >= self.age)
             && (self.idle == 0 || since(life.seen(), now) >= self.idle)
             && self.ends(record)

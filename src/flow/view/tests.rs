@@ -226,7 +226,9 @@ proptest! {
         prop_assert_eq!(house.counters.ended_flushed.get(), flushed);
         for known in model.values() {
             let What { scope, tuple, tenant, picked_up } = known.what;
+            let version = house.flows.entry(known.entry).unwrap().version();
             let expected = LiveFlow {
+                flow_id: flow_id(WorkerId(2), (known.entry, version)),
                 worker: WorkerId(2),
                 scope,
                 endpoint: Some(scope),
@@ -471,7 +473,7 @@ fn flows_are_json() {
     house.poll(1250);
     let found = serde_json::to_value(&house.all()[0]).unwrap();
     let expected = serde_json::json!({
-        "worker": 2, "endpoint": "vpce-0123456789abcdef0", "tenant": "payments",
+        "flow_id": (2u64 << 45) + 1, "worker": 2, "endpoint": "vpce-0123456789abcdef0", "tenant": "payments",
         "source": "10.0.0.0", "destination": "10.0.1.0", "source_port": 1000, "destination_port": 53, "protocol": 6,
         "state": "syn-sent", "age_ms": 250, "idle_ms": 250, "packets": [1, 0], "bytes": [60, 0],
         "verdict": "settled", "reason": null, "picked_up": true,
