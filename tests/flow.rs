@@ -343,3 +343,30 @@ fn answers_use_the_newest_envelope_of_their_direction() {
     assert_eq!(icmp.icmp_type, etherparse::Icmpv4Type::DestinationUnreachable(needed));
     assert_eq!((port, cookie), (62_000, 9));
 }
+
+#[test]
+fn a_fragment_whose_first_never_comes_waits_and_goes() {
+    let mut whole = udp(client(), server(), &[1; 64]);
+    whole[6..8].copy_from_slice(&8u16.to_be_bytes());
+    let sum = etherparse::Ipv4Header::from_slice(&whole).unwrap().0.calc_header_checksum();
+    whole[10..12].copy_from_slice(&sum.to_be_bytes());
+    for (orphans, sent, dropped) in [("drop", 0, 1), ("forward", 1, 0)] {
+        let mut rig = tracker(&format!("fragments = {{ orphans = \"{orphans}\", hold_time = \"100ms\" }}"));
+        rig.wire.send(wrap(&whole, 7, 60_000));
+        rig.worker.poll();
+        assert_eq!(rig.worker.counters().snapshot().ledger().held, 1);
+        rig.set_clock(99_000_000);
+        rig.worker.poll();
+        assert_eq!(rig.worker.counters().snapshot().ledger().held, 1);
+        rig.set_clock(101_000_000);
+        rig.worker.poll();
+        let ledger = rig.settled().ledger();
+        assert_eq!((ledger.held, ledger.sent, ledger.dropped), (0, sent, dropped), "{orphans}");
+        // Without the budget it does not wait at all.
+        let mut rig = tracker(&format!("fragments = {{ orphans = \"{orphans}\", hold = 0 }}"));
+        rig.wire.send(wrap(&whole, 7, 60_000));
+        rig.worker.poll();
+        let ledger = rig.settled().ledger();
+        assert_eq!((ledger.held, ledger.sent, ledger.dropped), (0, sent, dropped), "{orphans}");
+    }
+}

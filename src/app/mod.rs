@@ -23,7 +23,7 @@ use crate::config::{Plan, QueueCount};
 use crate::dpdk::eal;
 use crate::dpdk::{Error, Mempool, Port, PortConfig, QueuePair, RunningPort};
 use crate::flow::{FlowEvent, FlowView, FlowsShared, Seed, Shown};
-use crate::path::{Clock, Decap, Lane, Pipeline, Respond, Stop, Track, Worker, WorkerCounters};
+use crate::path::{Clock, Decap, Lane, Mesh, Pipeline, Respond, Stop, Track, Worker, WorkerCounters};
 use host::Handle;
 
 /// MTU of a port whose plan says "auto", if the device can: a VPC's jumbo frame.
@@ -166,9 +166,15 @@ impl RunningApp {
         let flows = &self.plan.flow;
         let shared = FlowsShared::of(flows, self.plan.workers.len(), Seed::random());
         let mut shown: Vec<Shown> = Vec::new();
-        let mut shares = share_out(queues, self.plan.workers.len()).into_iter();
+        let shares = share_out(queues, self.plan.workers.len());
+        let ports: Vec<Vec<u16>> =
+            shares.iter().map(|lanes| lanes.iter().map(|Lane(queues)| queues.port).collect()).collect();
+        let depth = flows.handoff_ring as usize;
+        let mut mesh = shared.iter().flat_map(|_| Mesh::between(&ports, depth, self.plan.burst));
+        let mut shares = shares.into_iter();
         for plan in &self.plan.workers {
             let id = plan.id;
+            let mesh = mesh.next();
             let Some(share) = shares.next().filter(|share| !share.is_empty()) else {
                 self.notes.push(format!(
                     "worker {} has no queue: the ports have fewer queues than there are workers",
@@ -182,7 +188,7 @@ impl RunningApp {
             let mut worker =
                 Worker::new(share, decap, inspect, self.plan.burst, self.plan.idle, clock.clone(), counting)
                     .with_answers(Respond::of(&self.plan, &self.pool))
-                    .with_flows(shared.as_ref().map(|shared| Track::of(&self.plan, shared, &counters)));
+                    .with_flows(shared.as_ref().map(|shared| Track::of(&self.plan, shared, mesh, &counters)));
             if let Some(flows) = worker.flows() {
                 shown.push(flows.show());
                 if listens {

@@ -238,7 +238,7 @@ impl Bench {
         let (clock, hand) = Clock::manual();
         // The same seed each time: a replay is deterministic.
         let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(0));
-        let track = shared.map(|shared| Track::of(&plan, &shared, &counters));
+        let track = shared.map(|shared| Track::of(&plan, &shared, None, &counters));
         let mut worker = Worker::new(
             queues.into_iter().map(Lane).collect(),
             Decap::new(plan.tunnel.clone()),

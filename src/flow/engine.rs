@@ -7,6 +7,7 @@ use super::command::Commands;
 use super::counters::FlowCounters;
 use super::directory::{Claim, Directory, Seat};
 use super::event::{End, FlowEvent, What};
+use super::fragment::Fragments;
 use super::key::{Key, Seed};
 use super::line::{Birth, Entry, Life, Lines};
 use super::room::{Admission, Room, Share};
@@ -32,13 +33,21 @@ pub struct FlowsShared {
     pub seed: Seed,
     /// Who owns what; none for a single worker.
     pub directory: Option<Arc<Directory>>,
+    /// First fragments.
+    pub fragments: Arc<Fragments>,
 }
 
 impl FlowsShared {
     /// What so many workers share under this plan; `None` if it follows no flows.
     pub fn of(plan: &FlowPlan, workers: usize, seed: Seed) -> Option<Self> {
         let directory = || Arc::new(Directory::new(plan.capacity as usize, workers));
-        plan.tracking.then(|| FlowsShared { seed, directory: (workers > 1).then(directory) })
+        let lifetime = plan.fragments.lifetime.as_millis().try_into().unwrap_or(u32::MAX);
+        let fragments = || Arc::new(Fragments::new(plan.fragments.entries as usize, lifetime));
+        plan.tracking.then(|| FlowsShared {
+            seed,
+            directory: (workers > 1).then(directory),
+            fragments: fragments(),
+        })
     }
 }
 
@@ -239,7 +248,20 @@ impl Flows {
     #[cold]
     pub(crate) fn owner(&self, hash: u64) -> Option<WorkerId> {
         let (directory, _) = self.directory.as_ref()?;
-        directory.look(hash).filter(|&owner| owner != self.worker)
+        let owner = directory.look(hash).filter(|&owner| owner != self.worker)?;
+        self.counters.directory_hits.add(1);
+        Some(owner)
+    }
+
+    /// A packet of the flow came to another worker.
+    #[cold]
+    pub(crate) fn misaligned(&mut self, flow: FlowSlot) {
+        if let Some(entry) = flow.entry().and_then(|entry| self.table.entry(entry))
+            && !entry.life().has(Life::MISALIGNED)
+        {
+            entry.set_life(entry.life().with(Life::MISALIGNED));
+            self.counters.misaligned.add(1);
+        }
     }
 
     /// Opens a flow that is not in the table, unless it belongs to another worker. `handed` packets are never handed on: for them
@@ -254,7 +276,10 @@ impl Flows {
                     self.counters.astray.add(1);
                     return Opened::NoRoom;
                 }
-                Claim::Owned(owner) => return Opened::Elsewhere(owner),
+                Claim::Owned(owner) => {
+                    self.counters.directory_hits.add(1);
+                    return Opened::Elsewhere(owner);
+                }
                 Claim::Full => {
                     self.counters.unclaimed.add(1);
                     flags |= Life::UNCLAIMED;

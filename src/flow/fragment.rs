@@ -9,7 +9,7 @@
 //! - *Overlapping or duplicate first fragments*: the first wins, while it is remembered. A second one with other ports would let a sender
 //!   choose after the fact which flow the rest belongs to. Two workers that see one each in the same instant may both write; readers
 //!   agree on the one in the lower place from then on.
-//! - *Bounds*: entries live [`LIFETIME_MS`]; when a bucket is full the oldest is replaced, which the caller counts. Under a flood of first
+//! - *Bounds*: entries live for a fixed time; when a bucket is full the oldest is replaced, which the caller counts. Under a flood of first
 //!   fragments others are forgotten early, and their later fragments go the way of those whose first never came.
 //!
 //! # Why a reader never sees another datagram's ports
@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 use super::handoff::Parcel;
 use super::sync::{AtomicU64, Ordering};
 
-/// How long a first fragment is remembered. RFC 791 suggests 15 s for putting together, RFC 8200 allows 60: those hold up data; this
+/// How long a first fragment is remembered, unless configured. RFC 791 suggests 15 s for putting together, RFC 8200 allows 60: those hold up data; this
 /// only has to outlast the reordering of one datagram, and every second is a second in which its identification must not be reused.
 pub const LIFETIME_MS: u32 = 4000;
 /// Datagrams remembered at once, unless configured: 64 kB.
@@ -75,65 +75,69 @@ impl Entry {
     }
 }
 
-/// Milliseconds that a value has left, 0 if none. The writer's clock may be ahead of the reader's, hence twice the lifetime; time wraps
-/// after 49 days, and what is as old as that is not near now either.
-#[inline(always)]
-fn left(value: u64, now_ms: u32) -> u32 {
-    let left = (value as u32).wrapping_sub(now_ms);
-    if value != 0 && left <= 2 * LIFETIME_MS { left } else { 0 }
-}
-
 #[repr(align(64))]
 struct Bucket([Entry; ENTRIES]);
 
 /// First fragments of all workers; see the module.
-pub struct Fragments(Box<[Bucket]>);
+pub struct Fragments {
+    buckets: Box<[Bucket]>,
+    lifetime: u32,
+}
 
 impl Fragments {
-    /// A map for that many datagrams, at least.
-    pub fn new(capacity: usize) -> Self {
+    /// A map for that many datagrams, at least, each remembered for so many milliseconds.
+    pub fn new(capacity: usize, lifetime: u32) -> Self {
         let entry = |_| Entry { value: AtomicU64::new(0), check: AtomicU64::new(0) };
         let buckets = 0..capacity.div_ceil(ENTRIES).max(1);
-        Fragments(buckets.map(|_| Bucket(std::array::from_fn(entry))).collect())
+        let buckets = buckets.map(|_| Bucket(std::array::from_fn(entry))).collect();
+        Fragments { buckets, lifetime: lifetime.clamp(1, u32::MAX / 8) }
+    }
+
+    /// Milliseconds that a value has left, 0 if none. The writer's clock may be ahead of the reader's, hence twice the lifetime; time
+    /// wraps after 49 days, and what is as old as that is not near now either.
+    #[inline(always)]
+    fn left(&self, value: u64, now_ms: u32) -> u32 {
+        let left = (value as u32).wrapping_sub(now_ms);
+        if value != 0 && left <= 2 * self.lifetime { left } else { 0 }
     }
 
     /// Remembers the ports of a datagram. `hash` is its keyed hash; `now_ms` may wrap, and differ a little between workers.
     #[inline]
     pub fn insert(&self, hash: u64, ports: Ports, now_ms: u32) -> Inserted {
         let Some(Bucket(entries)) = self.bucket(hash) else { return Inserted::Known };
-        let known = |entry: &Entry| entry.of(hash).is_some_and(|value| left(value, now_ms) > 0);
+        let known = |entry: &Entry| entry.of(hash).is_some_and(|value| self.left(value, now_ms) > 0);
         if entries.iter().any(known) {
             return Inserted::Known;
         }
-        let expiry = now_ms.wrapping_add(LIFETIME_MS);
+        let expiry = now_ms.wrapping_add(self.lifetime);
         let value = u64::from(ports.source) << 48 | u64::from(ports.destination) << 32 | u64::from(expiry);
         let value = value.max(1); // zero is empty: no ports, in one millisecond of 49 days
-        let aged = |entry: &Entry| left(entry.value.load(Ordering::Relaxed), now_ms);
+        let aged = |entry: &Entry| self.left(entry.value.load(Ordering::Relaxed), now_ms);
         let Some(oldest) = entries.iter().min_by_key(|entry| aged(entry)) else { return Inserted::Known };
         let old = oldest.value.swap(value, Ordering::AcqRel);
         oldest.check.store(hash ^ value, Ordering::Release);
-        if left(old, now_ms) > 0 { Inserted::Replacing } else { Inserted::New }
+        if self.left(old, now_ms) > 0 { Inserted::Replacing } else { Inserted::New }
     }
 
     /// The ports of a datagram whose first fragment was seen.
     #[inline]
     pub fn find(&self, hash: u64, now_ms: u32) -> Option<Ports> {
         let Bucket(entries) = self.bucket(hash)?;
-        let live = |entry: &Entry| entry.of(hash).filter(|value| left(*value, now_ms) > 0);
+        let live = |entry: &Entry| entry.of(hash).filter(|value| self.left(*value, now_ms) > 0);
         let value = entries.iter().find_map(live)?;
         Some(Ports { source: (value >> 48) as u16, destination: (value >> 32) as u16 })
     }
 
     #[inline(always)]
     fn bucket(&self, hash: u64) -> Option<&Bucket> {
-        let index = (u128::from(hash) * self.0.len() as u128) >> 64;
-        self.0.get(index as usize)
+        let index = (u128::from(hash) * self.buckets.len() as u128) >> 64;
+        self.buckets.get(index as usize)
     }
 }
 
 impl std::fmt::Debug for Fragments {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Fragments({} entries)", self.0.len() * ENTRIES)
+        write!(f, "Fragments({} entries)", self.buckets.len() * ENTRIES)
     }
 }
 

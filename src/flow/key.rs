@@ -49,7 +49,7 @@ impl Key {
 
     /// The key of ends whose addresses are read from an IP header.
     #[inline(always)]
-    pub(super) fn of_ends(
+    pub(crate) fn of_ends(
         scope: u64,
         ipv6: bool,
         protocol: u8,

@@ -120,6 +120,8 @@ impl Life {
     pub const CONDEMNED: u8 = 8;
     /// And its ends are told.
     pub const REJECTED: u8 = 16;
+    /// Some of its packets come to other workers.
+    pub const MISALIGNED: u8 = 32;
 
     #[inline(always)]
     pub fn new(seen: u32, state: u8, flags: u8) -> Self {

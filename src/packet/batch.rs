@@ -18,6 +18,8 @@ pub struct Batch {
     punted: Mask,
     edited: Mask,
     rejected: Mask,
+    away: Mask,
+    held: Mask,
     settling: Mask,
     turning: Mask,
     /// Of all frames, as they came.
@@ -37,6 +39,8 @@ impl Batch {
             punted: Mask::NONE,
             edited: Mask::NONE,
             rejected: Mask::NONE,
+            away: Mask::NONE,
+            held: Mask::NONE,
             settling: Mask::NONE,
             turning: Mask::NONE,
             bytes: 0,
@@ -51,6 +55,8 @@ impl Batch {
         self.punted = Mask::NONE;
         self.edited = Mask::NONE;
         self.rejected = Mask::NONE;
+        self.away = Mask::NONE;
+        self.held = Mask::NONE;
         self.settling = Mask::NONE;
         self.turning = Mask::NONE;
     }
@@ -164,7 +170,7 @@ impl Batch {
     /// Slots that were dropped, each with a [`Self::reason`].
     #[inline(always)]
     pub fn dropped(&self) -> Mask {
-        Mask::first(self.frames.len()).without(self.live | self.punted)
+        Mask::first(self.frames.len()).without(self.live | self.punted | self.away | self.held)
     }
 
     /// What is known of a slot; all zero for one that decap did not pass.
@@ -199,6 +205,25 @@ impl Batch {
         self.live = self.live.without(dropped);
         self.open = self.open.without(dropped);
         self.rejected = self.rejected | rejected;
+    }
+
+    /// Slots that another worker gets, and slots that wait.
+    pub(crate) fn part(&mut self, away: Mask, held: Mask) {
+        self.live = self.live.without(away | held);
+        self.open = self.open.without(away | held);
+        (self.away, self.held) = (away, held);
+    }
+
+    /// Slots for another worker.
+    #[inline(always)]
+    pub(crate) fn away(&self) -> Mask {
+        self.away
+    }
+
+    /// Slots that wait for their first fragment.
+    #[inline(always)]
+    pub(crate) fn held(&self) -> Mask {
+        self.held
     }
 
     /// Why a slot was dropped; means nothing for other slots.

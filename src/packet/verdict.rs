@@ -110,6 +110,10 @@ drop_reasons! {
     TableFull "table_full" "track",
     /// The endpoint belongs to no tenant, and `unknown_endpoint` is "drop".
     UnknownEndpoint "unknown_endpoint" "track",
+    /// A later fragment whose first never came, and `flow.fragments.orphans` is "drop".
+    FragmentOrphan "fragment_orphan" "track",
+    /// The ring to the worker that owns the flow stayed full.
+    HandoffFull "handoff_full" "track",
     /// A stage panicked while it held the batch.
     StagePanic "stage_panic" "inspect",
     /// The inner packet is larger than the load balancer takes back, or a stage made the outer one larger than the port's MTU.

@@ -194,7 +194,7 @@ impl Rig {
         let counters = Arc::new(WorkerCounters::new(WorkerId(0), &plan.reasons, 0));
         // Whatever the tunnel lets in, the flow engine sees, too; without stages it drops nothing.
         let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(0));
-        let track = shared.map(|shared| Track::of(&plan, &shared, &counters));
+        let track = shared.map(|shared| Track::of(&plan, &shared, None, &counters));
         let worker = Worker::new(
             queues.into_iter().map(Lane).collect(),
             Decap::new(plan.tunnel),

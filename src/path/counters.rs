@@ -27,6 +27,12 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// Says what it is now, for one that goes up and down; only the owning worker may call it.
+    #[inline(always)]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// The value now.
     #[inline(always)]
     pub fn get(&self) -> u64 {

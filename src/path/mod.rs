@@ -15,6 +15,8 @@ mod encap;
 mod respond;
 mod answer;
 mod tx;
+mod mesh;
+mod hops;
 mod worker;
 #[cfg(any(test, fuzzing))]
 #[allow(
@@ -31,6 +33,7 @@ pub use clock::Clock;
 pub use counters::{Counter, Drops, Ledger, StageCounters, StageSnapshot, WorkerCounters, WorkerSnapshot};
 pub use decap::Decap;
 pub use inspect::{Inspect, Pipeline, Running};
+pub use mesh::Mesh;
 pub use respond::Respond;
 pub use track::Track;
 pub use tx::RETRIES;

@@ -9,14 +9,20 @@
 //! What pass 3 does not find is searched again, from the start: an earlier packet of the batch may have opened or ended the flow.
 //!
 //! May drop: [`DropReason::FlowCondemned`], [`DropReason::TcpInvalid`], [`DropReason::TableFull`], [`DropReason::Pickup`],
-//! [`DropReason::UnknownEndpoint`].
+//! [`DropReason::UnknownEndpoint`], [`DropReason::FragmentOrphan`], [`DropReason::HandoffFull`].
+
+use std::sync::Arc;
 
 use super::counters::WorkerCounters;
-use crate::config::{FlowPlan, Pickup, Plan, Scope, UnknownEndpoint, WhenFull};
-use crate::dpdk::{BURST, Mbuf};
+use super::mesh::Mesh;
+use crate::config::{FlowPlan, Orphans, Pickup, Plan, Scope, UnknownEndpoint, WhenFull};
+use crate::dpdk::{BURST, Burst, Mbuf};
+use crate::flow::fragment::{Fragments, Held, Ports};
+use crate::flow::handoff::Parcel;
 use crate::flow::tcp::WindowCheck;
 use crate::flow::{Flows, FlowsShared, Followed, Key, Newcomer, Opened, Opening, Seed, is_answer, quoted};
 use crate::packet::{Batch, DropReason, InnerFlags, Mask, Meta};
+use crate::stage::WorkerId;
 
 /// Where a batch comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +31,8 @@ pub(super) enum Source {
     Queue,
     /// Another worker: such packets stay here, whoever owns their flow by now.
     Peer,
+    /// Fragments that have waited, for which there is nothing left to wait for.
+    GivenUp,
 }
 
 /// What a packet speaks of.
@@ -33,8 +41,14 @@ enum About {
     /// Its own flow.
     #[default]
     Itself,
+    /// Its own flow; later fragments of this datagram will ask for its ports.
+    First(u64),
     /// The flow of the packet that it quotes.
     Quoted,
+    /// The flow of its first fragment.
+    Later,
+    /// A flow that only the first fragment of this datagram can tell.
+    Orphan(u64),
     /// Nothing that we know.
     Nothing,
 }
@@ -60,6 +74,10 @@ enum Fate {
     Drop(DropReason),
     /// Dropped, and its sender is told.
     Reject(DropReason),
+    /// To the worker that owns its flow.
+    Away(WorkerId),
+    /// It waits for its first fragment.
+    Hold,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +86,9 @@ struct Policy {
     pickup: Pickup,
     check: WindowCheck,
     unknown: UnknownEndpoint,
+    orphans: Orphans,
+    /// Fragments can wait.
+    holds: bool,
     /// A bit for each stage.
     stages: u16,
 }
@@ -76,7 +97,11 @@ struct Policy {
 #[derive(Debug)]
 pub struct Track {
     finder: Finder,
+    held: Held,
+    mesh: Option<Mesh>,
     looked: Box<[Looked; BURST]>,
+    /// Where slots that go away go.
+    owners: Box<[WorkerId; BURST]>,
 }
 
 /// What finds and opens flows.
@@ -87,28 +112,50 @@ struct Finder {
     scope: Scope,
     tenants: Tenants,
     seed: Seed,
+    fragments: Arc<Fragments>,
 }
 
 impl Track {
-    /// The hop of one worker of a plan.
-    pub fn of(plan: &Plan, shared: &FlowsShared, counters: &WorkerCounters) -> Self {
+    /// The hop of one worker of a plan; `mesh` is its way to the others.
+    pub fn of(plan: &Plan, shared: &FlowsShared, mesh: Option<Mesh>, counters: &WorkerCounters) -> Self {
         let workers = plan.workers.len();
         let flows = Flows::new(counters.worker, &plan.flow, workers, shared, None, counters.flows.clone());
-        Track::new(flows, &plan.flow, shared, plan.stages.len())
+        Track::new(flows, &plan.flow, shared, mesh, plan.stages.len())
     }
 
     /// The hop over these flows, in front of so many stages.
-    pub fn new(flows: Flows, plan: &FlowPlan, shared: &FlowsShared, stages: usize) -> Self {
+    pub fn new(
+        flows: Flows,
+        plan: &FlowPlan,
+        shared: &FlowsShared,
+        mesh: Option<Mesh>,
+        stages: usize,
+    ) -> Self {
         let policy = Policy {
             when_full: plan.when_full,
             pickup: plan.pickup,
             check: plan.window_check,
             unknown: plan.unknown_endpoint,
+            orphans: plan.fragments.orphans,
+            holds: plan.fragments.hold > 0,
             stages: u16::MAX.checked_shr(16u32.saturating_sub(stages as u32)).unwrap_or(0),
         };
-        let finder =
-            Finder { flows, policy, scope: plan.scope, tenants: Tenants::new(plan), seed: shared.seed };
-        Track { finder, looked: Box::new([Looked::default(); BURST]) }
+        let patience = plan.fragments.hold_time.as_nanos().try_into().unwrap_or(u64::MAX);
+        let finder = Finder {
+            flows,
+            policy,
+            scope: plan.scope,
+            tenants: Tenants::new(plan),
+            seed: shared.seed,
+            fragments: shared.fragments.clone(),
+        };
+        Track {
+            finder,
+            held: Held::new(plan.fragments.hold as usize, patience),
+            mesh,
+            looked: Box::new([Looked::default(); BURST]),
+            owners: Box::new([WorkerId(0); BURST]),
+        }
     }
 
     /// The flows.
@@ -117,11 +164,17 @@ impl Track {
         &mut self.finder.flows
     }
 
+    /// The way to other workers.
+    #[inline(always)]
+    pub(super) fn mesh(&mut self) -> Option<&mut Mesh> {
+        self.mesh.as_mut()
+    }
+
     /// Finds the flow of every live slot.
     #[inline(always)]
-    pub(super) fn run(&mut self, batch: &mut Batch, source: Source) {
+    pub(super) fn run(&mut self, batch: &mut Batch, source: Source, port: u8) {
         let live = batch.live();
-        let Track { finder, looked } = self;
+        let Track { finder, mesh, looked, owners, .. } = self;
         let (frames, metas, reasons) = batch.slots();
         for (slot, ((frame, meta), looked)) in
             frames.iter().zip(metas.iter()).zip(looked.iter_mut()).enumerate()
@@ -136,6 +189,7 @@ impl Track {
             }
         }
         let (mut home, mut dropped, mut rejected, mut hits) = (Mask::NONE, Mask::NONE, Mask::NONE, 0);
+        let (mut away, mut held) = (Mask::NONE, Mask::NONE);
         for (slot, ((frame, meta), looked)) in frames.iter().zip(metas).zip(looked.iter()).enumerate() {
             if !live.has(slot) {
                 continue;
@@ -145,6 +199,12 @@ impl Track {
                 finder.follow(looked.guess, looked, meta, frame.data(), source)
             } else {
                 finder.otherwise(looked, meta, frame.data(), source)
+            };
+            let fate = match fate {
+                Fate::Away(owner) if !mesh.as_ref().is_some_and(|mesh| mesh.reaches(owner, port)) => {
+                    finder.astray()
+                }
+                fate => fate,
             };
             match fate {
                 Fate::Open => {}
@@ -158,6 +218,13 @@ impl Track {
                         rejected.insert(slot);
                     }
                 }
+                Fate::Away(owner) => {
+                    away.insert(slot);
+                    if let Some(place) = owners.get_mut(slot) {
+                        *place = owner;
+                    }
+                }
+                Fate::Hold => held.insert(slot),
             }
         }
         finder.flows.counters().local_hits.add(hits);
@@ -165,6 +232,105 @@ impl Track {
         if !dropped.is_empty() {
             batch.lose(dropped, rejected);
         }
+        if !(away | held).is_empty() {
+            batch.part(away, held);
+        }
+        if source == Source::Peer {
+            for slot in batch.live() {
+                finder.flows.misaligned(batch.meta(slot).flow);
+            }
+        }
+    }
+
+    /// Sends on their way the slots that the hop took out of a batch. `gone` are the frames of all slots that are not live, in order;
+    /// what is left in it afterwards is dead.
+    #[inline(never)]
+    pub(super) fn part(
+        &mut self,
+        batch: &Batch,
+        gone: &mut Burst,
+        port: u8,
+        now: u64,
+        counters: &WorkerCounters,
+    ) {
+        let slots = Mask::first(BURST).without(batch.live());
+        let mut dead = Burst::new();
+        let mut given = 0;
+        for (slot, frame) in slots.into_iter().zip(gone.drain()) {
+            let parcel = |frame| Parcel { frame, meta: *batch.meta(slot), lane: port };
+            let left = if batch.away().has(slot) {
+                let owner = self.owners.get(slot).copied().unwrap_or(WorkerId(0));
+                let taken = match &mut self.mesh {
+                    Some(mesh) => mesh.give(owner, parcel(frame)),
+                    None => Err(parcel(frame)),
+                };
+                given += u64::from(taken.is_ok());
+                taken.map_err(|parcel| (DropReason::HandoffFull, parcel))
+            } else if batch.held().has(slot)
+                && let Some(Looked { about: About::Orphan(datagram), .. }) = self.looked.get(slot)
+            {
+                match self.held.hold(parcel(frame), *datagram, now) {
+                    Ok(()) => {
+                        counters.flows.held_fragments.add(1);
+                        Ok(())
+                    }
+                    Err(parcel) => Err((DropReason::FragmentOrphan, parcel)),
+                }
+            } else {
+                let _ = dead.push(frame); // there is room: they all came out of one burst
+                continue;
+            };
+            if let Err((reason, parcel)) = left {
+                counters.drop(reason.into(), 1);
+                let _ = dead.push(parcel.frame);
+            }
+        }
+        counters.flows.handed_out.add(given);
+        counters.held.set(self.held.len() as u64);
+        *gone = dead;
+    }
+
+    /// Fills the (empty) batch with fragments that need not wait any more: such whose first is known by now, or else such that have
+    /// waited long enough (`last`: all). All of them go home by the port that is returned.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn unhold(
+        &mut self,
+        batch: &mut Batch,
+        now: u64,
+        last: bool,
+        counters: &WorkerCounters,
+    ) -> Option<(u8, Source)> {
+        let Track { finder, held, .. } = self;
+        let (fragments, now_ms) = (finder.fragments.clone(), finder.flows.now());
+        let mut kind = None;
+        held.ready(
+            if last { u64::MAX } else { now },
+            |datagram| fragments.find(datagram, now_ms),
+            |parcel, ports| {
+                let source = if ports.is_some() { Source::Queue } else { Source::GivenUp };
+                if kind.is_some_and(|kind| kind != (parcel.lane, source)) {
+                    return Some(parcel);
+                }
+                kind = Some((parcel.lane, source));
+                let Parcel { frame, meta, lane } = parcel;
+                batch.put(frame, meta).err().map(|frame| Parcel { frame, meta, lane })
+            },
+        );
+        counters.held.set(held.len() as u64);
+        batch.begin();
+        kind
+    }
+
+    /// From now on fragments without their first go at once.
+    pub(super) fn hold_no_more(&mut self) {
+        self.finder.policy.holds = false;
+    }
+
+    /// Fragments wait.
+    #[inline(always)]
+    pub(super) fn holds(&self) -> bool {
+        !self.held.is_empty()
     }
 }
 
@@ -180,7 +346,7 @@ impl Finder {
         let found = if meta.flags.0 & PLAIN == InnerFlags::PORTS {
             Key::of(scope, meta, frame.data()).map(|(key, from_high)| (key, from_high, About::Itself))
         } else {
-            about(scope, meta, frame.data())
+            self.about(scope, meta, frame.data())
         };
         let Some((key, from_high, about)) = found else {
             looked.about = About::Nothing;
@@ -189,6 +355,30 @@ impl Finder {
         let hash = self.seed.hash(&key);
         self.flows.prefetch(hash);
         *looked = Looked { key, hash, guess: 0, from_high, about };
+    }
+
+    /// What a packet is about that is neither TCP nor UDP in one piece.
+    #[cold]
+    #[inline(never)]
+    fn about(&self, scope: u64, meta: &Meta, frame: &[u8]) -> Option<(Key, bool, About)> {
+        if quoted::is_error(meta) {
+            return quoted::key(scope, meta, frame).map(|(key, from_high)| (key, from_high, About::Quoted));
+        }
+        let pieces = InnerFlags::FIRST_FRAGMENT | InnerFlags::LATER_FRAGMENT;
+        if meta.flags.0 & pieces == 0 {
+            return Key::of(scope, meta, frame).map(|(key, from_high)| (key, from_high, About::Itself));
+        }
+        let datagram = quoted::datagram(&self.seed, scope, meta, frame)?;
+        if meta.flags.has(InnerFlags::FIRST_FRAGMENT) {
+            return Key::of(scope, meta, frame)
+                .map(|(key, from_high)| (key, from_high, About::First(datagram)));
+        }
+        let Some(ports) = self.fragments.find(datagram, self.flows.now()) else {
+            return Some((Key::default(), false, About::Orphan(datagram)));
+        };
+        let header = frame.get(usize::from(meta.inner)..)?;
+        Key::of_ends(scope, meta.is_ipv6(), meta.protocol, header, (ports.source, ports.destination))
+            .map(|(key, from_high)| (key, from_high, About::Later))
     }
 
     /// Pass 3, for a packet of the flow in entry `number`.
@@ -231,8 +421,17 @@ impl Finder {
     #[cold]
     #[inline(never)]
     fn otherwise(&mut self, looked: &Looked, meta: &mut Meta, frame: &[u8], source: Source) -> Fate {
-        if looked.about == About::Nothing {
-            return self.without();
+        match looked.about {
+            About::Nothing => return self.without(),
+            About::Orphan(_) if source != Source::GivenUp && self.policy.holds => return Fate::Hold,
+            About::Orphan(_) => {
+                self.flows.counters().orphan_fragments.add(1);
+                return match self.policy.orphans {
+                    Orphans::Drop => Fate::Drop(DropReason::FragmentOrphan),
+                    Orphans::Forward => Fate::Home,
+                };
+            }
+            About::Itself | About::First(_) | About::Quoted | About::Later => {}
         }
         let found = self.flows.find(looked.hash, &looked.key);
         if let About::Quoted = looked.about {
@@ -242,19 +441,61 @@ impl Finder {
                     let followed = self.flows.relate(number, !looked.from_high, meta);
                     self.unusual(followed, looked, meta, source)
                 }
-                None => {
+                None => self.elsewhere(looked, source).unwrap_or_else(|| {
                     self.flows.counters().unrelated.add(1);
                     self.without()
-                }
+                }),
             };
         }
-        match found {
+        let fate = match found {
             Some(number) => {
                 self.flows.counters().local_hits.add(1);
                 self.follow(number, looked, meta, frame, source)
             }
+            // Nobody learns from a later fragment how a flow begins.
+            None if looked.about == About::Later => {
+                self.elsewhere(looked, source).unwrap_or_else(|| self.without())
+            }
             None => self.new_flow(looked, meta, frame, source),
+        };
+        if matches!(fate, Fate::Away(_)) {
+            return fate; // its owner sees to the rest
         }
+        match looked.about {
+            // The flow has a place now, so that whoever finds the ports finds the flow.
+            About::First(datagram) => self.remember(datagram, meta),
+            About::Later => self.flows.counters().later_fragments.add(1),
+            _ => {}
+        }
+        fate
+    }
+
+    /// Later fragments of the datagram belong to the flow of this one.
+    fn remember(&self, datagram: u64, meta: &Meta) {
+        // As in the key: an ICMP echo is known by its identifier alone.
+        let icmp = meta.flags.has(InnerFlags::ICMP);
+        let ports = match (meta.flags.has(InnerFlags::PORTS), icmp) {
+            (true, _) => Ports { source: meta.source_port, destination: meta.destination_port },
+            (false, true) => Ports { source: meta.destination_port, destination: meta.destination_port },
+            (false, false) => Ports { source: 0, destination: 0 },
+        };
+        self.fragments.insert(datagram, ports, self.flows.now());
+        self.flows.counters().first_fragments.add(1);
+    }
+
+    /// To the owner of a flow that is not here.
+    fn elsewhere(&self, looked: &Looked, source: Source) -> Option<Fate> {
+        if source == Source::Peer {
+            return None;
+        }
+        self.flows.owner(looked.hash).map(Fate::Away)
+    }
+
+    /// The owner has no queue on the packet's port.
+    #[cold]
+    fn astray(&self) -> Fate {
+        self.flows.counters().astray.add(1);
+        self.without()
     }
 
     fn new_flow(&mut self, looked: &Looked, meta: &mut Meta, frame: &[u8], source: Source) -> Fate {
@@ -268,6 +509,11 @@ impl Finder {
         let opening = Flows::opening(&looked.key, meta, frame);
         let known = matches!(opening, Some(Opening::Other | Opening::Tcp { picked_up: false, .. }));
         if !known {
+            if self.policy.pickup != Pickup::Policy
+                && let Some(fate) = self.elsewhere(looked, source)
+            {
+                return fate;
+            }
             match self.policy.pickup {
                 Pickup::Policy | Pickup::Allow => {}
                 Pickup::Drop => {
@@ -281,7 +527,9 @@ impl Finder {
             }
         }
         // A RST of an unknown connection, and what no connection has.
-        let Some(opening) = opening else { return self.without() };
+        let Some(opening) = opening else {
+            return self.elsewhere(looked, source).unwrap_or_else(|| self.without());
+        };
         let from_high = looked.from_high != (!known && is_answer(meta));
         self.open(opening, from_high, looked, meta, source)
     }
@@ -307,7 +555,7 @@ impl Finder {
                 self.flows.counters().local_hits.add(1);
                 self.passes(meta)
             }
-            Opened::Elsewhere(_) => self.without(),
+            Opened::Elsewhere(owner) => Fate::Away(owner),
             Opened::NoRoom => match self.policy.when_full {
                 WhenFull::Stateless => self.without(),
                 WhenFull::Drop => Fate::Drop(DropReason::TableFull),
@@ -321,19 +569,6 @@ impl Finder {
         self.flows.counters().stateless.add(1);
         if self.policy.stages == 0 { Fate::Home } else { Fate::Open }
     }
-}
-
-/// What a packet is about that is neither TCP nor UDP in one piece.
-#[cold]
-#[inline(never)]
-fn about(scope: u64, meta: &Meta, frame: &[u8]) -> Option<(Key, bool, About)> {
-    if quoted::is_error(meta) {
-        return quoted::key(scope, meta, frame).map(|(key, from_high)| (key, from_high, About::Quoted));
-    }
-    if meta.flags.has(InnerFlags::LATER_FRAGMENT) {
-        return None;
-    }
-    Key::of(scope, meta, frame).map(|(key, from_high)| (key, from_high, About::Itself))
 }
 
 /// Which tenant an endpoint belongs to. Traffic comes in trains, so the last answer is remembered.

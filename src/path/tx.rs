@@ -9,13 +9,22 @@ use crate::packet::{Batch, DropReason, Mask};
 /// Times a full queue is asked again before frames are dropped.
 pub const RETRIES: usize = 16;
 
-/// Sends the live slots and counts what became of all of them.
+/// Sends the live slots and counts what became of all of them. Frames of other slots are in `dead` when `part` is called, in their
+/// order; what it leaves there is freed.
 #[inline(always)]
-pub(super) fn run(queue: &mut TxQueue, batch: &mut Batch, dead: &mut Burst, counters: &WorkerCounters) {
+pub(super) fn run(
+    queue: &mut TxQueue,
+    batch: &mut Batch,
+    dead: &mut Burst,
+    counters: &WorkerCounters,
+    part: impl FnOnce(&Batch, &mut Burst),
+) {
     let live = batch.live();
     let bytes = batch.bytes_home();
     if live != Mask::first(batch.len()) {
         bury(batch, dead, counters);
+        part(batch, dead);
+        dead.free();
     }
     let edited = batch.edited() & live;
     if !edited.is_empty() {
@@ -57,7 +66,7 @@ pub(super) fn made(queue: &mut TxQueue, frames: &mut Burst, counters: &WorkerCou
     }
 }
 
-/// Counts and frees every slot that is not live.
+/// Counts every slot that is not live, and takes the frames of those out.
 #[cold]
 fn bury(batch: &mut Batch, dead: &mut Burst, counters: &WorkerCounters) {
     counters.punted.add(batch.punted().count() as u64);
@@ -66,7 +75,6 @@ fn bury(batch: &mut Batch, dead: &mut Burst, counters: &WorkerCounters) {
     }
     let live = batch.live();
     batch.frames.split(live.0, dead);
-    dead.free();
 }
 
 #[cold]

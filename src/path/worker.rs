@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 
 use super::counters::WorkerCounters;
+use super::hops::Hops;
 use super::track::Source;
-use super::{Clock, Decap, Inspect, Respond, Track, decap, encap, rx, tx};
+use super::{Clock, Decap, Inspect, Respond, Track, decap, rx};
 use crate::config::Idle;
-use crate::dpdk::{Burst, QueuePair, cycles};
+use crate::dpdk::{QueuePair, cycles};
 use crate::flow::Flows;
-use crate::packet::Batch;
 use crate::stage::WorkerId;
 
 /// Polls without a frame after which `backoff` yields, and after which it sleeps.
@@ -20,6 +20,8 @@ const YIELD_AFTER: u32 = 64;
 const SLEEP_AFTER: u32 = 256;
 /// Empty polls from one housekeeping of the stages to the next.
 const HOUSEKEEPING: u32 = 64;
+/// How long a worker that stops waits for others to stop giving.
+const LAST_WAIT: Duration = Duration::from_millis(500);
 /// Longest sleep of `backoff`.
 const LONGEST_SLEEP: Duration = Duration::from_micros(100);
 
@@ -48,18 +50,10 @@ impl Stop {
 #[derive(Debug)]
 pub struct Worker {
     lanes: Vec<Lane>,
-    decap: Decap,
-    track: Option<Track>,
-    inspect: Inspect,
-    respond: Option<Respond>,
-    batch: Box<Batch>,
-    dead: Box<Burst>,
-    /// Frames of our own.
-    made: Box<Burst>,
+    hops: Hops,
     burst: usize,
     idle: Idle,
     clock: Clock,
-    counters: Arc<WorkerCounters>,
 }
 
 impl Worker {
@@ -73,98 +67,91 @@ impl Worker {
         clock: Clock,
         counters: Arc<WorkerCounters>,
     ) -> Self {
-        let (batch, dead, made) = (Box::new(Batch::new()), Box::default(), Box::default());
-        Worker {
-            lanes,
-            decap,
-            track: None,
-            inspect,
-            respond: None,
-            batch,
-            dead,
-            made,
-            burst,
-            idle,
-            clock,
-            counters,
-        }
+        Worker { lanes, hops: Hops::new(decap, inspect, counters), burst, idle, clock }
     }
 
     /// The same, following flows.
-    pub fn with_flows(self, track: Option<Track>) -> Self {
-        Worker { track, ..self }
+    pub fn with_flows(mut self, track: Option<Track>) -> Self {
+        self.hops.track = track;
+        self
     }
 
     /// The same, telling the ends of what it rejects.
-    pub fn with_answers(self, respond: Respond) -> Self {
-        Worker { respond: Some(respond), ..self }
+    pub fn with_answers(mut self, respond: Respond) -> Self {
+        self.hops.respond = Some(respond);
+        self
     }
 
     /// Its flows, if it follows any.
     pub fn flows(&mut self) -> Option<&mut Flows> {
-        self.track.as_mut().map(Track::flows)
+        self.hops.track.as_mut().map(Track::flows)
     }
 
     /// Its number.
     pub fn id(&self) -> WorkerId {
-        self.counters.worker
+        self.hops.counters.worker
     }
 
     /// What it counts.
     pub fn counters(&self) -> &Arc<WorkerCounters> {
-        &self.counters
+        &self.hops.counters
     }
 
-    /// One round over its lanes: six hops each. Returns the frames received.
+    /// One round: its own lanes, then what other workers have for it, then what is due. Returns the frames found.
     #[inline]
     pub fn poll(&mut self) -> usize {
-        let Worker {
-            lanes, decap, track, inspect, respond, batch, dead, made, burst, clock, counters, ..
-        } = self;
-        let mut received = 0;
-        for Lane(queues) in lanes {
+        let Worker { lanes, hops, burst, clock, .. } = self;
+        let mut found = 0;
+        for Lane(queues) in lanes.iter_mut() {
             let start = cycles();
-            let frames = rx::run(&mut queues.rx, *burst, batch, counters);
+            let now = clock.at(start);
+            if hops.held_up(now) {
+                break;
+            }
+            let frames = rx::run(&mut queues.rx, *burst, &mut hops.batch, &hops.counters);
             if frames == 0 {
                 continue;
             }
-            received += frames;
-            decap::run(decap, batch, counters);
-            let now = clock.at(start);
-            if let Some(track) = track {
-                track.flows().begin(now);
-                track.run(batch, Source::Queue);
-                inspect.run(batch, Some(track.flows()), now, counters);
-            } else {
-                inspect.run(batch, None::<&mut Flows>, now, counters);
-            }
-            let too_big = encap::run(decap.tunnel(), queues.mtu, batch);
-            if let Some(respond) = respond
-                && !(too_big | batch.rejected()).is_empty()
-            {
-                let flows = track.as_mut().map(|track| &*track.flows());
-                respond.run(now, batch, too_big, queues.mtu, flows, made, &counters.answers);
-            }
-            tx::run(&mut queues.tx, batch, dead, counters);
-            if !made.is_empty() {
-                tx::made(&mut queues.tx, made, counters);
-            }
-            counters.busy_polls.add(1);
-            counters.busy_cycles.add(cycles().wrapping_sub(start));
+            found += frames;
+            decap::run(&mut hops.decap, &mut hops.batch, &hops.counters);
+            hops.run(queues, Source::Queue, now);
+            hops.counters.busy_polls.add(1);
+            hops.counters.busy_cycles.add(cycles().wrapping_sub(start));
         }
-        if let Some(track) = track {
-            if received == 0 {
-                track.flows().begin(clock.now());
-            }
-            track.flows().age();
+        if hops.track.is_some() {
+            found += self.others();
         }
-        if received == 0 {
-            counters.idle_polls.add(1);
+        if found == 0 {
+            self.hops.counters.idle_polls.add(1);
         }
-        received
+        found
     }
 
-    /// Polls until asked to stop. Nothing is held between polls, so nothing is lost.
+    /// What does not come from a queue: packets of other workers, fragments that have waited, and the ageing of flows.
+    #[inline(always)]
+    fn others(&mut self) -> usize {
+        let Worker { lanes, hops, burst, clock, .. } = self;
+        let start = cycles();
+        let now = clock.at(start);
+        let mut found = 0;
+        for peer in 0..hops.peers() {
+            if let Some(port) = hops.take(peer, *burst) {
+                found += hops.batch.len();
+                hops.send_by(lanes, port, Source::Peer, now);
+            }
+        }
+        if let Some((port, source)) = hops.unhold(now, false) {
+            hops.send_by(lanes, port, source, now);
+        }
+        if found > 0 {
+            hops.counters.busy_polls.add(1);
+            hops.counters.busy_cycles.add(cycles().wrapping_sub(start));
+        }
+        hops.due(now);
+        found
+    }
+
+    /// Polls until asked to stop; then nothing is held, and nothing is on its way to this worker.
     pub fn run(&mut self, stop: &Stop) {
         let mut empty: u32 = 0;
         while !stop.asked() {
@@ -174,14 +161,33 @@ impl Worker {
             }
             empty = empty.wrapping_add(1);
             if empty % HOUSEKEEPING == 1 {
-                self.inspect.idle(self.clock.now(), &self.counters);
+                self.hops.inspect.idle(self.clock.now(), &self.hops.counters);
             }
             if self.idle == Idle::Backoff {
                 back_off(empty);
             }
         }
+        self.finish();
         if let Some(flows) = self.flows() {
             flows.end_all();
+        }
+    }
+
+    /// Fragments that wait go as those do for which there is nothing left to wait for; what other workers still give is taken, until all
+    /// of them have stopped giving. One that hangs is not waited for longer than [`LAST_WAIT`].
+    pub fn finish(&mut self) {
+        let Worker { lanes, hops, clock, .. } = self;
+        while let Some((port, source)) = hops.unhold(clock.now(), true) {
+            hops.send_by(lanes, port, source, clock.now());
+        }
+        if !hops.stop_giving() {
+            return;
+        }
+        let begun = Instant::now();
+        while !self.hops.is_over() && begun.elapsed() < LAST_WAIT {
+            if self.others() == 0 {
+                std::thread::yield_now();
+            }
         }
     }
 

@@ -137,7 +137,7 @@ impl Rig {
         let counters = Arc::new(WorkerCounters::new(WorkerId(0), &plan.reasons, plan.stages.len()));
         let pipeline = Pipeline::build(plan, Backend::Soft).expect("stages build");
         let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(1));
-        let track = shared.map(|shared| Track::of(plan, &shared, &counters));
+        let track = shared.map(|shared| Track::of(plan, &shared, None, &counters));
         let worker = Worker::new(
             queues.into_iter().map(Lane).collect(),
             Decap::new(plan.tunnel.clone()),

@@ -19,7 +19,7 @@ fn loom_no_reader_sees_another_datagram() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
-        let map = Arc::new(Fragments::new(1));
+        let map = Arc::new(Fragments::new(1, LIFETIME_MS));
         assert_eq!(map.insert(A, ports(1), 0), Inserted::New);
         let write = |hash, n| {
             let map = map.clone();
@@ -38,7 +38,7 @@ fn loom_two_writers_and_a_reader() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(2);
     model.check(|| {
-        let map = Arc::new(Fragments::new(1));
+        let map = Arc::new(Fragments::new(1, LIFETIME_MS));
         let write = |hash, n| {
             let map = map.clone();
             thread::spawn(move || map.insert(hash, ports(n), 1))
@@ -61,7 +61,7 @@ fn loom_an_entry_that_comes_back() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
-        let map = Arc::new(Fragments::new(1));
+        let map = Arc::new(Fragments::new(1, LIFETIME_MS));
         assert_eq!(map.insert(A, ports(1), 0), Inserted::New);
         let writer = {
             let map = map.clone();

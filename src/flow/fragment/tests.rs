@@ -15,7 +15,7 @@ fn ports(n: u64) -> Ports {
 
 #[test]
 fn later_fragments_find_the_ports_of_the_first() {
-    let map = Fragments::new(CAPACITY);
+    let map = Fragments::new(CAPACITY, LIFETIME_MS);
     assert_eq!(map.find(7, 0), None);
     assert_eq!(map.insert(7, ports(53), 0), Inserted::New);
     assert_eq!((map.find(7, 0), map.find(8, 0)), (Some(ports(53)), None));
@@ -23,12 +23,15 @@ fn later_fragments_find_the_ports_of_the_first() {
 
 #[test]
 fn a_bucket_is_a_cache_line() {
-    assert_eq!((size_of::<Bucket>(), Fragments::new(CAPACITY).0.len()), (64, CAPACITY / 4));
+    assert_eq!(
+        (size_of::<Bucket>(), Fragments::new(CAPACITY, LIFETIME_MS).buckets.len()),
+        (64, CAPACITY / 4)
+    );
 }
 
 #[test]
 fn the_first_of_two_first_fragments_wins_for_a_lifetime() {
-    let map = Fragments::new(1);
+    let map = Fragments::new(1, LIFETIME_MS);
     for start in [0, 1, 12345, u32::MAX - LIFETIME_MS, u32::MAX - 1000, u32::MAX] {
         let at = |ms: u32| start.wrapping_add(ms);
         assert_eq!(map.insert(u64::from(start) + 7, ports(1), start), Inserted::New);
@@ -42,7 +45,7 @@ fn the_first_of_two_first_fragments_wins_for_a_lifetime() {
 
 #[test]
 fn no_ports_at_a_time_that_expires_at_zero_are_ports_too() {
-    let map = Fragments::new(1);
+    let map = Fragments::new(1, LIFETIME_MS);
     let now = 0u32.wrapping_sub(LIFETIME_MS);
     assert_eq!(map.insert(7, ports(0), now), Inserted::New);
     assert_eq!(map.find(7, now), Some(ports(0)));
@@ -50,7 +53,7 @@ fn no_ports_at_a_time_that_expires_at_zero_are_ports_too() {
 
 #[test]
 fn a_reader_whose_clock_is_behind_finds_it_too() {
-    let map = Fragments::new(4);
+    let map = Fragments::new(4, LIFETIME_MS);
     map.insert(7, ports(53), 1000);
     assert_eq!(map.find(7, 0), Some(ports(53)));
     assert_eq!(map.insert(7, ports(54), 0), Inserted::Known);
@@ -58,7 +61,7 @@ fn a_reader_whose_clock_is_behind_finds_it_too() {
 
 #[test]
 fn the_oldest_goes_when_a_bucket_is_full() {
-    let map = Fragments::new(4);
+    let map = Fragments::new(4, LIFETIME_MS);
     for (hash, ms) in [(1, 30), (2, 10), (3, 20), (4, 40)] {
         assert_eq!(map.insert(hash, ports(hash), ms), Inserted::New);
     }
@@ -75,7 +78,7 @@ fn the_oldest_goes_when_a_bucket_is_full() {
 /// Against a map that forgets nothing: what is found was the first within a lifetime, and few are forgotten early.
 #[test]
 fn agrees_with_a_map_under_a_flood() {
-    let (map, mut reference) = (Fragments::new(256), HashMap::<u64, (Ports, u32)>::new());
+    let (map, mut reference) = (Fragments::new(256, LIFETIME_MS), HashMap::<u64, (Ports, u32)>::new());
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let hashes: Vec<u64> = (0..400).map(|_| rng.random()).collect();
     let (mut found, mut missed, mut replaced) = (0, 0, 0);
@@ -106,7 +109,7 @@ fn agrees_with_a_map_under_a_flood() {
 /// Threads write and read all over a small map: ports always belong to the hash that was asked for.
 #[test]
 fn threads_never_see_ports_of_another_datagram() {
-    let map = Fragments::new(8);
+    let map = Fragments::new(8, LIFETIME_MS);
     let stop = AtomicBool::new(false);
     let of = |hash: u64| ports(hash >> 32);
     let found: usize = std::thread::scope(|scope| {
@@ -145,7 +148,7 @@ fn parcel(pool: &Mempool, number: u32) -> Parcel {
 
 #[test]
 fn held_fragments_come_out_when_their_first_is_known() {
-    let (pool, map, mut held) = (pool(10), Fragments::new(4), Held::new(4, 200));
+    let (pool, map, mut held) = (pool(10), Fragments::new(4, LIFETIME_MS), Held::new(4, 200));
     for (number, hash) in [(0, 70), (1, 80), (2, 70)] {
         held.hold(parcel(&pool, number), hash, 0).unwrap();
     }

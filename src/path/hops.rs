@@ -1,0 +1,130 @@
+//! The hops behind decap, for one batch: track -> inspect -> encap -> tx, and what they are made of on one worker.
+
+use std::sync::Arc;
+
+use super::counters::WorkerCounters;
+use super::track::Source;
+use super::{Decap, Inspect, Lane, Respond, Track, encap, tx};
+use crate::dpdk::{Burst, QueuePair};
+use crate::flow::Flows;
+use crate::packet::{Batch, DropReason};
+
+/// One worker's hops, with the batch that goes through them.
+#[derive(Debug)]
+pub(super) struct Hops {
+    pub decap: Decap,
+    pub track: Option<Track>,
+    pub inspect: Inspect,
+    pub respond: Option<Respond>,
+    pub batch: Box<Batch>,
+    dead: Box<Burst>,
+    /// Frames of our own.
+    made: Box<Burst>,
+    pub counters: Arc<WorkerCounters>,
+}
+
+impl Hops {
+    pub fn new(decap: Decap, inspect: Inspect, counters: Arc<WorkerCounters>) -> Self {
+        let (batch, dead, made) = (Box::new(Batch::new()), Box::default(), Box::default());
+        Hops { decap, track: None, inspect, respond: None, batch, dead, made, counters }
+    }
+
+    /// Takes the batch from decap to the port, and leaves it empty.
+    #[inline(always)]
+    pub fn run(&mut self, queues: &mut QueuePair, source: Source, now: u64) {
+        let Hops { decap, track, inspect, respond, batch, dead, made, counters } = self;
+        let port = queues.port as u8; // of a port beyond 255 nothing is handed on: nobody reaches it
+        if let Some(track) = track {
+            track.flows().begin(now);
+            track.run(batch, source, port);
+            inspect.run(batch, Some(track.flows()), now, counters);
+        } else {
+            inspect.run(batch, None::<&mut Flows>, now, counters);
+        }
+        let too_big = encap::run(decap.tunnel(), queues.mtu, batch);
+        if let Some(respond) = respond
+            && !(too_big | batch.rejected()).is_empty()
+        {
+            let flows = track.as_mut().map(|track| &*track.flows());
+            respond.run(now, batch, too_big, queues.mtu, flows, made, &counters.answers);
+        }
+        let parting = !(batch.away() | batch.held()).is_empty();
+        tx::run(&mut queues.tx, batch, dead, counters, |batch, dead| {
+            if let Some(track) = track
+                && parting
+            {
+                track.part(batch, dead, port, now, counters);
+            }
+        });
+        if !made.is_empty() {
+            tx::made(&mut queues.tx, made, counters);
+        }
+    }
+
+    /// The same for a batch that goes home by the worker's own queue on that port.
+    #[inline(always)]
+    pub fn send_by(&mut self, lanes: &mut [Lane], port: u8, source: Source, now: u64) {
+        match lanes.iter_mut().find(|Lane(queues)| queues.port == u16::from(port)) {
+            Some(Lane(queues)) => self.run(queues, source, now),
+            None => {
+                // Nobody gives to a worker that has no queue on the port; counted all the same.
+                let Hops { counters, batch, .. } = self;
+                counters.as_ref().drop(DropReason::HandoffFull.into(), batch.len() as u64);
+                batch.frames.free();
+            }
+        }
+    }
+
+    /// Is there no room to give more away?
+    #[inline(always)]
+    pub fn held_up(&mut self, now: u64) -> bool {
+        self.track.as_mut().and_then(Track::mesh).is_some_and(|mesh| mesh.holds_up(now))
+    }
+
+    /// Workers that may have something for this one.
+    #[inline(always)]
+    pub fn peers(&mut self) -> usize {
+        self.track.as_mut().and_then(Track::mesh).map_or(0, |mesh| mesh.peers())
+    }
+
+    /// Fills the batch with what a peer has, and says by which port that goes home.
+    #[inline(always)]
+    pub fn take(&mut self, peer: usize, burst: usize) -> Option<u8> {
+        let mesh = self.track.as_mut().and_then(Track::mesh)?;
+        let port = mesh.take(peer, &mut self.batch, burst)?;
+        self.batch.begin();
+        self.counters.flows.handed_in.add(self.batch.len() as u64);
+        Some(port)
+    }
+
+    /// Fills the batch with fragments that need not wait any more.
+    #[inline(always)]
+    pub fn unhold(&mut self, now: u64, last: bool) -> Option<(u8, Source)> {
+        let track = self.track.as_mut().filter(|track| track.holds())?;
+        track.flows().begin(now);
+        track.unhold(&mut self.batch, now, last, &self.counters)
+    }
+
+    /// What is due now and then, in bounded pieces.
+    #[inline(always)]
+    pub fn due(&mut self, now: u64) {
+        if let Some(track) = &mut self.track {
+            track.flows().begin(now);
+            track.flows().age();
+        }
+    }
+
+    /// This worker gives nothing away any more. False if there is nobody to give to.
+    pub fn stop_giving(&mut self) -> bool {
+        let Some(track) = &mut self.track else { return false };
+        track.hold_no_more();
+        let Some(mesh) = track.mesh() else { return false };
+        mesh.stop_giving();
+        true
+    }
+
+    /// Nothing will come from other workers any more.
+    pub fn is_over(&mut self) -> bool {
+        self.track.as_mut().and_then(Track::mesh).is_none_or(|mesh| mesh.is_over())
+    }
+}

@@ -1,0 +1,298 @@
+//! Several workers on one soft port: every flow has one owner, whatever RSS makes of its packets, and nothing is lost on the way.
+
+mod common;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use common::inner::{End, tcp, udp, v4, wrap};
+use common::{plan, pool_config};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use sluicegate::config::Plan;
+use sluicegate::dpdk::soft::{self, Setup, Wire};
+use sluicegate::dpdk::{Mempool, PortConfig};
+use sluicegate::flow::{FlowSnapshot, FlowsShared, Seed};
+use sluicegate::path::{
+    Clock, Decap, Lane, Ledger, Mesh, Pipeline, Track, Worker, WorkerCounters, WorkerSnapshot,
+};
+use sluicegate::stage::{Backend, WorkerId};
+
+/// Workers polled by hand, one queue each.
+struct Team {
+    workers: Vec<Worker>,
+    wire: Wire,
+    pool: Mempool,
+    hand: Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl Team {
+    fn new(workers: usize, flow: &str, depth: usize) -> Team {
+        let text = format!("{}\n[flow]\ntracking = true\n{flow}", common::TUNNEL);
+        Team::of(&plan(&text), workers, depth)
+    }
+
+    fn of(plan: &Plan, workers: usize, depth: usize) -> Team {
+        let pool = Mempool::soft(&pool_config(4096));
+        let (port, wire) = soft::Port::with(Setup::default());
+        let config = PortConfig { queues: workers as u16, mtu: 9001, ..PortConfig::default() };
+        let (port, queues) = port.start(&config, &pool).expect("a soft port starts");
+        std::mem::forget(port); // the wire outlives the test
+        let (clock, hand) = Clock::manual();
+        let shared = FlowsShared::of(&plan.flow, workers, Seed::fixed(3)).expect("flows are tracked");
+        let ports = vec![vec![queues[0].port]; workers];
+        let mut mesh = Mesh::between(&ports, depth, plan.burst).into_iter();
+        let pipeline = Pipeline::build(plan, Backend::Soft).expect("stages build");
+        let worker = |(n, queues)| {
+            let id = WorkerId(n as u16);
+            let counters = Arc::new(WorkerCounters::new(id, &plan.reasons, plan.stages.len()));
+            let track = Track::of(plan, &shared, mesh.next(), &counters);
+            let decap = Decap::new(plan.tunnel.clone());
+            let (lanes, inspect) = (vec![Lane(queues)], pipeline.make(id));
+            Worker::new(lanes, decap, inspect, plan.burst, plan.idle, clock.clone(), counters)
+                .with_flows(Some(track))
+        };
+        let workers = queues.into_iter().enumerate().map(worker).collect();
+        Team { workers, wire, pool, hand }
+    }
+
+    fn snapshots(&self) -> Vec<WorkerSnapshot> {
+        self.workers.iter().map(|w| w.counters().snapshot()).collect()
+    }
+
+    /// The sum of all workers; each must balance.
+    fn ledger(&self) -> Ledger {
+        let ledgers: Vec<Ledger> = self.snapshots().iter().map(WorkerSnapshot::ledger).collect();
+        for ledger in &ledgers {
+            assert!(ledger.balances(), "{ledger}");
+        }
+        ledgers.into_iter().sum()
+    }
+
+    fn flows(&self) -> FlowSnapshot {
+        self.snapshots().into_iter().fold(FlowSnapshot::default(), |sum, one| sum.plus(one.flows))
+    }
+
+    /// Polls all until nobody finds anything.
+    fn settle(&mut self) {
+        while self.workers.iter_mut().map(Worker::poll).sum::<usize>() > 0 {}
+        let ledger = self.ledger();
+        assert_eq!(ledger.in_the_rings(), 0);
+        assert_eq!(self.pool.available() + ledger.held as u32, self.pool.capacity());
+    }
+}
+
+fn client(n: u32) -> End {
+    v4(10, (n >> 16) as u8, (n >> 8) as u8, n as u8, 40_000)
+}
+
+const SERVER: fn() -> End = || v4(192, 0, 2, 1, 443);
+
+#[test]
+fn both_directions_meet_at_one_owner_and_nothing_is_lost() {
+    for workers in [2, 3, 8] {
+        let mut random = ChaCha8Rng::seed_from_u64(workers as u64);
+        let mut team = Team::new(workers, "", 1024);
+        // Half of the flows come with another outer port in each direction.
+        let ports: Vec<[u16; 2]> = (0..500)
+            .map(|n| {
+                let there = random.random_range(60_000..=65_535);
+                [there, if n % 2 == 0 { there } else { random.random_range(60_000..=65_535) }]
+            })
+            .collect();
+        let mut sent = 0u64;
+        let mut last: HashMap<(u32, bool), u32> = HashMap::new();
+        let mut back = 0u64;
+        for round in 0..60u32 {
+            for _ in 0..400 {
+                let n = random.random_range(0..500u32);
+                let reply = random.random_bool(0.5);
+                let (from, to) = if reply { (SERVER(), client(n)) } else { (client(n), SERVER()) };
+                let mut payload = [0; 12];
+                payload[..4].copy_from_slice(&n.to_be_bytes());
+                payload[4..8].copy_from_slice(&u32::from(reply).to_be_bytes());
+                payload[8..].copy_from_slice(&(sent as u32).to_be_bytes());
+                team.wire.send(wrap(&udp(from, to, &payload), n, ports[n as usize][usize::from(reply)]));
+                sent += 1;
+            }
+            // In any order, now and then not at all.
+            for _ in 0..workers * 4 {
+                let worker = random.random_range(0..workers);
+                team.workers[worker].poll();
+                team.ledger();
+            }
+            team.hand.store(u64::from(round) * 10_000_000, Ordering::Relaxed);
+            if round % 10 == 9 {
+                team.settle();
+            }
+            while let Some(frame) = team.wire.receive() {
+                let payload = &frame[frame.len() - 12..];
+                let word = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
+                let flow = (word(0), word(4) != 0);
+                let before = last.insert(flow, word(8));
+                assert!(before.is_none_or(|before| before < word(8)), "{flow:?} out of order");
+                back += 1;
+            }
+        }
+        assert_eq!(back, sent, "{workers} workers");
+        let (flows, ledger) = (team.flows(), team.ledger());
+        assert_eq!((ledger.dropped, ledger.sent, ledger.received), (0, sent, sent));
+        assert_eq!((flows.opened, flows.stateless, flows.astray), (500, 0, 0));
+        // Of 250 flows with two ports, all but one in so many come to two workers.
+        let expected = 250 * (workers as u64 - 1) / workers as u64;
+        assert!(flows.misaligned.abs_diff(expected) < 50, "{} of {expected}", flows.misaligned);
+        assert_eq!((flows.handed_in, flows.directory_hits), (flows.handed_out, flows.handed_out));
+    }
+}
+
+#[test]
+fn expiry_and_new_life_on_another_worker() {
+    let mut team = Team::new(2, "other_idle = \"1s\"\nmargin = \"0s\"", 1024);
+    let (mut owners, mut random) = ([0u64; 2], ChaCha8Rng::seed_from_u64(1));
+    for life in 0..40u64 {
+        team.hand.store(life * 4_000_000_000, Ordering::Relaxed);
+        for _ in 0..50 {
+            team.settle();
+        }
+        assert_eq!(team.workers.iter_mut().map(|w| w.flows().unwrap().live()).sum::<u32>(), 0);
+        for _ in 0..20 {
+            let port = random.random_range(60_000..=65_535);
+            team.wire.send(wrap(&udp(client(1), SERVER(), b"x"), 7, port));
+            team.settle();
+        }
+        let live: Vec<u32> = team.workers.iter_mut().map(|w| w.flows().unwrap().live()).collect();
+        assert_eq!(live.iter().sum::<u32>(), 1, "one owner at a time");
+        owners[usize::from(live[1] == 1)] += 1;
+    }
+    assert!(owners.iter().all(|&n| n > 5), "{owners:?}: whoever sees it first");
+    assert_eq!(team.ledger().sent, 800);
+}
+
+#[test]
+fn a_ring_that_stays_full_loses_what_it_must_and_says_so() {
+    let mut team = Team::new(2, "", 64);
+    // Worker A owns the flow; B gets its packets and A is not polled.
+    let ports: Vec<u16> = (60_000..60_200).collect();
+    team.wire.send(wrap(&udp(client(1), SERVER(), b"x"), 7, ports[0]));
+    team.settle();
+    let owner = usize::from(team.snapshots()[1].flows.opened == 1);
+    let mut given = 0;
+    for round in 0..40 {
+        for &port in &ports {
+            team.wire.send(wrap(&udp(client(1), SERVER(), b"x"), 7, port));
+        }
+        team.hand.store(round * 1_000_000, Ordering::Relaxed);
+        for _ in 0..20 {
+            team.workers[1 - owner].poll();
+        }
+        let other = &team.snapshots()[1 - owner];
+        let dropped = other.dropped();
+        given = other.flows.handed_out;
+        assert!(round > 9 || dropped == 0, "for 10 ms frames wait in the queue: round {round}, {dropped}");
+    }
+    assert!(given <= 64 && team.snapshots()[1 - owner].dropped() > 100);
+    team.settle();
+    assert_eq!(team.flows().opened, 1);
+}
+
+#[test]
+fn fragments_and_errors_follow_their_flow_to_its_owner() {
+    let mut team = Team::new(3, "", 1024);
+    let mut random = ChaCha8Rng::seed_from_u64(9);
+    let mut port = || random.random_range(60_000..=65_535);
+    for n in 0..200 {
+        team.wire.send(wrap(&udp(client(n), SERVER(), &[1; 40]), 7, port()));
+        team.settle();
+        let whole = udp(client(n), SERVER(), &[n as u8; 64]);
+        for piece in pieces(&whole, n as u16) {
+            team.wire.send(wrap(&piece, 9, port()));
+        }
+        team.settle();
+        // The client says that it is not listening (RFC 792), quoting the server's answer.
+        let answer = udp(SERVER(), client(n), &[7; 8]);
+        team.wire.send(wrap(&unreachable(client(n), SERVER(), &answer), 11, port()));
+        team.settle();
+    }
+    let flows = team.flows();
+    assert_eq!((flows.opened, flows.stateless, flows.related, flows.unrelated), (200, 0, 200, 0));
+    assert_eq!((flows.first_fragments, flows.later_fragments), (200, 400));
+    assert_eq!((flows.refreshed > 0, team.ledger().dropped), (true, 0));
+}
+
+#[test]
+fn later_fragments_that_come_first_wait_for_theirs() {
+    let mut team = Team::new(2, "", 1024);
+    let mut random = ChaCha8Rng::seed_from_u64(2);
+    for n in 0..100u32 {
+        let whole = udp(client(n), SERVER(), &[n as u8; 64]);
+        let [first, second, third] = pieces(&whole, n as u16);
+        for piece in [third, second] {
+            team.wire.send(wrap(&piece, 9, random.random_range(60_000..=65_535)));
+            team.settle();
+        }
+        assert_eq!(team.ledger().held, 2);
+        team.wire.send(wrap(&first, 9, random.random_range(60_000..=65_535)));
+        team.settle();
+        team.settle();
+        assert_eq!(team.ledger().held, 0);
+    }
+    let flows = team.flows();
+    assert_eq!((flows.opened, flows.held_fragments, flows.later_fragments), (100, 200, 200));
+    assert_eq!(team.ledger().sent, 300);
+}
+
+#[test]
+fn workers_that_stop_leave_nothing_behind() {
+    let mut team = Team::new(2, "", 1024);
+    let mut random = ChaCha8Rng::seed_from_u64(4);
+    for n in 0..2000 {
+        let [_, second, _] = pieces(&udp(client(n), SERVER(), &[0; 64]), n as u16);
+        team.wire.send(wrap(&tcp(client(n % 50), SERVER(), "A", n, 1, b"x"), n, random.random()));
+        if n % 50 == 0 {
+            team.wire.send(wrap(&second, 9, random.random()));
+        }
+        team.workers[n as usize % 2].poll();
+    }
+    let Team { workers, wire, pool, .. } = team;
+    let ended: Vec<WorkerSnapshot> = std::thread::scope(|scope| {
+        let run = |mut worker: Worker| {
+            scope.spawn(move || {
+                worker.finish();
+                worker.counters().snapshot()
+            })
+        };
+        let threads: Vec<_> = workers.into_iter().map(run).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let ledger: Ledger = ended.iter().map(WorkerSnapshot::ledger).sum();
+    assert!(ledger.balances() && ledger.in_the_rings() == 0 && ledger.held == 0, "{ledger}");
+    assert_eq!(pool.available(), pool.capacity());
+    drop(wire);
+}
+
+/// A UDP packet of 64 bytes of payload in three fragments.
+fn pieces(whole: &[u8], id: u16) -> [Vec<u8>; 3] {
+    [(0, 24), (24, 48), (48, 72)].map(|(from, to)| {
+        let mut piece = whole[..20].to_vec();
+        piece.extend(&whole[20 + from..20 + to]);
+        let more = if to < 72 { 0x2000 } else { 0 };
+        piece[2..4].copy_from_slice(&(20 + (to - from) as u16).to_be_bytes());
+        piece[4..6].copy_from_slice(&id.to_be_bytes());
+        piece[6..8].copy_from_slice(&((from / 8) as u16 | more).to_be_bytes());
+        let sum = etherparse::Ipv4Header::from_slice(&piece).unwrap().0.calc_header_checksum();
+        piece[10..12].copy_from_slice(&sum.to_be_bytes());
+        piece
+    })
+}
+
+/// ICMP port unreachable about a packet.
+fn unreachable(from: End, to: End, about: &[u8]) -> Vec<u8> {
+    let (std::net::IpAddr::V4(from), std::net::IpAddr::V4(to)) = (from.0, to.0) else { panic!("IPv4") };
+    let mut out = Vec::new();
+    etherparse::PacketBuilder::ipv4(from.octets(), to.octets(), 64)
+        .icmpv4_raw(3, 3, [0; 4])
+        .write(&mut out, &about[..28])
+        .unwrap();
+    out
+}
