@@ -85,18 +85,18 @@ fn flows_are_what_a_person_finds_in_the_capture() {
     let expected = json!([
         {
             "source": "10.1.0.5", "source_port": 40000, "destination": "10.2.0.9", "destination_port": 443, "protocol": 6,
-            "tenant": "default", "state": "reset", "began_ms": 0, "duration_ms": 3000, "packets": [4, 1], "bytes": [170, 40],
+            "endpoint": "vpce-00123456789abcdef", "tenant": "default", "state": "reset", "began_ms": 0, "duration_ms": 3000, "packets": [4, 1], "bytes": [170, 40],
             "verdict": "settled", "reason": null, "picked_up": false, "ended": "reset",
         },
         {
             "source": "fd00::5", "source_port": 5353, "destination": "fd00::1", "destination_port": 53, "protocol": 17,
-            "tenant": "default", "state": "established", "began_ms": 1000, "duration_ms": 12000,
+            "endpoint": "vpce-00123456789abcdef", "tenant": "default", "state": "established", "began_ms": 1000, "duration_ms": 12000,
             "packets": [3, 1], "bytes": [159, 148],
             "verdict": "settled", "reason": null, "picked_up": false, "ended": null,
         },
         {
             "source": "10.1.0.5", "source_port": 7, "destination": "10.2.0.9", "destination_port": 54, "protocol": 17,
-            "tenant": "default", "state": "first", "began_ms": 2000, "duration_ms": 500, "packets": [2, 0], "bytes": [56, 0],
+            "endpoint": "vpce-00123456789abcdef", "tenant": "default", "state": "first", "began_ms": 2000, "duration_ms": 500, "packets": [2, 0], "bytes": [56, 0],
             "verdict": "condemned", "reason": "acl.default_deny", "picked_up": false, "ended": "idle",
         },
     ]);
@@ -131,7 +131,10 @@ fn the_table_of_flows_is_the_same_each_time() {
         line("fd00"),
         "1.000 s [fd00::5]:5353 [fd00::1]:53 UDP established 3 1 159 148 12.000 s settled"
     );
-    assert_eq!(line(":54"), "2.000 s 10.1.0.5:7 10.2.0.9:54 UDP first 2 0 56 0 0.500 s acl.default_deny idle");
+    assert_eq!(
+        line(":54"),
+        "2.000 s 10.1.0.5:7 10.2.0.9:54 UDP first 2 0 56 0 0.500 s acl.default_deny idle"
+    );
     assert_eq!(line("live"), "live 1 Flows that had not ended.");
     assert!(!text(&replay(&[])).contains("fd00::5"));
 }

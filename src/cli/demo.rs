@@ -7,6 +7,7 @@
 //! The generator runs on the management lcore, the workers on theirs. It keeps a bounded number of frames on their way, so that
 //! nothing is lost for want of room: what is missing at the end was lost by us.
 
+mod flows;
 mod screen;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,8 @@ const WINDOW: u64 = 2048;
 /// Bytes for a frame of the source's: the longest of an IMIX in its envelope, and a ring per queue beside it in memory.
 const ROOM: u16 = 2048;
 const OWN_MB: u32 = 24;
+/// Flows of the traffic unless told otherwise.
+const FLOWS: u32 = 8192;
 /// Frames at a time.
 const BURST: usize = 32;
 /// How long the last frames may take.
@@ -51,9 +54,9 @@ pub struct Demo {
     /// Packets per second at most; 0 for as many as go
     #[arg(long, default_value_t = 0, value_name = "N")]
     pps: u64,
-    /// Flows
-    #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..=i64::from(traffic::MAX_FLOWS)))]
-    flows: u32,
+    /// Show flows: their figures, and which have carried most; with N, make so many (8192 otherwise)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(traffic::MAX_FLOWS)))]
+    flows: Option<Option<u32>>,
     /// Seed of the traffic: the same seed makes the same frames
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -86,7 +89,8 @@ impl Demo {
             return Err(Failure::Other(what + "; leave tunnel.profile at aws, or set plain"));
         }
         let envelope = Envelope { port: plan.tunnel.port, ..Envelope::default() };
-        let mix = Mix { seed: self.seed, flows: self.flows, envelope, ..Mix::default() };
+        let mix =
+            Mix { seed: self.seed, flows: self.flows.flatten().unwrap_or(FLOWS), envelope, ..Mix::default() };
         let traffic = Arc::new(Traffic::new(&mix));
         let checker = Checker::new(traffic.clone(), |flow: &Flow| !flow.denied);
 
@@ -118,17 +122,18 @@ impl Demo {
         let Loop { generator, checker, lane, .. } = loop_;
         let sent = generator.sent();
         let found = checker.finish(sent);
+        let top = self.flows.and_then(|_| flows::Top::of(&app));
         let account = app.stop();
         let stopped = near.stop(vec![lane]).map_err(|e| Failure::Dpdk(e.error));
         stopped?;
-        self.verdict(&account, &found, sent, waited)
+        self.verdict(&account, &found, sent, waited, top)
     }
 
     /// Sends and receives until the time is over, then until the last frame is back.
     fn drive(&self, loop_: &mut Loop, app: &RunningApp, interrupt: &Interrupt) -> bool {
         let begin = Instant::now();
         let end = begin.checked_add(Duration::from_secs(self.seconds));
-        let mut screen = Screen::new(self.json);
+        let mut screen = Screen::new(self.json, self.flows.is_some());
         let mut idle = 0u32;
         loop {
             let now = Instant::now();
@@ -165,14 +170,23 @@ impl Demo {
         !loop_.waiting()
     }
 
-    fn verdict(&self, account: &Account, found: &Report, sent: u64, complete: bool) -> Outcome {
+    fn verdict(
+        &self,
+        account: &Account,
+        found: &Report,
+        sent: u64,
+        complete: bool,
+        top: Option<flows::Top>,
+    ) -> Outcome {
         let errors = found.wrong() + found.missing + u64::from(!complete && found.missing == 0);
         let clean = errors == 0 && found.reordered == 0 && account.is_clean() && account.buffers_out == 0;
+        show::report(account, self.json);
+        if let Some(top) = top {
+            top.show(self.json);
+        }
         if self.json {
-            show::report(account, true);
             say!("{}", json!({ "event": "checked", "sent": sent, "errors": errors, "found": found }));
         } else {
-            show::report(account, false);
             print_found(found, sent);
             let word = if clean { "PASS" } else { "FAIL" };
             say!("{word}: {errors} checker errors, ledger {}", balance(account));

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::show::{self, say};
 use crate::app::Snapshot;
+use crate::config::endpoint_name;
 use crate::flow::{End, Eve, FlowEvent, FlowSnapshot, LiveFlow, Standing, Tuple, protocol};
 
 /// Counters of flows over all workers.
@@ -24,7 +25,8 @@ pub fn account(snapshot: &Snapshot) {
     let mut rows: Vec<(&str, u64, &str)> =
         flows.values().zip(FlowSnapshot::HELP).map(|((name, n), (_, help))| (name, n, *help)).collect();
     rows.push(("live", flows.live(), "Flows that had not ended."));
-    rows.retain(|(_, n, _)| *n > 0);
+    // How busy ageing was says nothing of flows.
+    rows.retain(|(name, n, _)| *n > 0 && *name != "swept");
     if rows.is_empty() {
         return;
     }
@@ -52,6 +54,8 @@ pub struct Row {
     pub flow_id: u64,
     #[serde(flatten)]
     pub tuple: Tuple,
+    /// Where its addresses mean something; none if that is a tenant.
+    pub endpoint: Option<String>,
     pub tenant: String,
     pub state: &'static str,
     /// Milliseconds from the first flow's begin to this one's.
@@ -78,6 +82,7 @@ impl Row {
         Row {
             flow_id: event.flow_id(),
             tuple: event.tuple(),
+            endpoint: eve.endpoint(event),
             tenant: eve.tenant(event).to_owned(),
             state: event.state,
             began_ms: None,
@@ -96,6 +101,7 @@ impl Row {
         Row {
             flow_id: flow.flow_id,
             tuple: flow.tuple,
+            endpoint: flow.endpoint.map(endpoint_name),
             tenant: flow.tenant,
             state: flow.state,
             began_ms: None,
@@ -125,49 +131,54 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// A table of flows. The tenant has a column where there is more than one.
+/// A table of flows. What is the same for all of them has no column: endpoint, tenant, that they live.
 pub fn list(rows: &[Row]) {
-    let tenants = rows.iter().any(|row| Some(&row.tenant) != rows.first().map(|first| &first.tenant));
-    let began = rows.iter().any(|row| row.began_ms.is_some());
-    let mut header =
-        vec!["from", "to", "", "state", "packets", "back", "bytes", "back", "lasted", "verdict", "ended"];
-    if began {
-        header.insert(0, "began");
-    }
-    if tenants {
-        header.push("tenant");
-    }
-    let mut table = show::table(&header);
-    let first = usize::from(began);
-    show::align_right(&mut table, &[first + 4, first + 5, first + 6, first + 7, first + 8]);
-    if began {
-        show::align_right(&mut table, &[0]);
-    }
+    let mut columns: Vec<(&str, fn(&Row) -> String, bool)> = vec![
+        ("began", |row| row.began_ms.map_or_else(String::new, seconds), true),
+        (
+            "from",
+            |row| Endpoint(row.tuple.source, row.tuple.source_port, row.tuple.protocol).to_string(),
+            false,
+        ),
+        (
+            "to",
+            |row| Endpoint(row.tuple.destination, row.tuple.destination_port, row.tuple.protocol).to_string(),
+            false,
+        ),
+        (
+            "",
+            |row| protocol(row.tuple.protocol).map_or_else(|| row.tuple.protocol.to_string(), str::to_owned),
+            false,
+        ),
+        ("state", state, false),
+        ("packets", |row| show::grouped(row.packets[0]), true),
+        ("back", |row| show::grouped(row.packets[1]), true),
+        ("bytes", |row| show::grouped(row.bytes[0]), true),
+        ("back", |row| show::grouped(row.bytes[1]), true),
+        ("lasted", |row| seconds(row.duration_ms), true),
+        ("verdict", |row| row.reason.clone().unwrap_or_else(|| row.verdict.word().to_owned()), false),
+        ("ended", |row| row.ended.map_or("", End::word).to_owned(), false),
+        ("endpoint", |row| row.endpoint.clone().unwrap_or_default(), false),
+        ("tenant", |row| row.tenant.clone(), false),
+    ];
+    let differ = |of: fn(&Row) -> String| rows.iter().skip(1).any(|row| of(row) != of(&rows[0]));
+    columns.retain(|(name, of, _)| match *name {
+        "began" | "ended" => rows.iter().any(|row| !of(row).is_empty()),
+        "endpoint" | "tenant" => differ(*of),
+        _ => true,
+    });
+    let mut table = show::table(&columns.iter().map(|(name, ..)| *name).collect::<Vec<_>>());
+    let right: Vec<usize> = (0..columns.len()).filter(|&n| columns[n].2).collect();
+    show::align_right(&mut table, &right);
     for row in rows {
-        let Tuple { source, destination, source_port, destination_port, protocol: number } = row.tuple;
-        let verdict = row.reason.clone().unwrap_or_else(|| row.verdict.word().to_owned());
-        let mut cells = vec![
-            Endpoint(source, source_port, number).to_string(),
-            Endpoint(destination, destination_port, number).to_string(),
-            protocol(number).map_or_else(|| number.to_string(), str::to_owned),
-            row.state.to_owned() + if row.picked_up && row.state != "picked-up" { ", picked up" } else { "" },
-            show::grouped(row.packets[0]),
-            show::grouped(row.packets[1]),
-            show::grouped(row.bytes[0]),
-            show::grouped(row.bytes[1]),
-            seconds(row.duration_ms),
-            verdict,
-            row.ended.map_or("", End::word).to_owned(),
-        ];
-        if let Some(ms) = row.began_ms {
-            cells.insert(0, seconds(ms));
-        }
-        if tenants {
-            cells.push(row.tenant.clone());
-        }
-        table.add_row(cells);
+        table.add_row(columns.iter().map(|(_, of, _)| of(row)));
     }
     say!("{table}");
+}
+
+fn state(row: &Row) -> String {
+    let more = if row.picked_up && row.state != "picked-up" { ", picked up" } else { "" };
+    format!("{}{more}", row.state)
 }
 
 fn seconds(ms: u32) -> String {

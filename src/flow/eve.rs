@@ -148,6 +148,11 @@ impl Eve {
         Eve { names: Names::of(plan) }
     }
 
+    /// The flow's endpoint, unless the scope is a tenant's.
+    pub fn endpoint(&self, event: &FlowEvent) -> Option<String> {
+        self.names.endpoint(&event.key).map(endpoint_name)
+    }
+
     /// Name of the flow's tenant.
     pub fn tenant(&self, event: &FlowEvent) -> &str {
         self.names.tenant(event.tenant)
@@ -200,7 +205,7 @@ impl Eve {
             flow,
             tcp: (tuple.protocol == 6).then(|| Tcp { state: tcp_state(event.state) }),
             tenant: self.tenant(event),
-            endpoint: self.names.endpoint(&event.key).map(endpoint_name),
+            endpoint: self.endpoint(event),
             worker: event.worker.0,
             picked_up: event.picked_up,
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use comfy_table::{ColumnConstraint, Table, Width};
 
 use super::super::show::{self, say};
+use super::flows;
 use crate::app::{RunningApp, Snapshot};
 use crate::packet::DropReason;
 use crate::traffic::Report;
@@ -23,6 +24,8 @@ pub struct Screen {
     next: Instant,
     before: Option<(Snapshot, Vec<Hop>)>,
     height: usize,
+    /// Figures of flows, too.
+    flows: bool,
 }
 
 enum Kind {
@@ -42,7 +45,7 @@ struct Hop {
 
 impl Screen {
     /// A table if standard output is a terminal that can show it.
-    pub fn new(json: bool) -> Self {
+    pub fn new(json: bool, flows: bool) -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let wide = Table::new().width().is_some_and(|columns| columns >= NARROWEST);
         let kind = match (json, std::io::stdout().is_terminal() && wide && !dumb) {
@@ -50,7 +53,7 @@ impl Screen {
             (false, true) => Kind::Terminal,
             (false, false) => Kind::Lines,
         };
-        Screen { kind, next: Instant::now(), before: None, height: 0 }
+        Screen { kind, next: Instant::now(), before: None, height: 0, flows }
     }
 
     /// Shows the figures if it is time to.
@@ -69,9 +72,15 @@ impl Screen {
                 Kind::Lines => {
                     show::interval(before, &snapshot, false);
                     say!("          {}", checked(sent, found));
+                    if self.flows {
+                        say!("          {}", flows::line(&snapshot));
+                    }
                 }
                 Kind::Terminal => {
-                    let text = table(before, &snapshot, old, &hops);
+                    let mut text = table(before, &snapshot, old, &hops);
+                    if self.flows {
+                        text += &format!("\n {}", flows::line(&snapshot));
+                    }
                     let up =
                         if self.height > 0 { format!("\x1b[{}A\x1b[J", self.height) } else { String::new() };
                     self.height = text.lines().count();
