@@ -58,6 +58,8 @@ use crate::stage::WorkerId;
 const WORDS: usize = if cfg!(loom) { 2 } else { 8 };
 /// Words per flow of the capacity. At full capacity 0.8 % of flows find their bucket full, at 70 % 0.1 % (Poisson).
 const WORDS_PER_FLOW: usize = 2;
+/// Bytes of the directory for each flow.
+pub(super) const FLOW_SHARE: usize = WORDS_PER_FLOW * 8;
 /// Attempts of a claim before it gives up, and before it stops waiting for rivals. More than a few mean a preempted rival.
 const TRIES: u32 = if cfg!(loom) { 12 } else { 64 };
 const PATIENCE: u32 = if cfg!(loom) { 2 } else { 32 };

@@ -272,7 +272,7 @@ mod tests {
                 ..tuple("0.0.0.0", "10.1.0.1", (0, 443))
             };
             let hash = seed.hash(&Key::of_tuple(1, &t).unwrap());
-            buckets[(u64::from(hash as u32) * 1024 >> 32) as usize] += 1;
+            buckets[((u64::from(hash as u32) * 1024) >> 32) as usize] += 1;
         }
         // 64 expected in each; six standard deviations of a Poisson distribution are 48.
         assert!(buckets.iter().all(|&n| (16..=112).contains(&n)), "{:?}", buckets.iter().max());

@@ -39,6 +39,10 @@ pub(crate) use follow::{Followed, is_answer};
 pub use key::{Key, Seed};
 pub use view::{Count, Filter, FlowView, Flushed, LiveFlow, Picture, Shown, Standing};
 
+/// Bytes that a flow takes, all shares included: the two lines of its entry and room for IPv6 addresses, its places in a bucket, and
+/// two words of the directory. Whatever it speaks: entries are all alike.
+pub const FLOW_BYTES: u64 = (line::ENTRY_BYTES + table::BUCKET_SHARE + directory::FLOW_SHARE) as u64;
+
 /// The two ends of a flow and their protocol, as the originator sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct Tuple {

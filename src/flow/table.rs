@@ -18,10 +18,8 @@ const WAYS: usize = 8;
 /// Places for each entry: three for two.
 const PLACES: (usize, usize) = (3, 2);
 
-/// Bytes of buckets for so many entries.
-pub(super) const fn bucket_bytes(entries: usize) -> usize {
-    buckets(entries) * size_of::<Bucket>()
-}
+/// Bytes of buckets for each entry.
+pub(super) const BUCKET_SHARE: usize = size_of::<Bucket>() * PLACES.0 / PLACES.1 / WAYS;
 
 const fn buckets(entries: usize) -> usize {
     (entries * PLACES.0 / PLACES.1).div_ceil(WAYS)

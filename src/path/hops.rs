@@ -46,7 +46,7 @@ impl Hops {
             && !(too_big | batch.rejected()).is_empty()
         {
             let flows = track.as_mut().map(|track| &*track.flows());
-            respond.run(now, batch, too_big, queues.mtu, flows, made, &counters.answers);
+            respond.run(now, batch, (too_big, queues.mtu), flows, made, &counters.answers);
         }
         let parting = !(batch.away() | batch.held()).is_empty();
         tx::run(&mut queues.tx, batch, dead, counters, |batch, dead| {

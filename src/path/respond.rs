@@ -33,15 +33,14 @@ impl Respond {
         Respond { answers, max_return, one_endpoint }
     }
 
-    /// Answers rejected slots and those of `too_big`. `out` gets the frames; it must have room. `mtu` is the port's.
+    /// Answers rejected slots and those of `too_big` (for a port, of that MTU). `out` gets the frames.
     #[cold]
     #[inline(never)]
     pub(super) fn run(
         &mut self,
         now: u64,
         batch: &Batch,
-        too_big: Mask,
-        mtu: u16,
+        (too_big, mtu): (Mask, u16),
         flows: Option<&Flows>,
         out: &mut Burst,
         counters: &AnswerCounters,

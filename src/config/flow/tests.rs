@@ -251,7 +251,7 @@ fn the_plan_of_flows_reads_well() {
     let json = plan.to_json();
     assert_eq!(json["flow"]["tcp_idle"], "350s");
     assert_eq!(json["flow"]["per_worker"], 416_667);
-    assert_eq!(json["flow"]["bytes_per_worker"], 416_667 * 192);
+    assert_eq!(json["flow"]["bytes_per_worker"], 416_667 * crate::flow::FLOW_BYTES);
     assert_eq!(json["flow"]["fragments"]["hold_time"], "200ms");
     assert_eq!(json["tenants"]["unknown_endpoint"], "default");
     assert_eq!(json["tenant"].as_array().map(Vec::len), Some(3));
@@ -259,7 +259,7 @@ fn the_plan_of_flows_reads_well() {
     assert_eq!(json["tenant"][1]["new_flows_per_s"], 50_000);
 
     let staged = good(&format!("{GOOD}[eal]\nlcores = [0, 1]\n{FOLLOW}"), &Overrides::default());
-    let line = "     worker       262144 flows, 50 MB at 192 + 8 of stages bytes\n";
+    let line = "     worker       262144 flows, 49 MB at 188 + 8 of stages bytes\n";
     assert!(staged.to_string().contains(line), "{staged}");
 
     let many: String = (0..30).map(|i| format!("[[tenant]]\nname = \"t{i}\"\nendpoints = [{i}]\n")).collect();

@@ -13,9 +13,7 @@ const CAPACITY: u32 = 1 << 18;
 /// No table is smaller: what it would save is less than the pages it lies on.
 const LEAST_PER_WORKER: u32 = 1 << 10;
 
-/// Bytes that a flow takes at most over IPv4, all shares included: two lines of 64, addresses 32, its share of a bucket 12 and of
-/// the directory 16, and some air.
-pub const FLOW_BYTES: u64 = 192;
+pub use crate::flow::FLOW_BYTES;
 
 /// The flow engine.
 #[derive(Clone, Debug, PartialEq, Eq)]

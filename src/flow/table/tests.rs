@@ -119,9 +119,10 @@ fn it_holds_what_it_says() {
 
 #[test]
 fn a_flow_takes_no_more_than_it_may() {
-    use super::super::line::ENTRY_BYTES;
-    let entries = 1 << 20;
-    // The directory's two words for each flow are the rest.
-    let bytes = (entries * ENTRY_BYTES + bucket_bytes(entries)) / entries + 16;
-    assert!(bytes <= 192, "{bytes}");
+    let table = Table::new(1 << 16, Seed::random());
+    let lines = table.lines().len() * super::super::line::ENTRY_BYTES;
+    let buckets = size_of_val(&*table.buckets.0);
+    let directory = super::super::directory::Directory::bytes(1 << 16);
+    let each = (lines + buckets + directory).div_ceil(1 << 16) as u64;
+    assert!(each <= crate::flow::FLOW_BYTES + 1 && crate::flow::FLOW_BYTES <= 192, "{each}");
 }
