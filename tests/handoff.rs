@@ -25,6 +25,7 @@ struct Team {
     wire: Wire,
     pool: Mempool,
     hand: Arc<std::sync::atomic::AtomicU64>,
+    shared: FlowsShared,
 }
 
 impl Team {
@@ -54,7 +55,7 @@ impl Team {
                 .with_flows(Some(track))
         };
         let workers = queues.into_iter().enumerate().map(worker).collect();
-        Team { workers, wire, pool, hand }
+        Team { workers, wire, pool, hand, shared }
     }
 
     fn snapshots(&self) -> Vec<WorkerSnapshot> {
@@ -167,6 +168,38 @@ fn expiry_and_new_life_on_another_worker() {
     }
     assert!(owners.iter().all(|&n| n > 5), "{owners:?}: whoever sees it first");
     assert_eq!(team.ledger().sent, 800);
+}
+
+#[test]
+fn flows_of_a_worker_that_hangs_are_taken_over() {
+    let mut team = Team::new(2, "", 1024);
+    let packet = |n: u32, port: u16| wrap(&udp(client(n), SERVER(), b"x"), 7, port);
+    let ports: Vec<u16> = (60_000..60_050).collect();
+    for n in 0..50 {
+        team.wire.send(packet(n, ports[n as usize]));
+    }
+    team.settle();
+    let before: Vec<u64> = team.snapshots().iter().map(|s| s.flows.opened).collect();
+    assert!(before.iter().all(|&n| n > 10), "{before:?}");
+    // Worker 0 hangs; RSS is moved away from it, and so all flows come to worker 1.
+    team.shared.retire(WorkerId(0));
+    for _ in 0..4 {
+        for n in 0..50 {
+            for &port in &ports[..8] {
+                team.wire.send(packet(n, port));
+            }
+        }
+        team.workers[1].poll();
+    }
+    while team.workers[1].poll() > 0 {}
+    let one = team.snapshots()[1].flows;
+    assert_eq!((one.opened, one.handed_out), (50, 0), "none waits for who hangs");
+    // It lives after all, and has nothing any more.
+    team.settle();
+    let zero = team.snapshots()[0].flows;
+    assert_eq!(zero.ended_taken_over, zero.opened.min(before[0]));
+    assert_eq!(team.flows().opened, 100 - before[1]);
+    assert_eq!(team.ledger().dropped, 0);
 }
 
 #[test]

@@ -39,6 +39,7 @@ macro_rules! flow_counters {
                     self.ended_reset,
                     self.ended_evicted,
                     self.ended_flushed,
+                    self.ended_taken_over,
                     self.ended_stopped,
                 ];
                 // Counters of a running worker are read one after the other.
@@ -90,6 +91,8 @@ flow_counters! {
     ended_flushed,
     /// Flows that were live when the worker stopped and somebody listened to flow events.
     ended_stopped,
+    /// Flows that a worker forgot because it hung and others took over.
+    ended_taken_over,
     /// New flows that found the table, or their tenant's part of it, full of established flows.
     refused_full,
     /// New flows beyond `new_flows_per_s` of their tenant.

@@ -51,6 +51,15 @@ impl FlowsShared {
     }
 }
 
+impl FlowsShared {
+    /// For a watchdog: this worker hangs. Others take over its flows as their packets come; it finds out if it lives after all.
+    pub fn retire(&self, worker: WorkerId) {
+        if let Some(directory) = &self.directory {
+            directory.retire(worker);
+        }
+    }
+}
+
 /// A flow to be opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Newcomer {
@@ -389,6 +398,7 @@ impl Flows {
             End::Replaced => &self.counters.incarnations,
             End::Evicted => &self.counters.ended_evicted,
             End::Flushed => &self.counters.ended_flushed,
+            End::TakenOver => &self.counters.ended_taken_over,
             End::Stopped => &self.counters.ended_stopped,
         };
         counter.add(1);
@@ -422,6 +432,29 @@ impl Flows {
         };
         if events.push(event).is_err() {
             self.counters.events_lost.add(1);
+        }
+    }
+
+    /// Takes a new seat in the directory if the old one was taken away (this worker hung, and others took over): the flows that it still
+    /// has may be others' by now, so it forgets them. Called once per poll.
+    #[inline(always)]
+    pub(crate) fn reseat(&mut self) {
+        if let Some((directory, seat)) = &self.directory
+            && !directory.seated(*seat)
+        {
+            self.start_over();
+        }
+    }
+
+    #[cold]
+    fn start_over(&mut self) {
+        for entry in 0..self.table.reach() {
+            self.end(entry, End::TakenOver);
+        }
+        if let Some((directory, seat)) = &mut self.directory
+            && let Some(new) = directory.seat(self.worker)
+        {
+            *seat = new;
         }
     }
 

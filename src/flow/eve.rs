@@ -240,7 +240,7 @@ fn reason(why: End) -> &'static str {
     match why {
         End::Idle | End::Closed | End::Reset => "timeout",
         End::Replaced => "tcp_reuse",
-        End::Evicted | End::Flushed => "forced",
+        End::Evicted | End::Flushed | End::TakenOver => "forced",
         End::Stopped => "shutdown",
     }
 }

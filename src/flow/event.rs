@@ -23,6 +23,8 @@ pub enum End {
     Evicted,
     /// By command.
     Flushed,
+    /// Its worker hung, and others took over.
+    TakenOver,
     /// The program stopped.
     Stopped,
 }
@@ -37,6 +39,7 @@ impl End {
             End::Replaced => "replaced",
             End::Evicted => "evicted",
             End::Flushed => "flushed",
+            End::TakenOver => "taken-over",
             End::Stopped => "stopped",
         }
     }

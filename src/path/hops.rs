@@ -110,6 +110,7 @@ impl Hops {
     pub fn due(&mut self, now: u64) {
         if let Some(track) = &mut self.track {
             track.flows().begin(now);
+            track.flows().reseat();
             track.flows().age();
         }
     }

@@ -108,6 +108,7 @@ fn words_are_suricatas() {
         (End::Replaced, "tcp_reuse", "replaced"),
         (End::Evicted, "forced", "evicted"),
         (End::Flushed, "forced", "flushed"),
+        (End::TakenOver, "forced", "taken-over"),
         (End::Stopped, "shutdown", "stopped"),
     ];
     for (end, reason, word) in reasons {
