@@ -8,6 +8,7 @@ use sluicegate::config::{Plan, PortPlan, QueueCount, WorkerPlan};
 use sluicegate::dpdk::LcorePlan;
 use sluicegate::dpdk::soft::{self, Setup, Wire};
 use sluicegate::dpdk::{Mempool, Port, PortConfig};
+use sluicegate::flow::{End, Filter, Flushed, What};
 use sluicegate::path::Clock;
 use sluicegate::stage::WorkerId;
 
@@ -85,6 +86,75 @@ fn events_of_ports_are_passed_on_once() {
     assert!(said[1].starts_with("port 1 (soft1): the device asks for a reset"), "{said:?}");
     assert!(app.events().is_empty());
     assert!(app.stop().is_clean());
+}
+
+/// A plan that follows flows, on one worker.
+fn following() -> Plan {
+    let mut plan =
+        common::plan(&format!("{TUNNEL}\n[flow]\ntracking = true\ncapacity = 1024\nevents_ring = 64\n"));
+    plan.idle = sluicegate::config::Idle::Backoff;
+    plan
+}
+
+fn datagram(n: u8) -> Vec<u8> {
+    let (client, server) = (common::inner::v4(10, 1, 0, n, 40_000), common::inner::v4(10, 2, 0, 9, 53));
+    common::inner::wrap(&common::inner::udp(client, server, b"where"), n.into(), 60_001)
+}
+
+/// Waits until it is so, or for too long.
+fn wait(what: &str, so: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !so() {
+        assert!(begun.elapsed().as_secs() < 10, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Flows of a running application are seen, found and flushed from this thread, and whoever listens hears of each.
+#[test]
+fn flows_are_seen_and_ended_from_outside() {
+    let pool = Mempool::soft(&pool_config(256));
+    let (port, wire) = soft_port(0, 1);
+    let app = App::new(following()).with_flow_events();
+    let mut app = app.start_on(Host::Threads, vec![port], pool, Clock::cycles()).unwrap();
+    let mut events = app.flow_events();
+    assert_eq!((events.len(), app.flow_events().len()), (1, 0), "one ring, given away once");
+    for n in [1, 2, 3, 1] {
+        wire.send(datagram(n));
+    }
+    let view = app.flows().expect("flows").clone();
+    wait("three flows", || app.snapshot().ledger().sent == 4);
+    let count = view.count(&Filter::default());
+    assert_eq!((count.flows, count.states["first"]), (3, 3));
+    assert_eq!(
+        view.live().map(|(_, tenant, n)| (tenant.to_owned(), n)).collect::<Vec<_>>(),
+        [("default".into(), 3)]
+    );
+    let first = Filter { source: Some("10.1.0.1/32".parse().unwrap()), ..Filter::default() };
+    let found = view.snapshot(10, &first).flows;
+    assert_eq!((found.len(), found[0].packets, found[0].bytes), (1, [2, 0], [66, 0]));
+    assert_eq!(view.flush(&first), Flushed { asked: 1, left: 0 });
+    wait("a flush", || view.count(&Filter::default()).flows == 2);
+    let report = app.stop();
+    assert!(report.is_clean(), "{:?}", report.failures);
+    let flows = report.snapshot.workers[0].flows;
+    assert_eq!((flows.opened, flows.ended_flushed, flows.ended_stopped, flows.live()), (3, 1, 2, 0));
+    let said: Vec<What> = std::iter::from_fn(|| events[0].pop().ok()).map(|event| event.what).collect();
+    let [flushed, stopped] = [End::Flushed, End::Stopped].map(What::End);
+    assert_eq!(said, [What::Start, What::Start, What::Start, flushed, stopped, stopped]);
+}
+
+/// Nobody listens: no ring, and flows are left as they are at the end.
+#[test]
+fn without_a_listener_nothing_is_said() {
+    let pool = Mempool::soft(&pool_config(256));
+    let (port, wire) = soft_port(0, 1);
+    let mut app = App::new(following()).start_on(Host::Threads, vec![port], pool, Clock::cycles()).unwrap();
+    assert!(app.flow_events().is_empty());
+    wire.send(datagram(1));
+    wait("a packet", || app.snapshot().ledger().sent == 1);
+    let flows = app.stop().snapshot.workers[0].flows;
+    assert_eq!((flows.opened, flows.ended_stopped, flows.events_lost, flows.live()), (1, 0, 0, 1));
 }
 
 /// An application that is dropped has stopped: nobody polls its ports.

@@ -232,6 +232,19 @@ fn the_demo_passes() {
     let found = &checked["found"];
     let sum = found["good"].as_u64().zip(checked["sent"].as_u64());
     assert!(sum.is_some_and(|(good, sent)| good > 0 && good < sent && sent > 10_000), "{checked}");
+    // Flows: as many as are asked for, those that carried most first.
+    let json = sluicegate(folder.path(), &[&args[..], &["--json", "--flows", "64"]].concat());
+    ended(&json, 0);
+    let lines = String::from_utf8_lossy(&json.stdout).into_owned();
+    let flows = lines.lines().find(|line| line.contains("\"event\":\"flows\"")).expect("a line of flows");
+    let flows: serde_json::Value = serde_json::from_str(flows).expect("JSON");
+    assert_eq!(flows["count"]["flows"], 64, "{flows}");
+    let carried = |flow: &serde_json::Value| flow["bytes"][0].as_u64().zip(flow["bytes"][1].as_u64());
+    let largest = flows["largest"].as_array().expect("a list");
+    let bytes: Vec<u64> = largest.iter().filter_map(carried).map(|(a, b)| a + b).collect();
+    assert!(bytes.len() == 10 && bytes.is_sorted_by(|a, b| a >= b), "{bytes:?}");
+    let text = ended(&sluicegate(folder.path(), &[&args[..], &["--flows"]].concat()), 0);
+    assert!(text.contains("flows 8 192 live") || text.contains("8 192 flows, "), "{text}");
     // What is set over the pipeline is the source's too, or it says why not.
     for other in ["tunnel.profile=plain", "tunnel.port=7000"] {
         ended(&sluicegate(folder.path(), &[&args[..], &["--set", other]].concat()), 0);

@@ -126,3 +126,6 @@ flow_counters! {
     /// Flow events that found their ring full.
     events_lost,
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -81,10 +81,9 @@ impl Tenant {
         self.lists.iter().map(|list| list.oldest).find(|&entry| entry != NOBODY)
     }
 
-    /// A bucket that holds a tenth of a second, and at least one flow.
     fn take_token(&mut self, now: u32) -> bool {
         let Some(rate) = self.share.new_flows_per_s else { return true };
-        let most = (u64::from(rate) * 100).max(1000);
+        let most = most_tokens(rate);
         let due = u64::from(now.wrapping_sub(self.refilled)) * u64::from(rate);
         self.tokens = self.tokens.saturating_add(due).min(most);
         self.refilled = now;
@@ -96,6 +95,11 @@ impl Tenant {
             None => false,
         }
     }
+}
+
+/// A bucket that holds a tenth of a second, and at least one flow.
+fn most_tokens(rate: u32) -> u64 {
+    (u64::from(rate) * 100).max(1000)
 }
 
 /// The room of one worker's table.
@@ -119,7 +123,7 @@ impl Room {
             share: *share,
             live: 0,
             lists: [EMPTY; 2],
-            tokens: u64::from(share.new_flows_per_s.unwrap_or(0)) * 100,
+            tokens: most_tokens(share.new_flows_per_s.unwrap_or(0)),
             refilled: 0,
         };
         Room {
