@@ -131,9 +131,12 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// Header, cell, and whether it is a figure.
+type Column = (&'static str, fn(&Row) -> String, bool);
+
 /// A table of flows. What is the same for all of them has no column: endpoint, tenant, that they live.
 pub fn list(rows: &[Row]) {
-    let mut columns: Vec<(&str, fn(&Row) -> String, bool)> = vec![
+    let mut columns: Vec<Column> = vec![
         ("began", |row| row.began_ms.map_or_else(String::new, seconds), true),
         (
             "from",

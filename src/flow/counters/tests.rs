@@ -3,7 +3,6 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::*;
 use crate::config::FlowPlan;
 use crate::flow::directory::Directory;
 use crate::flow::{Flows, FlowsShared, Key, Newcomer, Opened, Opening, Seed, Tuple};
@@ -70,7 +69,7 @@ fn two_full_buckets_refuse_a_flow() {
     let shared =
         FlowsShared::of(&FlowPlan { tracking: true, ..FlowPlan::default() }, 1, Seed::fixed(5)).unwrap();
     let mut flows = flows(0, &shared);
-    let bucket = |half: u64| half * 192 >> 32;
+    let bucket = |half: u64| (half * 192) >> 32;
     let pair = |hash: u64| {
         let (a, b) = (bucket(hash & 0xffff_ffff), bucket(hash >> 32));
         (a.min(b), a.max(b))

@@ -94,13 +94,13 @@ fn what(n: u32) -> What {
     } else {
         (Ipv4Addr::from(0x0a00_0000 + n).into(), Ipv4Addr::new(10, 0, 1, 0).into())
     };
-    let protocol = if n % 2 == 0 { 6 } else { 17 };
+    let protocol = if n.is_multiple_of(2) { 6 } else { 17 };
     let tuple = Tuple { source, destination, source_port: 1000 + n as u16, destination_port: 53, protocol };
     What {
-        scope: [0x0123_4567_89ab_cdef_0, 7, 8][n as usize % 3],
+        scope: [0x1234_5678_9abc_def0, 7, 8][n as usize % 3],
         tuple,
         tenant: [1, 2, 0][n as usize % 3],
-        picked_up: n % 10 == 0,
+        picked_up: n.is_multiple_of(10),
     }
 }
 
@@ -439,7 +439,7 @@ fn a_view_reads_while_the_worker_writes() {
             let n = random >> 22;
             match house.open(&what(n)) {
                 Some(entry) => _ = entries.insert(n, entry),
-                None if n % 2 == 0 => {
+                None if n.is_multiple_of(2) => {
                     if let Some(entry) = entries.remove(&n) {
                         house.flows.end(entry, End::Closed);
                     }
