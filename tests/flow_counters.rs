@@ -12,11 +12,12 @@ use common::{Rig, TUNNEL, plan};
 const SECOND: u64 = 1_000_000_000;
 
 /// Counters that several workers, or races and full tables that no capture makes, are needed for; and the tests that move them.
-const ELSEWHERE: [(&str, &str, &str); 13] = [
+const ELSEWHERE: [(&str, &str, &str); 14] = [
     ("directory_hits", "both_directions_meet_at_one_owner_and_nothing_is_lost", include_str!("handoff.rs")),
     ("handed_out", "both_directions_meet_at_one_owner_and_nothing_is_lost", include_str!("handoff.rs")),
     ("handed_in", "both_directions_meet_at_one_owner_and_nothing_is_lost", include_str!("handoff.rs")),
     ("misaligned", "both_directions_meet_at_one_owner_and_nothing_is_lost", include_str!("handoff.rs")),
+    ("ended_taken_over", "flows_of_a_worker_that_hangs_are_taken_over", include_str!("handoff.rs")),
     ("first_fragments", "fragments_and_errors_follow_their_flow_to_its_owner", include_str!("handoff.rs")),
     ("later_fragments", "fragments_and_errors_follow_their_flow_to_its_owner", include_str!("handoff.rs")),
     ("held_fragments", "later_fragments_that_come_first_wait_for_theirs", include_str!("handoff.rs")),
