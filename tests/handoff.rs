@@ -3,86 +3,14 @@
 mod common;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use common::inner::{End, tcp, udp, v4, wrap};
-use common::{plan, pool_config};
+use common::inner::{End, pieces, tcp, udp, unreachable, v4, wrap};
+use common::team::Team;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sluicegate::config::Plan;
-use sluicegate::dpdk::soft::{self, Setup, Wire};
-use sluicegate::dpdk::{Mempool, PortConfig};
-use sluicegate::flow::{FlowSnapshot, FlowsShared, Seed};
-use sluicegate::path::{
-    Clock, Decap, Lane, Ledger, Mesh, Pipeline, Track, Worker, WorkerCounters, WorkerSnapshot,
-};
-use sluicegate::stage::{Backend, WorkerId};
-
-/// Workers polled by hand, one queue each.
-struct Team {
-    workers: Vec<Worker>,
-    wire: Wire,
-    pool: Mempool,
-    hand: Arc<std::sync::atomic::AtomicU64>,
-    shared: FlowsShared,
-}
-
-impl Team {
-    fn new(workers: usize, flow: &str, depth: usize) -> Team {
-        let text = format!("{}\n[flow]\ntracking = true\n{flow}", common::TUNNEL);
-        Team::of(&plan(&text), workers, depth)
-    }
-
-    fn of(plan: &Plan, workers: usize, depth: usize) -> Team {
-        let pool = Mempool::soft(&pool_config(4096));
-        let (port, wire) = soft::Port::with(Setup::default());
-        let config = PortConfig { queues: workers as u16, mtu: 9001, ..PortConfig::default() };
-        let (port, queues) = port.start(&config, &pool).expect("a soft port starts");
-        std::mem::forget(port); // the wire outlives the test
-        let (clock, hand) = Clock::manual();
-        let shared = FlowsShared::of(&plan.flow, workers, Seed::fixed(3)).expect("flows are tracked");
-        let ports = vec![vec![queues[0].port]; workers];
-        let mut mesh = Mesh::between(&ports, depth, plan.burst).into_iter();
-        let pipeline = Pipeline::build(plan, Backend::Soft).expect("stages build");
-        let worker = |(n, queues)| {
-            let id = WorkerId(n as u16);
-            let counters = Arc::new(WorkerCounters::new(id, &plan.reasons, plan.stages.len()));
-            let track = Track::of(plan, &shared, mesh.next(), &counters);
-            let decap = Decap::new(plan.tunnel.clone());
-            let (lanes, inspect) = (vec![Lane(queues)], pipeline.make(id));
-            Worker::new(lanes, decap, inspect, plan.burst, plan.idle, clock.clone(), counters)
-                .with_flows(Some(track))
-        };
-        let workers = queues.into_iter().enumerate().map(worker).collect();
-        Team { workers, wire, pool, hand, shared }
-    }
-
-    fn snapshots(&self) -> Vec<WorkerSnapshot> {
-        self.workers.iter().map(|w| w.counters().snapshot()).collect()
-    }
-
-    /// The sum of all workers; each must balance.
-    fn ledger(&self) -> Ledger {
-        let ledgers: Vec<Ledger> = self.snapshots().iter().map(WorkerSnapshot::ledger).collect();
-        for ledger in &ledgers {
-            assert!(ledger.balances(), "{ledger}");
-        }
-        ledgers.into_iter().sum()
-    }
-
-    fn flows(&self) -> FlowSnapshot {
-        self.snapshots().into_iter().fold(FlowSnapshot::default(), |sum, one| sum.plus(one.flows))
-    }
-
-    /// Polls all until nobody finds anything.
-    fn settle(&mut self) {
-        while self.workers.iter_mut().map(Worker::poll).sum::<usize>() > 0 {}
-        let ledger = self.ledger();
-        assert_eq!(ledger.in_the_rings(), 0);
-        assert_eq!(self.pool.available() + ledger.held as u32, self.pool.capacity());
-    }
-}
+use sluicegate::path::{Ledger, Worker, WorkerSnapshot};
+use sluicegate::stage::WorkerId;
 
 fn client(n: u32) -> End {
     v4(10, (n >> 16) as u8, (n >> 8) as u8, n as u8, 40_000)
@@ -302,30 +230,4 @@ fn workers_that_stop_leave_nothing_behind() {
     assert!(ledger.balances() && ledger.in_the_rings() == 0 && ledger.held == 0, "{ledger}");
     assert_eq!(pool.available(), pool.capacity());
     drop(wire);
-}
-
-/// A UDP packet of 64 bytes of payload in three fragments.
-fn pieces(whole: &[u8], id: u16) -> [Vec<u8>; 3] {
-    [(0, 24), (24, 48), (48, 72)].map(|(from, to)| {
-        let mut piece = whole[..20].to_vec();
-        piece.extend(&whole[20 + from..20 + to]);
-        let more = if to < 72 { 0x2000 } else { 0 };
-        piece[2..4].copy_from_slice(&(20 + (to - from) as u16).to_be_bytes());
-        piece[4..6].copy_from_slice(&id.to_be_bytes());
-        piece[6..8].copy_from_slice(&((from / 8) as u16 | more).to_be_bytes());
-        let sum = etherparse::Ipv4Header::from_slice(&piece).unwrap().0.calc_header_checksum();
-        piece[10..12].copy_from_slice(&sum.to_be_bytes());
-        piece
-    })
-}
-
-/// ICMP port unreachable about a packet.
-fn unreachable(from: End, to: End, about: &[u8]) -> Vec<u8> {
-    let (std::net::IpAddr::V4(from), std::net::IpAddr::V4(to)) = (from.0, to.0) else { panic!("IPv4") };
-    let mut out = Vec::new();
-    etherparse::PacketBuilder::ipv4(from.octets(), to.octets(), 64)
-        .icmpv4_raw(3, 3, [0; 4])
-        .write(&mut out, &about[..28])
-        .unwrap();
-    out
 }

@@ -61,3 +61,29 @@ pub fn wrap_from(endpoint: u64, inner: &[u8], cookie: u32, port: u16) -> Vec<u8>
     let envelope = Envelope { endpoint, ..Envelope::default() };
     envelope.wrap_as(inner, Identity { port, cookie }).expect("a packet that can be wrapped")
 }
+
+/// A UDP packet of 64 bytes of payload in three fragments.
+pub fn pieces(whole: &[u8], id: u16) -> [Vec<u8>; 3] {
+    [(0, 24), (24, 48), (48, 72)].map(|(from, to)| {
+        let mut piece = whole[..20].to_vec();
+        piece.extend(&whole[20 + from..20 + to]);
+        let more = if to < 72 { 0x2000 } else { 0 };
+        piece[2..4].copy_from_slice(&(20 + (to - from) as u16).to_be_bytes());
+        piece[4..6].copy_from_slice(&id.to_be_bytes());
+        piece[6..8].copy_from_slice(&((from / 8) as u16 | more).to_be_bytes());
+        let sum = etherparse::Ipv4Header::from_slice(&piece).unwrap().0.calc_header_checksum();
+        piece[10..12].copy_from_slice(&sum.to_be_bytes());
+        piece
+    })
+}
+
+/// ICMP port unreachable about a packet.
+pub fn unreachable(from: End, to: End, about: &[u8]) -> Vec<u8> {
+    let (IpAddr::V4(from), IpAddr::V4(to)) = (from.0, to.0) else { panic!("IPv4") };
+    let mut out = Vec::new();
+    PacketBuilder::ipv4(from.octets(), to.octets(), 64)
+        .icmpv4_raw(3, 3, [0; 4])
+        .write(&mut out, &about[..28])
+        .unwrap();
+    out
+}

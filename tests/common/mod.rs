@@ -4,6 +4,8 @@
 pub mod answers;
 pub mod golden;
 pub mod inner;
+pub mod talk;
+pub mod team;
 pub mod wild;
 
 use std::path::Path;

@@ -264,6 +264,18 @@ impl Wire {
         self.0.lock().flush();
     }
 
+    /// Points an entry of the redirection table at another queue, as whoever balances load may do at any time. What waits in a ring
+    /// stays there. False, and nothing changed, if the port does not run or has no such entry or queue.
+    pub fn redirect(&self, entry: usize, queue: u16) -> bool {
+        let mut cable = self.0.lock();
+        let Some(Running { rss, rings, .. }) = &mut cable.running else { return false };
+        match rss.reta.get_mut(entry) {
+            Some(place) if usize::from(queue) < rings.len() => *place = queue,
+            _ => return false,
+        }
+        true
+    }
+
     /// Pulls or plugs the cable: a link that is down carries nothing, either way.
     pub fn set_link(&self, up: bool) {
         let mut cable = self.0.lock();
