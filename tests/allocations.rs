@@ -153,6 +153,34 @@ fn acl_does_not_allocate() {
     soft_polls_do_not_allocate(&format!("{TUNNEL}{ACL}"));
 }
 
+/// Flows are opened, followed, aged and opened again, in a table that is too small for all of them.
+#[test]
+fn flows_come_and_go_without_allocating() {
+    let flow = "[flow]\ncapacity = 1024\ntcp_idle = \"60s\"\nanswers_per_s = 1_000_000\n";
+    let rules = ACL.replace("\"deny\"\nprotocol", "\"reject\"\nprotocol");
+    let mut rig = Rig::new(&plan(&format!("{TUNNEL}{flow}{rules}")));
+    let mut generator = Generator::new(Arc::new(Traffic::new(&Mix { flows: 3000, ..Mix::default() })));
+    let mut frame = vec![0; MAX_FRAME];
+    let mut back = Vec::with_capacity(9000);
+    let mut spent = 0;
+    for round in 0..600u64 {
+        rig.set_clock(round * 1_000_000_000);
+        for _ in 0..64 {
+            let len = generator.next(&mut frame).map_or(0, |sent| sent.len);
+            rig.wire.send_copy(&frame[..len]);
+        }
+        let calls = calls(|| while rig.worker.poll() > 0 {});
+        // The soft wire grows its buffers in the first half.
+        spent += if round < 300 { 0 } else { calls };
+        while rig.wire.receive_into(&mut back) {}
+    }
+    let now = rig.settled();
+    let flows = now.flows;
+    assert!(flows.opened > 3000 && flows.ended_idle > 1000 && flows.ended_evicted > 100, "{flows:?}");
+    assert!(now.answers.made() > 100, "{:?}", now.answers);
+    assert_eq!(spent, 0, "calls of the allocator");
+}
+
 /// Golden frames of every fate and generated ones, in an order that mixes them.
 fn mixed() -> Vec<Vec<u8>> {
     let mut generator = Generator::new(Arc::new(Traffic::new(&Mix { flows: 200, ..Mix::default() })));
@@ -216,7 +244,8 @@ fn acl_over_dpdk_does_not_allocate() {
     use sluicegate::dpdk::eal::{self, Eal};
     use sluicegate::dpdk::soft::pcap::Writer;
     use sluicegate::dpdk::{EalPlan, LcorePlan, Memory};
-    use sluicegate::path::{Clock, Decap, Lane, Pipeline, Worker, WorkerCounters};
+    use sluicegate::flow::{FlowsShared, Seed};
+    use sluicegate::path::{Clock, Decap, Lane, Pipeline, Respond, Track, Worker, WorkerCounters};
     use sluicegate::stage::{Backend, WorkerId};
 
     common::alone("acl_over_dpdk_does_not_allocate", || {
@@ -245,8 +274,11 @@ fn acl_over_dpdk_does_not_allocate() {
         let counters = Arc::new(WorkerCounters::new(WorkerId(0), &plan.reasons, plan.stages.len()));
         let inspect = Pipeline::build(&plan, Backend::Eal).expect("the acl builds").make(WorkerId(0));
         let (lanes, decap) = (queues.into_iter().map(Lane).collect(), Decap::new(plan.tunnel.clone()));
+        let shared = FlowsShared::of(&plan.flow, 1, Seed::random()).expect("acl follows flows");
         let mut worker: Worker =
-            Worker::new(lanes, decap, inspect, plan.burst, plan.idle, Clock::cycles(), counters.clone());
+            Worker::new(lanes, decap, inspect, plan.burst, plan.idle, Clock::cycles(), counters.clone())
+                .with_flows(Some(Track::of(&plan, &shared, None, &counters)))
+                .with_answers(Respond::of(&plan, &pool));
         worker.poll();
         let spent = calls(|| {
             for _ in 0..1000 {
