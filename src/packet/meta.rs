@@ -121,6 +121,12 @@ impl Meta {
         self.flow_flags.has(FlowFlags::REPLY)
     }
 
+    /// It belongs to no flow, and to this tenant.
+    pub(crate) fn leave_flow(&mut self, tenant: u16) {
+        (self.flow, self.incarnation, self.settled) = (FlowSlot::NONE, 0, 0);
+        (self.flow_flags, self.tenant) = (FlowFlags::default(), tenant);
+    }
+
     /// Is the inner packet IPv6?
     #[inline(always)]
     pub fn is_ipv6(&self) -> bool {

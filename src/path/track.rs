@@ -93,6 +93,13 @@ struct Policy {
     stages: u16,
 }
 
+impl Policy {
+    #[inline(always)]
+    fn nobodys_scope(&self) -> u64 {
+        if self.unknown == UnknownEndpoint::Drop { u64::MAX } else { 0 }
+    }
+}
+
 /// The hop on one worker.
 #[derive(Debug)]
 pub struct Track {
@@ -227,7 +234,7 @@ impl Track {
                 Fate::Hold => held.insert(slot),
             }
         }
-        finder.flows.counters().local_hits.add(hits);
+        finder.hit(source, hits);
         batch.forward(home);
         if !dropped.is_empty() {
             batch.lose(dropped, rejected);
@@ -340,7 +347,8 @@ impl Finder {
     fn look(&mut self, meta: &Meta, frame: &Mbuf, looked: &mut Looked) {
         let scope = match self.scope {
             Scope::Endpoint => meta.endpoint,
-            Scope::Tenant => self.tenants.of(meta.endpoint).map_or(0, u64::from),
+            // Whoever is to be dropped has no flow, and finds no other's.
+            Scope::Tenant => self.tenants.of(meta.endpoint).map_or(self.policy.nobodys_scope(), u64::from),
         };
         const PLAIN: u8 = InnerFlags::PORTS | InnerFlags::FIRST_FRAGMENT;
         let found = if meta.flags.0 & PLAIN == InnerFlags::PORTS {
@@ -397,6 +405,14 @@ impl Finder {
         }
     }
 
+    /// Packets that found their flow where they came in. Those of other workers were counted there.
+    #[inline(always)]
+    fn hit(&self, source: Source, packets: u64) {
+        if source != Source::Peer {
+            self.flows.counters().local_hits.add(packets);
+        }
+    }
+
     #[inline(always)]
     fn passes(&self, meta: &Meta) -> Fate {
         if meta.settled & self.policy.stages == self.policy.stages { Fate::Home } else { Fate::Open }
@@ -413,14 +429,27 @@ impl Finder {
                 if reject { Fate::Reject(reason) } else { Fate::Drop(reason) }
             }
             Followed::Refused => Fate::Drop(DropReason::TcpInvalid),
-            Followed::Begins { opening, from_high } => self.open(opening, from_high, looked, meta, source),
+            Followed::Begins { opening, from_high } => {
+                self.alone(meta);
+                self.open(opening, from_high, looked, meta, source)
+            }
         }
+    }
+
+    /// The packet has no flow as yet: what is left in its place is an earlier packet's. False if its endpoint is nobody's.
+    fn alone(&mut self, meta: &mut Meta) -> bool {
+        let tenant = self.tenants.of(meta.endpoint);
+        meta.leave_flow(tenant.unwrap_or(0));
+        tenant.is_some()
     }
 
     /// Pass 3, for a packet whose flow pass 2 did not find.
     #[cold]
     #[inline(never)]
     fn otherwise(&mut self, looked: &Looked, meta: &mut Meta, frame: &[u8], source: Source) -> Fate {
+        if !self.alone(meta) && self.policy.unknown == UnknownEndpoint::Drop {
+            return Fate::Drop(DropReason::UnknownEndpoint);
+        }
         match looked.about {
             About::Nothing => return self.without(),
             About::Orphan(_) if source != Source::GivenUp && self.policy.holds => return Fate::Hold,
@@ -449,7 +478,7 @@ impl Finder {
         }
         let fate = match found {
             Some(number) => {
-                self.flows.counters().local_hits.add(1);
+                self.hit(source, 1);
                 self.follow(number, looked, meta, frame, source)
             }
             // Nobody learns from a later fragment how a flow begins.
@@ -499,13 +528,6 @@ impl Finder {
     }
 
     fn new_flow(&mut self, looked: &Looked, meta: &mut Meta, frame: &[u8], source: Source) -> Fate {
-        match self.tenants.of(meta.endpoint) {
-            Some(tenant) => meta.tenant = tenant,
-            None if self.policy.unknown == UnknownEndpoint::Drop => {
-                return Fate::Drop(DropReason::UnknownEndpoint);
-            }
-            None => meta.tenant = 0,
-        }
         let opening = Flows::opening(&looked.key, meta, frame);
         let known = matches!(opening, Some(Opening::Other | Opening::Tcp { picked_up: false, .. }));
         if !known {
@@ -552,7 +574,7 @@ impl Finder {
                     self.flows.settle(meta.flow, self.policy.stages);
                     meta.settled = self.policy.stages;
                 }
-                self.flows.counters().local_hits.add(1);
+                self.hit(source, 1);
                 self.passes(meta)
             }
             Opened::Elsewhere(owner) => Fate::Away(owner),
