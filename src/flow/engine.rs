@@ -109,7 +109,8 @@ pub struct Flows {
     events: Option<rtrb::Producer<FlowEvent>>,
     counters: Arc<FlowCounters>,
     pub(super) commands: Commands,
-    /// Milliseconds of this poll.
+    /// Milliseconds of this poll, and their lower half.
+    time: u64,
     now: u32,
     /// Where ageing goes on, when it was last done, and what is still to do.
     hand: u32,
@@ -146,6 +147,7 @@ impl Flows {
             events,
             counters,
             commands: Commands::default(),
+            time: 0,
             now: 0,
             hand: 0,
             aged: 0,
@@ -212,7 +214,9 @@ impl Flows {
     /// A poll begins. `now` in nanoseconds.
     #[inline(always)]
     pub(crate) fn begin(&mut self, now: u64) {
-        self.now = (now / 1_000_000) as u32;
+        // The counter of another CPU, or the next packet of a capture, may be a little behind: time stands still then.
+        self.time = self.time.max(now / 1_000_000);
+        self.now = self.time as u32;
     }
 
     #[inline(always)]
@@ -350,6 +354,9 @@ impl Flows {
         let Some(line) = self.table.entry(entry) else { return };
         let (life, tenant) = (line.life(), line.birth().tenant);
         let (before, after) = (state::waiting(life.state()), state::waiting(to));
+        if life.has(Life::CONDEMNED) && before.is_some() && after.is_none() {
+            return; // what is dropped is never worth more than what is not
+        }
         line.set_life(life.in_state(to));
         if before == after {
             return;
@@ -361,13 +368,15 @@ impl Flows {
             self.room.wait(self.table.lines(), tenant, list, entry);
             return;
         }
-        self.counters.established.add(1);
+        if state::is_new(life.state()) {
+            self.counters.established.add(1);
+        }
         if let Some((directory, seat)) = &self.directory
             && !life.has(Life::UNCLAIMED)
         {
             let hash = self.table.hash(&Key::of_entry(line));
-            if !directory.confirm(hash, *seat) {
-                // A flood took the claim: whoever sees the flow next claims it, and we go on with what comes here.
+            // A flood may have taken the claim; then it is claimed anew, unless somebody else has done so by now.
+            if !directory.confirm(hash, *seat) && !directory.claim(hash, *seat, false).is_mine() {
                 line.set_life(line.life().with(Life::UNCLAIMED));
                 self.counters.unclaimed.add(1);
             }
@@ -473,7 +482,8 @@ impl Flows {
         let reach = u64::from(self.table.reach());
         let lap = SWEEP.max(reach / MOST_PER_MS);
         // In entries times milliseconds; never more than one lap, however long nobody polled.
-        self.owed = (self.owed + u64::from(passed) * reach * SWEEP / lap).min(reach * SWEEP);
+        let passed = u64::from(passed).min(lap);
+        self.owed = (self.owed + passed * reach * SWEEP / lap).min(reach * SWEEP);
         self.aged = self.now;
         self.obey();
         let work = (self.owed / SWEEP).min(MOST_AGED);

@@ -37,9 +37,9 @@ impl Flows {
         let Some(entry) = self.entry(number) else { return Followed::Passes };
         let life = entry.life();
         let reply = from_high != life.has(Life::FROM_HIGH);
-        if life.state() != LASTING {
-            let established = life.state() == tcp::State::Established as u8
-                && meta.flags.0 & (InnerFlags::LATER_FRAGMENT | InnerFlags::FIRST_FRAGMENT) == 0;
+        let piece = meta.flags.0 & (InnerFlags::LATER_FRAGMENT | InnerFlags::FIRST_FRAGMENT) != 0;
+        if life.state() != LASTING || piece {
+            let established = life.state() == tcp::State::Established as u8 && !piece;
             if !(established && quick(entry, reply, meta, frame)) {
                 return self.slowly(number, from_high, meta, frame, check);
             }
@@ -147,6 +147,10 @@ impl Flows {
         let mut segment = segment(meta, frame, false);
         if let Some((state, tracked)) = tcp::open(&segment) {
             return Some(Opening::Tcp { state, tracked, picked_up: false });
+        }
+        // What it ends is not here, and to remember it would let anybody fill the table.
+        if segment.flags & crate::wire::tcp::RST != 0 {
+            return None;
         }
         segment.reply = is_answer(meta);
         let (state, tracked) = tcp::pick_up(&segment)?;

@@ -20,14 +20,21 @@ pub(super) fn tcp(state: u8) -> Option<tcp::State> {
     (state < FIRST).then(|| tcp::State::from_u8(state))
 }
 
-/// Is the flow still waiting for an answer, and how?
+/// Is the flow one that must go first under pressure, and how? Half-open TCP, and what a RST has ended: a port scan makes as many of
+/// these as of those.
 #[inline(always)]
 pub(super) fn waiting(state: u8) -> Option<Waiting> {
     match state {
         FIRST => Some(Waiting::Unanswered),
         LASTING => None,
-        state => (tcp::State::from_u8(state).class() == tcp::Class::HalfOpen).then_some(Waiting::HalfOpen),
+        state => matches!(tcp::State::from_u8(state).class(), tcp::Class::HalfOpen | tcp::Class::Reset)
+            .then_some(Waiting::HalfOpen),
     }
+}
+
+/// Has it not been established yet?
+pub(super) fn is_new(state: u8) -> bool {
+    state == FIRST || tcp(state).is_some_and(|tcp| tcp.class() == tcp::Class::HalfOpen)
 }
 
 /// A word for people.
