@@ -49,6 +49,13 @@ const FIGURES: &[Fixed] = &[
     ("sluicegate_idle_polls_total", COUNTER, WORKER, "Polls that found none."),
     ("sluicegate_busy_cycles_total", COUNTER, WORKER, "Cycles of the polls that found frames."),
     (
+        "sluicegate_answers_total",
+        COUNTER,
+        &["worker", "outcome"],
+        "Answers of our own that were asked for, by outcome: made were `reset`, `prohibited`, `too_big`; not made `rate_limited`, `not_answerable`, `no_buffer`.",
+    ),
+    ("sluicegate_held_packets", GAUGE, WORKER, "Fragments that wait for their first."),
+    (
         "sluicegate_dropped_packets_total",
         COUNTER,
         &["reason"],
@@ -116,6 +123,19 @@ pub(super) fn publish(
         count("sluicegate_busy_polls_total", worker.busy_polls);
         count("sluicegate_idle_polls_total", worker.idle_polls);
         count("sluicegate_busy_cycles_total", worker.busy_cycles);
+        let answers = &worker.answers;
+        for (outcome, n) in [
+            ("reset", answers.resets),
+            ("prohibited", answers.prohibited),
+            ("too_big", answers.too_big),
+            ("rate_limited", answers.rate_limited),
+            ("not_answerable", answers.not_answerable),
+            ("no_buffer", answers.no_buffer),
+        ] {
+            let labels = [("worker", id.clone()), ("outcome", outcome.to_owned())];
+            counter!("sluicegate_answers_total", &labels).absolute(n);
+        }
+        gauge!("sluicegate_held_packets", "worker" => id.clone()).set(worker.held as f64);
         if flows.is_some() {
             for (name, n) in worker.flows.values() {
                 counter!(of_flow(name), "worker" => id.clone()).absolute(n);

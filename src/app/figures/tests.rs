@@ -52,6 +52,9 @@ fn every_figure_is_published_under_its_name() {
     counters.drop(DropReason::TooBig.into(), 1);
     counters.stages[0].seen.add(9);
     counters.stages[0].dropped.add(2);
+    counters.answers.resets.add(5);
+    counters.answers.rate_limited.add(6);
+    counters.held.add(7);
     counters.flows.opened.add(4);
     counters.flows.ended_idle.add(1);
     let stats = PortStats { rx_packets: 12, rx_missed: 2, ..PortStats::default() };
@@ -83,6 +86,10 @@ fn every_figure_is_published_under_its_name() {
     assert_eq!(value("sluicegate_port_missed_packets_total{port=5}"), 2);
     assert_eq!(f64::from_bits(value("sluicegate_port_link_up{port=5}")), 1.0);
     assert_eq!(f64::from_bits(value("sluicegate_pool_available_buffers{}")), 3.0);
+    assert_eq!(value("sluicegate_answers_total{worker=3,outcome=reset}"), 5);
+    assert_eq!(value("sluicegate_answers_total{worker=3,outcome=rate_limited}"), 6);
+    assert_eq!(value("sluicegate_answers_total{worker=3,outcome=no_buffer}"), 0);
+    assert_eq!(f64::from_bits(value("sluicegate_held_packets{worker=3}")), 7.0);
     assert_eq!(value("sluicegate_flow_opened_total{worker=3}"), 4);
     assert_eq!(value("sluicegate_flow_ended_idle_total{worker=3}"), 1);
     assert_eq!(f64::from_bits(value("sluicegate_flow_capacity{worker=3}")), 1024.0);
