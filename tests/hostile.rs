@@ -100,6 +100,23 @@ fn what_is_denied_makes_room_for_others() {
 }
 
 #[test]
+fn streams_that_nobody_answers_make_room_for_others() {
+    let mut rig = tracker("capacity = 1024");
+    let flows = unharmed(&mut rig, |rig| {
+        for round in 0..3 {
+            rig.set_clock(round * 2 * SECOND);
+            for n in 0..1023 {
+                passes(rig, &wrap(&udp(stranger(n), server(), b"x"), n, 60_000));
+            }
+        }
+        // A stream that had to go comes back with its next packet.
+        passes(rig, &wrap(&udp(stranger(5000), server(), b"x"), 1, 60_000));
+        passes(rig, &wrap(&udp(stranger(0), server(), b"x"), 0, 60_000));
+    });
+    assert_eq!((flows.opened, flows.ended_evicted, flows.stateless), (1 + 1023 + 3, 3, 0));
+}
+
+#[test]
 fn a_new_connection_on_old_ports_is_the_same_tenants() {
     let mut rig = tracker(
         "capacity = 1024\n[[tenant]]\nname = \"a\"\nendpoints = [1]\n[[tenant]]\nname = \"b\"\nendpoints = [2]\n",
@@ -216,4 +233,24 @@ fn unreachable(from: End, to: End, about: &[u8]) -> Vec<u8> {
         .write(&mut out, &about[..28])
         .unwrap();
     out
+}
+
+#[test]
+fn what_is_said_of_a_flow_does_not_reach_the_next_in_its_place() {
+    let mut rig = firewall("[[tenant]]\nname = \"a\"\nendpoints = [1]\nlimits = { flows = 8 }\n");
+    // One batch: probes push each other out, and the last one makes room for somebody honest.
+    for n in 0..20 {
+        let probe = udp(stranger(n), v4(10, 2, 0, 9, 53), b"x");
+        rig.wire.send(wrap_from(1, &probe, n, 60_000));
+    }
+    for n in 0..8 {
+        rig.wire.send(wrap_from(1, &udp(v4(10, 1, 0, n, 40_000), server(), b"x"), 7, 60_001));
+    }
+    rig.worker.poll();
+    let now = rig.settled();
+    assert_eq!((now.flows.opened, now.flows.ended_evicted, now.sent), (28, 20, 8));
+    while rig.wire.receive().is_some() {}
+    for n in 0..8 {
+        passes(&mut rig, &wrap_from(1, &udp(v4(10, 1, 0, n, 40_000), server(), b"x"), 7, 60_001));
+    }
 }

@@ -15,7 +15,7 @@ use super::state::{self, Timeouts};
 use super::table::{Full, Table};
 use super::{Envelope, tcp};
 use crate::config::FlowPlan;
-use crate::packet::{FlowSlot, ReasonId};
+use crate::packet::{FlowSlot, Meta, ReasonId};
 use crate::stage::WorkerId;
 
 /// Every entry is looked at for its age once in this many milliseconds, unless there are very many.
@@ -224,6 +224,13 @@ impl Flows {
         self.table.entry(entry)
     }
 
+    /// Is the flow that track found for a packet still in its entry? A later packet of the same batch may have ended it.
+    #[inline(always)]
+    pub fn holds(&self, meta: &Meta) -> bool {
+        let entry = meta.flow.entry().and_then(|entry| self.table.entry(entry));
+        entry.is_some_and(|entry| entry.version() == meta.incarnation)
+    }
+
     /// Stages are done with a flow.
     #[inline(always)]
     pub fn settle(&mut self, flow: FlowSlot, stages: u16) {
@@ -354,7 +361,7 @@ impl Flows {
         let Some(line) = self.table.entry(entry) else { return };
         let (life, tenant) = (line.life(), line.birth().tenant);
         let (before, after) = (state::waiting(life.state()), state::waiting(to));
-        if life.has(Life::CONDEMNED) && before.is_some() && after.is_none() {
+        if life.has(Life::CONDEMNED) && before.is_some() && before != after {
             return; // what is dropped is never worth more than what is not
         }
         line.set_life(life.in_state(to));

@@ -3,7 +3,7 @@
 use super::engine::{Flows, Opening};
 use super::event::End;
 use super::line::{Entry, Life};
-use super::state::{self, LASTING};
+use super::state::{self, FIRST, LASTING, ONE_WAY};
 use super::tcp::{self, Segment, Step, Tracked, What, WindowCheck};
 use super::{Envelope, Key};
 use crate::packet::{FlowFlags, FlowSlot, InnerFlags, Meta};
@@ -39,8 +39,9 @@ impl Flows {
         let reply = from_high != life.has(Life::FROM_HIGH);
         let piece = meta.flags.0 & (InnerFlags::LATER_FRAGMENT | InnerFlags::FIRST_FRAGMENT) != 0;
         if life.state() != LASTING || piece {
-            let established = life.state() == tcp::State::Established as u8 && !piece;
-            if !(established && quick(entry, reply, meta, frame)) {
+            let established = life.state() == tcp::State::Established as u8;
+            let one_way = life.state() == ONE_WAY && !reply;
+            if piece || !(one_way || established && quick(entry, reply, meta, frame)) {
                 return self.slowly(number, from_high, meta, frame, check);
             }
         }
@@ -99,10 +100,11 @@ impl Flows {
             }
             entry.set_tcp(tracked.pack());
             to = state as u8;
-        } else if life.state() == state::FIRST
-            && (reply || now.wrapping_sub(entry.birth().created) >= state::ESTABLISHED_AFTER)
-        {
+        } else if reply && matches!(life.state(), FIRST | ONE_WAY) {
             to = LASTING;
+        } else if life.state() == FIRST && now.wrapping_sub(entry.birth().created) >= state::ESTABLISHED_AFTER
+        {
+            to = ONE_WAY;
         }
         entry.set_life(life.at(now));
         entry.count(reply, meta.inner_len.into());

@@ -3,9 +3,9 @@
 //! Each tenant has a guaranteed share of the table, kept for it alone, and a ceiling. What no guarantee covers is shared, first
 //! come, first served. So what one tenant does costs another nothing of its guarantee, neither an old flow nor a new one.
 //!
-//! Under pressure flows that nobody has answered go first, oldest first: half-open TCP, and then single packets of other protocols. They
-//! are kept on lists through their entries, two per tenant, so that finding the oldest costs nothing. Established flows are on
-//! no list and never go. A tenant at its ceiling gives up one of its own; where the shared part is used up, the one with the most
+//! Under pressure flows that nobody has answered go first, oldest first: half-open TCP (and what a RST has ended), then single packets
+//! of other protocols, and last what has lasted for a while in one direction. They are kept on lists through their entries, three per
+//! tenant, so that finding the oldest costs nothing. Established flows are on no list and never go. A tenant at its ceiling gives up one of its own; where the shared part is used up, the one with the most
 //! unanswered flows of those that borrow from it gives one up.
 
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub(super) enum Waiting {
     HalfOpen,
     /// One way so far.
     Unanswered,
+    /// One way for a while.
+    OneWay,
 }
 
 /// The answer to a new flow.
@@ -62,7 +64,7 @@ const EMPTY: List = List { oldest: NOBODY, newest: NOBODY, len: 0 };
 struct Tenant {
     share: Share,
     live: u32,
-    lists: [List; 2],
+    lists: [List; 3],
     /// New flows it may still have now, in thousandths; refilled by time.
     tokens: u64,
     refilled: u32,
@@ -111,8 +113,9 @@ pub(super) struct Room {
     /// Entries that no guarantee covers, and how many of them are lent.
     shared: u32,
     lent: u32,
-    /// Where the search for a borrower goes on.
+    /// Where the search for a borrower goes on, and who was found last.
     next: usize,
+    heaviest: usize,
 }
 
 impl Room {
@@ -122,7 +125,7 @@ impl Room {
         let tenant = |share: &Share| Tenant {
             share: *share,
             live: 0,
-            lists: [EMPTY; 2],
+            lists: [EMPTY; 3],
             tokens: most_tokens(share.new_flows_per_s.unwrap_or(0)),
             refilled: 0,
         };
@@ -132,6 +135,7 @@ impl Room {
             shared: entries.saturating_sub(guaranteed),
             lent: 0,
             next: 0,
+            heaviest: 0,
         }
     }
 
@@ -166,18 +170,19 @@ impl Room {
         self.borrower(tenant).map_or(Admission::Full, Admission::Instead)
     }
 
-    /// The oldest unanswered flow of the tenant that has most of them, among some of those that live on borrowed room, and the
-    /// one that asks.
+    /// The oldest unanswered flow of the tenant that has most of them, among some of those that live on borrowed room, the one that was
+    /// found last (so that, once found, a flood pays for all who ask), and the one that asks.
     #[cold]
     fn borrower(&mut self, asking: u16) -> Option<u32> {
         let mut best =
             self.tenants.get(usize::from(asking)).filter(|t| t.borrowed() > 0 || t.unanswered() > 0);
         let tenants = self.tenants.len();
-        for n in 0..LOOKED_AT.min(tenants) {
-            let Some(other) = self.tenants.get((self.next + n) % tenants) else { continue };
+        let some = (self.next..self.next + LOOKED_AT.min(tenants)).map(|n| n % tenants);
+        for n in some.chain([self.heaviest]) {
+            let Some(other) = self.tenants.get(n) else { continue };
             let more = best.is_none_or(|best| other.unanswered() > best.unanswered());
             if other.borrowed() > 0 && more {
-                best = Some(other);
+                (best, self.heaviest) = (Some(other), n);
             }
         }
         self.next = (self.next + LOOKED_AT) % tenants;
@@ -316,6 +321,25 @@ mod tests {
             assert_eq!(house.come(0, None), Admission::Yes);
         }
         assert_eq!(house.come(0, None), Admission::Instead(0));
+    }
+
+    #[test]
+    fn whose_flood_it_is_pays_however_many_tenants_there_are() {
+        let shares = vec![share(1, 1000); 1000];
+        let mut house = House::new(1500, &shares);
+        for _ in 0..501 {
+            assert_eq!(house.come(700, Some(Waiting::HalfOpen)), Admission::Yes);
+        }
+        // Everybody has what is kept for him, and wants one more. The first to ask may not find who has most.
+        let mut full = 0;
+        for tenant in (0..1000).filter(|&tenant| tenant != 700) {
+            assert_eq!(house.come(tenant, None), Admission::Yes);
+            match house.come(tenant, None) {
+                Admission::Instead(oldest) => assert_eq!(oldest, 0),
+                answer => full += u32::from(answer == Admission::Full),
+            }
+        }
+        assert!(full <= 1000 / LOOKED_AT as u32, "{full}");
     }
 
     #[test]

@@ -7,8 +7,11 @@ use crate::config::FlowPlan;
 
 /// Not TCP: one direction was seen.
 pub(super) const FIRST: u8 = 32;
-/// Not TCP: both directions were seen, or one for longer than [`ESTABLISHED_AFTER`].
+/// Not TCP: both directions were seen.
 pub(super) const LASTING: u8 = 33;
+/// Not TCP: one direction was seen for longer than [`ESTABLISHED_AFTER`]. Two packets of anybody make such a flow, so under pressure it goes,
+/// after all others that nobody has answered; its next packet opens it again.
+pub(super) const ONE_WAY: u8 = 34;
 const STATES: usize = 64;
 
 /// Milliseconds after which a flow in one direction is one (syslog, streams) and not a probe.
@@ -26,6 +29,7 @@ pub(super) fn tcp(state: u8) -> Option<tcp::State> {
 pub(super) fn waiting(state: u8) -> Option<Waiting> {
     match state {
         FIRST => Some(Waiting::Unanswered),
+        ONE_WAY => Some(Waiting::OneWay),
         LASTING => None,
         state => matches!(tcp::State::from_u8(state).class(), tcp::Class::HalfOpen | tcp::Class::Reset)
             .then_some(Waiting::HalfOpen),
@@ -34,13 +38,14 @@ pub(super) fn waiting(state: u8) -> Option<Waiting> {
 
 /// Has it not been established yet?
 pub(super) fn is_new(state: u8) -> bool {
-    state == FIRST || tcp(state).is_some_and(|tcp| tcp.class() == tcp::Class::HalfOpen)
+    matches!(state, FIRST | ONE_WAY) || tcp(state).is_some_and(|tcp| tcp.class() == tcp::Class::HalfOpen)
 }
 
 /// A word for people.
 pub(super) fn name(state: u8) -> &'static str {
     match state {
         FIRST => "first",
+        ONE_WAY => "one-way",
         LASTING => "established",
         state => tcp::State::from_u8(state).name(),
     }

@@ -47,6 +47,7 @@ impl Respond {
     ) {
         for slot in batch.rejected() {
             let (frame, meta) = (batch.frame(slot), batch.meta(slot));
+            let flows = flows.filter(|flows| flows.holds(meta));
             let seen = self.seen(meta, flows);
             let mut say = |what| {
                 let request = Request { what, frame, meta, seen };
@@ -62,6 +63,7 @@ impl Respond {
         }
         for slot in too_big {
             let (frame, meta) = (batch.frame(slot), batch.meta(slot));
+            let flows = flows.filter(|flows| flows.holds(meta));
             let around = meta.inner.saturating_sub(meta.outer.into());
             let what = Answer::TooBig { mtu: self.max_return.min(mtu.saturating_sub(around)) };
             let request = Request { what, frame, meta, seen: self.seen(meta, flows) };

@@ -7,10 +7,13 @@
 use std::ops::Range;
 
 use crate::flow::Flows;
-use crate::packet::{Batch, FlowFlags, FlowSlot, Mask, ReasonId};
+use crate::packet::{Batch, FlowFlags, FlowSlot, Mask, Meta, ReasonId};
 
 /// What the flow engine hears.
 pub(in crate::path) trait Settle {
+    /// Is the packet's flow still there? A later packet of its batch may have ended it and taken its place.
+    fn holds(&self, meta: &Meta) -> bool;
+
     /// These stages are done with the flow, beside those that already were.
     fn settle(&mut self, flow: FlowSlot, stages: u16);
 
@@ -22,6 +25,11 @@ pub(in crate::path) trait Settle {
 }
 
 impl Settle for Flows {
+    #[inline(always)]
+    fn holds(&self, meta: &Meta) -> bool {
+        Flows::holds(self, meta)
+    }
+
     #[inline(always)]
     fn settle(&mut self, flow: FlowSlot, stages: u16) {
         Flows::settle(self, flow, stages);
@@ -70,7 +78,7 @@ pub(super) fn write(
     let from = |end| bits(end) & !bits(stages.start);
     let (this, all) = (from(stages.start + 1), from(stages.end));
     for slot in settling {
-        let Some(flow) = own_flow(batch, slot) else { continue };
+        let Some(flow) = own_flow(batch, flows, slot) else { continue };
         if batch.open().has(slot) {
             flows.settle(flow, this);
         } else if batch.live().has(slot) {
@@ -85,11 +93,12 @@ pub(super) fn write(
 fn turn(batch: &mut Batch, flows: &mut impl Settle, mut turning: Mask) {
     while let Some(slot) = turning.iter().next() {
         turning.remove(slot);
-        let Some(flow) = own_flow(batch, slot) else { continue };
+        let Some(flow) = own_flow(batch, flows, slot) else { continue };
+        let incarnation = batch.meta(slot).incarnation;
         flows.turn(flow);
         for other in Mask::first(batch.len()) {
             if let Some(meta) = batch.meta_mut(other)
-                && meta.flow == flow
+                && (meta.flow, meta.incarnation) == (flow, incarnation)
             {
                 meta.flow_flags.0 ^= FlowFlags::REPLY;
                 turning.remove(other);
@@ -100,9 +109,10 @@ fn turn(batch: &mut Batch, flows: &mut impl Settle, mut turning: Mask) {
 
 /// The flow of a packet that can speak for it.
 #[inline(always)]
-fn own_flow(batch: &Batch, slot: usize) -> Option<FlowSlot> {
+fn own_flow(batch: &Batch, flows: &impl Settle, slot: usize) -> Option<FlowSlot> {
     let meta = batch.meta(slot);
-    (meta.flow != FlowSlot::NONE && !meta.flow_flags.has(FlowFlags::RELATED)).then_some(meta.flow)
+    let speaks = meta.flow != FlowSlot::NONE && !meta.flow_flags.has(FlowFlags::RELATED);
+    (speaks && flows.holds(meta)).then_some(meta.flow)
 }
 
 /// The bits of the first `n` stages.

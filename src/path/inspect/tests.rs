@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::dpdk::{Mempool, PoolConfig};
 use crate::flow::Flows;
-use crate::packet::{FlowFlags, FlowSlot, ReasonTable, Verdict};
+use crate::packet::{FlowFlags, FlowSlot, Meta, ReasonTable, Verdict};
 
 /// Panics wherever it can: at work, at rest, as it goes, in its payload, and now and then as it is made.
 struct Hostile;
@@ -129,6 +129,9 @@ struct Remembered {
 }
 
 impl Settle for Remembered {
+    fn holds(&self, _: &Meta) -> bool {
+        true
+    }
     fn settle(&mut self, flow: FlowSlot, stages: u16) {
         self.settled[flow.entry().unwrap() as usize] |= stages;
     }
