@@ -206,7 +206,9 @@ fn ack(state: State, tracked: &mut Tracked, segment: &Segment, check: WindowChec
         return Step { state, what: outside(check) };
     }
     // One number is right, which nobody guesses, and the other is not: part of the connection has gone another way.
-    if check != WindowCheck::Drop && (sequence || acknowledgment) {
+    // Behind its own FIN nobody has sent anything.
+    let (sender, _) = tracked.sides(segment.reply);
+    if check != WindowCheck::Drop && (sequence || acknowledgment && !sender.has(FINISHED)) {
         if !sequence {
             sender.acked = later(sender.acked, segment.sequence);
         }
