@@ -5,8 +5,8 @@
 //! may be one ahead of its bytes. An entry that changes hands while it is read is read again, a bounded number of times; then it is left out and
 //! counted ([`FlowView::torn`]).
 //!
-//! The buckets of a table are the worker's alone. Whatever is asked here walks over all entries that were ever used, 64 bytes each: a hundredth
-//! of a second for a million flows. Only [`FlowView::live`] costs nothing.
+//! The buckets of a table are the worker's alone. Whatever is asked here walks over all entries that were ever used, two lines each: about a
+//! tenth of a second for a million flows (measured: 63 to 105 ms, on a busy machine). Only [`FlowView::live`] costs nothing.
 
 mod filter;
 
