@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What takes hours: an hour of soak, ten million damaged frames, and ten million fuzzed inputs per target. The result, with commit and
+# What takes hours: two hours of soak, ten million operations on flows against a reference, ten million damaged frames, and ten million fuzzed inputs per target. The result, with commit and
 # date, goes to benches/record/check-long.md; commit that file.
 #
 #   FUZZ_RUNS=1000000 SOAK_SECONDS=600 ci/check-long.sh     a shorter round, recorded as what it was
@@ -38,6 +38,10 @@ part() {
 }
 
 part "soak: demo for $soak s" cargo run --locked --release -- demo --seconds "$soak"
+part "soak of flows: full tables and floods for $soak s" env SOAK_SECONDS="$soak" cargo nextest run --locked \
+    --no-default-features --cargo-profile fast --test soak --run-ignored only --no-capture
+part "flows against the reference: $runs operations" env SLUICEGATE_OPERATIONS="$runs" cargo nextest run --locked \
+    --no-default-features --cargo-profile fast --test oracle --no-capture
 part "damaged frames through the path: $runs (frames.md)" ci/frames.sh "$runs"
 while read -r target; do
     part "fuzz $target: $runs inputs" ci/fuzz.sh "${runs}x" "$target"
