@@ -82,6 +82,8 @@ struct Bucket([Entry; ENTRIES]);
 pub struct Fragments {
     buckets: Box<[Bucket]>,
     lifetime: u32,
+    /// First fragments remembered so far: who waits for one looks again when this has changed, and not before. Written behind the entry.
+    news: std::sync::atomic::AtomicU64,
 }
 
 impl Fragments {
@@ -90,7 +92,13 @@ impl Fragments {
         let entry = |_| Entry { value: AtomicU64::new(0), check: AtomicU64::new(0) };
         let buckets = 0..capacity.div_ceil(ENTRIES).max(1);
         let buckets = buckets.map(|_| Bucket(std::array::from_fn(entry))).collect();
-        Fragments { buckets, lifetime: lifetime.clamp(1, u32::MAX / 8) }
+        Fragments { buckets, lifetime: lifetime.clamp(1, u32::MAX / 8), news: 0.into() }
+    }
+
+    /// Another number whenever a first fragment has been remembered.
+    #[inline(always)]
+    pub fn news(&self) -> u64 {
+        self.news.load(Ordering::Acquire)
     }
 
     /// Milliseconds that a value has left, 0 if none. The writer's clock may be ahead of the reader's, hence twice the lifetime; time
@@ -116,6 +124,7 @@ impl Fragments {
         let Some(oldest) = entries.iter().min_by_key(|entry| aged(entry)) else { return Inserted::Known };
         let old = oldest.value.swap(value, Ordering::AcqRel);
         oldest.check.store(hash ^ value, Ordering::Release);
+        self.news.fetch_add(1, Ordering::Release);
         if self.left(old, now_ms) > 0 { Inserted::Replacing } else { Inserted::New }
     }
 
@@ -154,12 +163,14 @@ pub struct Held {
     waiting: VecDeque<Waiting>,
     most: usize,
     patience: u64,
+    /// [`Fragments::news`] of which nothing waiting here has more to learn.
+    heard: Option<u64>,
 }
 
 impl Held {
     /// Room for so many frames, each for so many nanoseconds.
     pub fn new(most: usize, patience: u64) -> Self {
-        Held { waiting: VecDeque::with_capacity(most), most, patience }
+        Held { waiting: VecDeque::with_capacity(most), most, patience, heard: None }
     }
 
     /// Frames in it.
@@ -185,24 +196,40 @@ impl Held {
         Ok(())
     }
 
-    /// Goes over the frames once, in order of arrival. One whose first fragment is known by now is handed to `take` with its ports, one
+    /// Is there anything to do for [`Self::ready`]? Few packets make many wait, and every poll asks: so only if there is news, or the first
+    /// of them has waited too long.
+    #[inline(always)]
+    pub fn is_due(&self, now: u64, news: u64) -> bool {
+        self.waiting.front().is_some_and(|first| self.heard != Some(news) || now >= first.until)
+    }
+
+    /// Goes over the frames once, in order of arrival. `news` was read before. One whose first fragment is known by now is handed to `take` with its ports, one
     /// that waited too long without. A frame that `take` gives back (no room, another lane) waits on. Says how many went.
     #[inline]
     pub fn ready(
         &mut self,
         now: u64,
+        news: u64,
         known: impl Fn(u64) -> Option<Ports>,
         mut take: impl FnMut(Parcel, Option<Ports>) -> Option<Parcel>,
     ) -> usize {
         let before = self.waiting.len();
+        let mut all = true;
         for _ in 0..before {
             let Some(Waiting { parcel, hash, until }) = self.waiting.pop_front() else { break };
             let ports = known(hash);
-            let back = if ports.is_some() || now >= until { take(parcel, ports) } else { Some(parcel) };
+            let back = if ports.is_some() || now >= until {
+                let back = take(parcel, ports);
+                all &= back.is_none();
+                back
+            } else {
+                Some(parcel)
+            };
             if let Some(parcel) = back {
                 self.waiting.push_back(Waiting { parcel, hash, until }); // where one was just taken out
             }
         }
+        self.heard = all.then_some(news);
         before - self.waiting.len()
     }
 

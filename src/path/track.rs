@@ -309,10 +309,14 @@ impl Track {
         counters: &WorkerCounters,
     ) -> Option<(u8, Source)> {
         let Track { finder, held, .. } = self;
-        let (fragments, now_ms) = (finder.fragments.clone(), finder.flows.now());
+        let (fragments, now_ms, news) = (&finder.fragments, finder.flows.now(), finder.fragments.news());
+        if !last && !held.is_due(now, news) {
+            return None;
+        }
         let mut kind = None;
         held.ready(
             if last { u64::MAX } else { now },
+            news,
             |datagram| fragments.find(datagram, now_ms),
             |parcel, ports| {
                 let source = if ports.is_some() { Source::Queue } else { Source::GivenUp };

@@ -158,11 +158,14 @@ fn held_fragments_come_out_when_their_first_is_known() {
             out.borrow_mut().push((parcel.meta.cookie, ports));
             None
         };
-        let n = held.ready(now, |hash| map.find(hash, 0), take);
+        let n = held.ready(now, map.news(), |hash| map.find(hash, 0), take);
         (n, std::mem::take(&mut *out.borrow_mut()))
     };
+    assert!(held.is_due(1, map.news()), "nobody has looked");
     assert_eq!(ready(&mut held, 1), (0, vec![]));
+    assert!(!held.is_due(199, map.news()) && held.is_due(200, map.news()), "not at every poll");
     map.insert(70, ports(53), 0);
+    assert!(held.is_due(1, map.news()));
     assert_eq!(ready(&mut held, 199), (2, vec![(0, Some(ports(53))), (2, Some(ports(53)))]));
     assert_eq!(ready(&mut held, 199), (0, vec![]));
     assert_eq!(ready(&mut held, 200), (1, vec![(1, None)])); // given up
@@ -183,8 +186,9 @@ fn what_the_caller_gives_back_waits_on_in_order() {
             taken.push(parcel.meta.cookie);
             None
         };
-        assert_eq!(held.ready(1, |_| Some(ports(1)), take), 2);
+        assert_eq!(held.ready(1, 0, |_| Some(ports(1)), take), 2);
         assert_eq!(taken, expected);
+        assert_eq!(held.is_due(1, 0), !held.is_empty(), "the rest is known, too");
     }
 }
 
@@ -209,7 +213,7 @@ fn a_flood_stays_within_the_budget_and_everything_comes_out_once() {
                 last.push(parcel.meta.cookie);
                 None
             };
-            held.ready(now, |hash| (hash == known).then_some(ports(hash)), take);
+            held.ready(now, 0, |hash| (hash == known).then_some(ports(hash)), take);
             assert!(last.is_sorted(), "in order of arrival");
             came.append(&mut last);
         }
