@@ -254,3 +254,19 @@ fn what_is_said_of_a_flow_does_not_reach_the_next_in_its_place() {
         passes(&mut rig, &wrap_from(1, &udp(v4(10, 1, 0, n, 40_000), server(), b"x"), 7, 60_001));
     }
 }
+
+#[test]
+fn fragments_that_find_no_place_to_wait_follow_the_policy() {
+    for (orphans, sent) in [("forward", 2), ("drop", 0)] {
+        let mut rig =
+            tracker(&format!("fragments = {{ orphans = \"{orphans}\", hold = 1, hold_time = \"1s\" }}"));
+        for n in 0..3 {
+            let [_, second] = pieces(&udp(stranger(n), server(), &[1; 64]));
+            rig.wire.send(wrap(&second, 7, 60_000));
+        }
+        rig.worker.poll();
+        let now = rig.worker.counters().snapshot();
+        assert_eq!((now.ledger().held, now.sent, now.ledger().dropped), (1, sent, 2 - sent), "{orphans}");
+        assert_eq!((now.flows.held_fragments, now.flows.orphan_fragments), (1, 2));
+    }
+}

@@ -179,6 +179,12 @@ impl Held {
         self.waiting.len()
     }
 
+    /// Frames that may still come.
+    #[inline(always)]
+    pub fn room(&self) -> usize {
+        self.most.saturating_sub(self.waiting.len())
+    }
+
     /// True without frames.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {

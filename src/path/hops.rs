@@ -33,7 +33,7 @@ impl Hops {
     #[inline(always)]
     pub fn run(&mut self, queues: &mut QueuePair, source: Source, now: u64) {
         let Hops { decap, track, inspect, respond, batch, dead, made, counters } = self;
-        let port = queues.port as u8; // of a port beyond 255 nothing is handed on: nobody reaches it
+        let port = u8::try_from(queues.port).unwrap_or(u8::MAX); // beyond 255 nothing is handed on: nobody reaches it
         if let Some(track) = track {
             track.flows().begin(now);
             track.run(batch, source, port);

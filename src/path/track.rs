@@ -120,6 +120,8 @@ struct Finder {
     tenants: Tenants,
     seed: Seed,
     fragments: Arc<Fragments>,
+    /// Fragments of this batch that may still wait.
+    places: usize,
 }
 
 impl Track {
@@ -155,6 +157,7 @@ impl Track {
             tenants: Tenants::new(plan),
             seed: shared.seed,
             fragments: shared.fragments.clone(),
+            places: 0,
         };
         Track {
             finder,
@@ -181,7 +184,8 @@ impl Track {
     #[inline(always)]
     pub(super) fn run(&mut self, batch: &mut Batch, source: Source, port: u8) {
         let live = batch.live();
-        let Track { finder, mesh, looked, owners, .. } = self;
+        let Track { finder, mesh, looked, owners, held } = self;
+        finder.places = held.room();
         let (frames, metas, reasons) = batch.slots();
         for (slot, ((frame, meta), looked)) in
             frames.iter().zip(metas.iter()).zip(looked.iter_mut()).enumerate()
@@ -196,7 +200,7 @@ impl Track {
             }
         }
         let (mut home, mut dropped, mut rejected, mut hits) = (Mask::NONE, Mask::NONE, Mask::NONE, 0);
-        let (mut away, mut held) = (Mask::NONE, Mask::NONE);
+        let (mut away, mut waiting) = (Mask::NONE, Mask::NONE);
         for (slot, ((frame, meta), looked)) in frames.iter().zip(metas).zip(looked.iter()).enumerate() {
             if !live.has(slot) {
                 continue;
@@ -231,7 +235,7 @@ impl Track {
                         *place = owner;
                     }
                 }
-                Fate::Hold => held.insert(slot),
+                Fate::Hold => waiting.insert(slot),
             }
         }
         finder.hit(source, hits);
@@ -239,8 +243,8 @@ impl Track {
         if !dropped.is_empty() {
             batch.lose(dropped, rejected);
         }
-        if !(away | held).is_empty() {
-            batch.part(away, held);
+        if !(away | waiting).is_empty() {
+            batch.part(away, waiting);
         }
         if source == Source::Peer {
             for slot in batch.live() {
@@ -456,7 +460,10 @@ impl Finder {
         }
         match looked.about {
             About::Nothing => return self.without(),
-            About::Orphan(_) if source != Source::GivenUp && self.policy.holds => return Fate::Hold,
+            About::Orphan(_) if source != Source::GivenUp && self.policy.holds && self.places > 0 => {
+                self.places -= 1;
+                return Fate::Hold;
+            }
             About::Orphan(_) => {
                 self.flows.counters().orphan_fragments.add(1);
                 return match self.policy.orphans {
