@@ -65,11 +65,13 @@ impl Line {
         Line(std::array::from_fn(|_| AtomicU64::new(0)))
     }
 
+    #[allow(clippy::indexing_slicing, reason = "a constant below 8; the compiler sees it, the lint does not")]
     #[inline(always)]
     fn get<const WORD: usize>(&self) -> u64 {
         self.0[WORD].load(Ordering::Relaxed)
     }
 
+    #[allow(clippy::indexing_slicing, reason = "likewise")]
     #[inline(always)]
     fn set<const WORD: usize>(&self, value: u64) {
         self.0[WORD].store(value, Ordering::Relaxed);
@@ -176,11 +178,6 @@ impl Life {
     #[inline(always)]
     pub fn settle(self, stages: u16) -> Self {
         Life(self.0 | u64::from(stages) << 32)
-    }
-
-    #[inline(always)]
-    pub fn unsettle(self, stages: u16) -> Self {
-        Life(self.0 & !(u64::from(stages) << 32))
     }
 }
 

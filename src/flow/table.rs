@@ -35,6 +35,7 @@ struct Bucket {
     away: u32,
 }
 
+#[allow(clippy::indexing_slicing, reason = "ways are masked: below WAYS, which is a power of two")]
 impl Bucket {
     fn new() -> Self {
         Bucket { tags: [0; WAYS], entries: [NOBODY; WAYS], away: 0 }
