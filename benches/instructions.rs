@@ -1,4 +1,4 @@
-//! Instructions per packet of the five hops: the regression gate.
+//! Instructions per packet of the hops: the regression gate.
 //!
 //! Unlike time, instructions do not depend on the neighbours. Each case runs under callgrind with two numbers of packets;
 //! the difference of the two counts has no start-up in it. A case that only receives and sends on the same soft port
@@ -13,14 +13,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
 use sluicegate::config::{self, Idle, Options, Overrides, Plan};
 use sluicegate::dpdk::{Burst, Mempool, PoolConfig, PortConfig, QueuePair, soft};
-use sluicegate::path::{Clock, Decap, Lane, Pipeline, Worker, WorkerCounters};
+use sluicegate::flow::{FlowsShared, Seed};
+use sluicegate::path::{Clock, Decap, Lane, Pipeline, Track, Worker, WorkerCounters};
 use sluicegate::stage::{Backend, WorkerId};
-use sluicegate::traffic::{Generator, MAX_FRAME, Mix, Sizes, Traffic};
+use sluicegate::traffic::{Generator, MAX_FRAME, Mix, Sizes, Tcp, Traffic};
 
 /// Largest change that passes.
 const TOLERANCE: f64 = 0.02;
@@ -29,17 +31,58 @@ const BURST: usize = 32;
 /// Polls of the two runs whose difference counts.
 const POLLS: [usize; 2] = [64, 1088];
 
-/// What is measured: a name, the pipeline behind the tunnel, the inner size, and whether frames carry an 802.1Q tag, which
-/// sends them down the general walk of decap.
-const CASES: [(&str, &str, u16, bool); 4] = [
-    ("passthrough, 64 B", "", 64, false),
-    ("passthrough, 1400 B", "", 1400, false),
-    ("passthrough, 64 B, general walk", "", 64, true),
-    ("one acl rule, 64 B", ONE_RULE, 64, false),
+/// What is measured.
+struct Case {
+    name: &'static str,
+    /// The pipeline behind the tunnel.
+    stages: &'static str,
+    /// Length of the inner packets.
+    size: u16,
+    inner: Inner,
+    /// Frames carry an 802.1Q tag, which sends them down the general walk of decap.
+    tagged: bool,
+    /// The worker follows flows, and every stage is done with all of them.
+    settled: bool,
+}
+
+/// What is inside, over what.
+#[derive(Clone, Copy, PartialEq)]
+enum Inner {
+    Udp,
+    Tcp,
+    Udp6,
+}
+
+impl Case {
+    const fn new(name: &'static str, stages: &'static str, size: u16) -> Self {
+        Case { name, stages, size, inner: Inner::Udp, tagged: false, settled: false }
+    }
+
+    const fn settled(name: &'static str, inner: Inner) -> Self {
+        Case { inner, settled: true, ..Case::new(name, ONE_RULE, 64) }
+    }
+}
+
+const CASES: [Case; 7] = [
+    Case::new("passthrough, 64 B", "", 64),
+    Case::new("passthrough, 1400 B", "", 1400),
+    Case { tagged: true, ..Case::new("passthrough, 64 B, general walk", "", 64) },
+    Case::new("one acl rule, 64 B", ONE_RULE, 64),
+    Case::settled("settled flows, UDP, 64 B", Inner::Udp),
+    Case::settled("settled flows, TCP, 64 B", Inner::Tcp),
+    Case::settled("settled flows, IPv6 UDP, 64 B", Inner::Udp6),
 ];
 
-const TUNNEL: &str = "[tunnel]\nprofile = \"aws\"\nallowed_sources = [\"10.254.11.0/24\"]\n";
-const ONE_RULE: &str = "[[stage]]\nuse = \"acl\"\n[[stage.rule]]\naction = \"allow\"\nprotocol = \"udp\"\n";
+const TUNNEL: &str =
+    "[tunnel]\nprofile = \"aws\"\nallowed_sources = [\"10.254.11.0/24\"]\n[flow]\ncapacity = 1024\n";
+const ONE_RULE: &str =
+    "[[stage]]\nuse = \"acl\"\ndefault = \"allow\"\n[[stage.rule]]\naction = \"allow\"\nprotocol = \"udp\"\n";
+/// Flows of every case.
+const FLOWS: usize = 256;
+/// Packets of each flow before anything is counted, and the time between them: handshakes are over then, and what is said in one
+/// direction only has been said for long enough to be a flow.
+const LAPS: usize = 8;
+const LAP: u64 = 300_000_000;
 
 /// The recorded counts.
 #[derive(Serialize, Deserialize)]
@@ -71,7 +114,7 @@ fn main() -> ExitCode {
 fn gate(record: bool) -> Result<(), String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/record/instructions.json");
     let mut found = Record { compiler: compiler()?, instructions: BTreeMap::new() };
-    for (case, (name, ..)) in CASES.iter().enumerate() {
+    for (case, Case { name, .. }) in CASES.iter().enumerate() {
         let net = per_packet(case, "poll")? - per_packet(case, "port")?;
         found.instructions.insert((*name).to_owned(), (net * 10.0).round() / 10.0);
     }
@@ -143,41 +186,62 @@ fn work(case: &str, polls: &str) -> Result<(), String> {
     let (what, case) = case.split_once(':').ok_or("no case")?;
     let case: usize = case.parse().map_err(|_| "no case")?;
     let polls: usize = polls.parse().map_err(|_| "no number of polls")?;
-    let (_, stages, size, tagged) = CASES.get(case).ok_or("no such case")?;
-    let plan = plan(stages)?;
+    let case = CASES.get(case).ok_or("no such case")?;
     let (port, wire) = soft::Port::new();
     let pool = PoolConfig { name: "bench".into(), buffers: 256, data_room: 2048, cache: 0, numa: None };
     let started = port.start(&PortConfig::default(), &Mempool::soft(&pool)).map_err(|e| e.to_string())?;
     let (_running, mut lanes) = started;
     let lane = lanes.pop().ok_or("a soft port without queues")?;
-    let frames = frames(*size, *tagged);
-
-    let mut poll: Box<dyn FnMut() -> usize> = match what {
-        "poll" => poll_worker(&plan, lane)?,
-        _ => poll_port(lane),
-    };
-    let (mut home, mut frame) = (0, Vec::new());
-    for round in 0..polls {
-        for slot in 0..BURST {
-            wire.send_copy(&frames[(round * BURST + slot) % frames.len()]);
+    let (mut frames, mut home, mut frame) = (Frames::of(case), 0, Vec::new());
+    let mut exchange = |poll: &mut dyn FnMut() -> usize| {
+        for _ in 0..BURST {
+            wire.send_copy(frames.next());
         }
         poll();
         while wire.receive_into(&mut frame) {
             home += 1;
         }
+    };
+    let warm = LAPS * FLOWS / BURST;
+    if what == "poll" {
+        let (mut worker, hand) = worker(case, lane)?;
+        for round in 0..warm {
+            hand.store((round * BURST / FLOWS) as u64 * LAP, Ordering::Relaxed);
+            exchange(&mut || worker.poll());
+        }
+        let before = seen(&worker);
+        for _ in 0..polls {
+            exchange(&mut || worker.poll());
+        }
+        if case.settled && (before == 0 || seen(&worker) != before) {
+            return Err(format!("flows are not settled: {before} looks, then {}", seen(&worker)));
+        }
+    } else {
+        let mut poll = poll_port(lane);
+        for _ in 0..warm + polls {
+            exchange(&mut poll);
+        }
     }
-    if home == polls * BURST { Ok(()) } else { Err(format!("{home} of {} frames came home", polls * BURST)) }
+    let want = (warm + polls) * BURST;
+    if home == want { Ok(()) } else { Err(format!("{home} of {want} frames came home")) }
 }
 
-fn poll_worker(plan: &Plan, lane: QueuePair) -> Result<Box<dyn FnMut() -> usize>, String> {
-    let pipeline = Pipeline::build(plan, Backend::Soft).map_err(|e| e.to_string())?;
+fn worker(case: &Case, lane: QueuePair) -> Result<(Worker, Arc<AtomicU64>), String> {
+    let plan = plan(case.stages)?;
+    let pipeline = Pipeline::build(&plan, Backend::Soft).map_err(|e| e.to_string())?;
     let id = WorkerId(0);
     let counters = Arc::new(WorkerCounters::new(id, &plan.reasons, plan.stages.len()));
     let decap = Decap::new(plan.tunnel.clone());
-    let lanes = vec![Lane(lane)];
-    let mut worker =
-        Worker::new(lanes, decap, pipeline.make(id), BURST, Idle::Spin, Clock::manual().0, counters);
-    Ok(Box::new(move || worker.poll()))
+    let (clock, hand) = Clock::manual();
+    let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(1)).filter(|_| case.settled);
+    let track = shared.map(|shared| Track::of(&plan, &shared, None, &counters));
+    let worker = Worker::new(vec![Lane(lane)], decap, pipeline.make(id), BURST, Idle::Spin, clock, counters);
+    Ok((worker.with_flows(track), hand))
+}
+
+/// Packets that stages were shown.
+fn seen(worker: &Worker) -> u64 {
+    worker.counters().stages.iter().map(|stage| stage.seen.get()).sum()
 }
 
 fn poll_port(mut lane: QueuePair) -> Box<dyn FnMut() -> usize> {
@@ -194,16 +258,36 @@ fn plan(stages: &str) -> Result<Plan, String> {
         .map_err(|problems| format!("{problems:?}"))
 }
 
-fn frames(size: u16, tagged: bool) -> Vec<Vec<u8>> {
-    let mut generator = Generator::new(Arc::new(Traffic::new(&Mix::bench(256, Sizes::Fixed(size)))));
-    let mut buffer = vec![0; MAX_FRAME];
-    let mut frame = || {
-        let len = generator.next(&mut buffer).map_or(0, |sent| sent.len);
-        let mut frame = buffer[..len].to_vec();
-        if tagged {
-            frame.splice(12..12, [0x81, 0, 0, 7]);
+/// The frames of a case, lap after lap. What it takes to make them is subtracted with the port.
+struct Frames {
+    generator: Generator,
+    buffer: Vec<u8>,
+    frame: Vec<u8>,
+    tagged: bool,
+}
+
+impl Frames {
+    fn of(case: &Case) -> Self {
+        let mut mix = Mix::bench(FLOWS as u32, Sizes::Fixed(case.size));
+        match case.inner {
+            Inner::Udp => {}
+            Inner::Tcp => {
+                (mix.tcp_percent, mix.both_directions) = (100, true);
+                mix.tcp = Tcp::Connections { data: 1 << 20 };
+            }
+            Inner::Udp6 => mix.ipv6_percent = 100,
         }
-        frame
-    };
-    (0..256).map(|_| frame()).collect()
+        let generator = Generator::new(Arc::new(Traffic::new(&mix)));
+        Frames { generator, buffer: vec![0; MAX_FRAME], frame: Vec::new(), tagged: case.tagged }
+    }
+
+    fn next(&mut self) -> &[u8] {
+        let len = self.generator.next(&mut self.buffer).map_or(0, |sent| sent.len);
+        self.frame.clear();
+        self.frame.extend_from_slice(&self.buffer[..len]);
+        if self.tagged {
+            self.frame.splice(12..12, [0x81, 0, 0, 7]);
+        }
+        &self.frame
+    }
 }

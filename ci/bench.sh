@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # dpdk-testpmd and Sluicegate side by side on one core (benches/peers). Arguments go to the bench:
 #
-#   ci/bench.sh                      everything: about 20 minutes
+#   ci/bench.sh                      everything: about 25 minutes
 #   ci/bench.sh --quick              three short windows on 64 B, 1k frames: one minute
 #   RECORD=1 ci/bench.sh             keeps table and raw windows in benches/record/<date>-<cpu>.{md,json}
 #
@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Pages of 2 MB for all programs of a table together; benches/peers asks for the same number.
-pages=2048
+pages=3072
 setting=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
 
 if [ -w "$setting" ]; then

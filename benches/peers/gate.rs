@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
+use crate::Rules;
 use crate::live::Reading;
 use crate::machine::Machine;
 use crate::traffic;
@@ -25,10 +26,15 @@ pub fn pipeline(
     machine: &Machine,
     device: &str,
     buffers: u32,
-    rules: Option<usize>,
+    frames: u32,
+    rules: Rules,
 ) -> Result<PathBuf, String> {
     let memory = if machine.hugepages { "in-memory" } else { "no-huge" };
-    let name = rules.map_or_else(|| "passthrough".to_owned(), |n| format!("acl{n}"));
+    let name = match rules {
+        Rules::None => "passthrough".to_owned(),
+        Rules::EachPacket(n) => format!("acl{n}"),
+        Rules::EachFlow(n) => format!("flows{n}"),
+    };
     let mut text = format!(
         r#"
 [eal]
@@ -54,10 +60,17 @@ verify_checksum = "auto"
         machine.worker_cpu,
         traffic::NODES,
     );
-    if let Some(count) = rules {
+    if let Rules::EachPacket(count) | Rules::EachFlow(count) = rules {
         let file = format!("{name}.csv");
         write(&folder.join(&file), &policy(count))?;
-        let _ = write!(text, "\n[[stage]]\nuse = \"acl\"\nrules = \"{file}\"\ndefault = \"deny\"\n");
+        let stateful = matches!(rules, Rules::EachFlow(_));
+        if stateful {
+            let _ = write!(text, "\n[flow]\ncapacity = {frames}\n");
+        }
+        let _ = write!(
+            text,
+            "\n[[stage]]\nuse = \"acl\"\nrules = \"{file}\"\ndefault = \"deny\"\nstateful = {stateful}\n"
+        );
     }
     let path = folder.join(format!("{name}.toml"));
     write(&path, &text)?;

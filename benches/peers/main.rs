@@ -23,11 +23,13 @@ use machine::Machine;
 use report::{Row, Table};
 
 /// 2 MB pages that all programs of a table take together, as `ci/bench.sh` reserves them.
-const PAGES: u64 = 2048;
+const PAGES: u64 = 3072;
 /// Buffers beside those that hold the capture: net_pcap parks one for every frame and then needs some to work with.
 const WORKING_BUFFERS: u32 = 8192;
 /// Megabytes of ordinary pages for one program, where there are no hugepages.
 const ORDINARY_MB: usize = 512;
+/// How long a program that follows flows runs before its first window. A flow in one direction is established after a second.
+const SETTLE: Duration = Duration::from_millis(2500);
 /// Least share of the received packets that a program must have sent over all windows of a row. Less than one, because
 /// a driver reads its two counters one after the other, and on a busy machine milliseconds may lie between.
 const LEAST_SENT: f64 = 0.99;
@@ -37,18 +39,30 @@ const LEAST_SENT: f64 = 0.99;
 enum Case {
     /// A forwarding mode of testpmd; true parses the tunnel.
     Testpmd(&'static str, bool),
-    /// Our program with so many rules; none: no stage at all.
-    Sluicegate(Option<usize>),
+    /// Our program, which may ask so many rules.
+    Sluicegate(Rules),
 }
 
-const CASES: [(&str, Case); 7] = [
+/// What our program does with each packet.
+#[derive(Clone, Copy, Debug)]
+pub enum Rules {
+    /// No stage at all.
+    None,
+    /// So many rules, asked for every packet; no flow is followed.
+    EachPacket(usize),
+    /// So many rules, asked once for a flow: tracking, settled flows and the way home.
+    EachFlow(usize),
+}
+
+const CASES: [(&str, Case); 8] = [
     (report::IO, Case::Testpmd("io", false)),
     (report::SWAP, Case::Testpmd("5tswap", false)),
     (report::CSUM, Case::Testpmd("csum", true)),
-    (report::PASSTHROUGH, Case::Sluicegate(None)),
-    ("sluicegate acl 10", Case::Sluicegate(Some(10))),
-    (report::ACL_1000, Case::Sluicegate(Some(1_000))),
-    ("sluicegate acl 30000", Case::Sluicegate(Some(30_000))),
+    (report::PASSTHROUGH, Case::Sluicegate(Rules::None)),
+    (report::FLOWS, Case::Sluicegate(Rules::EachFlow(1_000))),
+    ("sluicegate acl 10", Case::Sluicegate(Rules::EachPacket(10))),
+    (report::ACL_1000, Case::Sluicegate(Rules::EachPacket(1_000))),
+    ("sluicegate acl 30000", Case::Sluicegate(Rules::EachPacket(30_000))),
 ];
 
 /// What was asked for on the command line.
@@ -140,9 +154,17 @@ fn measure(
     file: &Path,
 ) -> Result<Table, String> {
     let mut programs = Vec::new();
-    for (name, case) in CASES.into_iter().filter(|(name, _)| options.wants(name)) {
+    let wanted =
+        |name: &str| options.wants(name) && (!capture.few || [report::IO, report::FLOWS].contains(&name));
+    for (name, case) in CASES.into_iter().filter(|(name, _)| wanted(name)) {
         eprintln!("bench: {}: starting {name}", capture.name);
         programs.push((case, start(name, case, machine, folder, capture, file)?, Row::new(name)));
+    }
+    // Flows open, are seen for longer than a second, and settle. No window shows how.
+    for (case, program, _) in &mut programs {
+        if let Case::Sluicegate(Rules::EachFlow(_)) = case {
+            program.window(SETTLE)?;
+        }
     }
     let window = Duration::from_secs_f64(options.seconds);
     for round in 1..=options.windows {
@@ -201,7 +223,10 @@ fn start(
             Live::start(name, Tongue::Testpmd, &mut command, first)
         }
         Case::Sluicegate(rules) => {
-            let pipeline = gate::pipeline(folder, machine, &device, capture.frames + WORKING_BUFFERS, rules)?;
+            let pipeline = {
+                let buffers = capture.frames + WORKING_BUFFERS;
+                gate::pipeline(folder, machine, &device, buffers, capture.frames, rules)?
+            };
             Live::start(name, Tongue::Sluicegate, &mut gate::command(&pipeline), "")
         }
     }

@@ -27,6 +27,20 @@ fn advise<T>(room: &mut [std::mem::MaybeUninit<T>]) {
     }
 }
 
+/// A bit for each of eight numbers that is this one. Seven instructions on x86-64, where a loop over them becomes thirty.
+#[inline(always)]
+pub fn matching(numbers: &[u16; 8], this: u16) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has SSE2, and a load that need not be aligned reads the 16 bytes of the array.
+    unsafe {
+        use std::arch::x86_64::*;
+        let same = _mm_cmpeq_epi16(_mm_loadu_si128(numbers.as_ptr().cast()), _mm_set1_epi16(this as i16));
+        _mm_movemask_epi8(_mm_packs_epi16(same, _mm_setzero_si128())) as u32
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    numbers.iter().rev().fold(0, |found, &number| found << 1 | u32::from(number == this))
+}
+
 /// Asks the cache for the line on which a value starts. No effect on any answer.
 #[inline(always)]
 pub fn prefetch<T>(value: &T) {

@@ -165,22 +165,14 @@ impl Flows {
         &self.counters
     }
 
-    /// Pass 1 of a batch: asks for the bucket of a flow.
     #[inline(always)]
-    pub(crate) fn prefetch(&self, hash: u64) {
-        self.table.prefetch(hash);
+    pub(super) fn table(&self) -> &Table {
+        &self.table
     }
 
-    /// Pass 2: the entry that a flow is probably in, asked for.
-    #[inline(always)]
-    pub(crate) fn guess(&self, hash: u64) -> u32 {
-        self.table.guess(hash)
-    }
-
-    /// Pass 3: is it in this entry?
-    #[inline(always)]
-    pub(crate) fn is(&self, guess: u32, key: &Key) -> bool {
-        self.table.verify(guess, key).is_some()
+    /// Hash of a key.
+    pub(crate) fn hash(&self, key: &Key) -> u64 {
+        self.table.hash(key)
     }
 
     /// The entry of a flow, by a search of its own.

@@ -23,41 +23,8 @@ pub(crate) enum Followed {
 }
 
 impl Flows {
-    /// A packet of the flow in entry `number`, which the caller has compared.
-    #[inline(always)]
+    /// A packet of the flow in entry `number`, which the caller has compared: whatever `carry_on` has left.
     pub(crate) fn follow(
-        &mut self,
-        number: u32,
-        from_high: bool,
-        meta: &mut Meta,
-        frame: &[u8],
-        check: WindowCheck,
-    ) -> Followed {
-        let now = self.now();
-        let Some(entry) = self.entry(number) else { return Followed::Passes };
-        let life = entry.life();
-        let reply = from_high != life.has(Life::FROM_HIGH);
-        let piece = meta.flags.0 & (InnerFlags::LATER_FRAGMENT | InnerFlags::FIRST_FRAGMENT) != 0;
-        if life.state() != LASTING || piece {
-            let established = life.state() == tcp::State::Established as u8;
-            let one_way = life.state() == ONE_WAY && !reply;
-            if piece || !(one_way || established && quick(entry, reply, meta, frame)) {
-                return self.slowly(number, from_high, meta, frame, check);
-            }
-        }
-        entry.set_life(life.at(now));
-        entry.count(reply, meta.inner_len.into());
-        if entry.refresh(reply, Envelope::of(meta)) {
-            self.counters().refreshed.add(1);
-        }
-        place(entry, number, reply, life, meta);
-        judged(life)
-    }
-
-    /// Whatever may change a state, and fragments.
-    #[cold]
-    #[inline(never)]
-    fn slowly(
         &mut self,
         number: u32,
         from_high: bool,
@@ -112,7 +79,8 @@ impl Flows {
         if !later && entry.refresh(reply, Envelope::of(meta)) {
             self.counters().refreshed.add(1);
         }
-        place(entry, number, reply, life, meta);
+        name(number, reply, life, meta);
+        place(entry, life, meta);
         if to != life.state() {
             self.change_state(number, to);
         }
@@ -127,7 +95,8 @@ impl Flows {
         let reply = from_high != life.has(Life::FROM_HIGH);
         entry.count(reply, meta.inner_len.into());
         entry.refresh(reply, Envelope::of(meta));
-        place(entry, number, reply, life, meta);
+        name(number, reply, life, meta);
+        place(entry, life, meta);
         meta.flow_flags.0 |= FlowFlags::NEW;
     }
 
@@ -135,7 +104,8 @@ impl Flows {
     pub(crate) fn relate(&mut self, number: u32, from_high: bool, meta: &mut Meta) -> Followed {
         let Some(entry) = self.entry(number) else { return Followed::Passes };
         let life = entry.life();
-        place(entry, number, from_high != life.has(Life::FROM_HIGH), life, meta);
+        name(number, from_high != life.has(Life::FROM_HIGH), life, meta);
+        place(entry, life, meta);
         meta.flow_flags.0 |= FlowFlags::RELATED;
         self.counters().related.add(1);
         judged(life)
@@ -186,16 +156,18 @@ pub(crate) fn is_answer(meta: &Meta) -> bool {
     meta.tcp_flags & (SYN | ACK) == SYN | ACK
 }
 
-/// A segment that only moves the numbers of an established connection; false if it is more than that.
+/// The numbers of an established connection, moved by a segment in one piece; `None` if it is more than that.
 #[inline(always)]
-fn quick(entry: Entry<'_>, reply: bool, meta: &Meta, frame: &[u8]) -> bool {
-    let mut tracked = Tracked::unpack(entry.tcp());
-    let segment = segment(meta, frame, reply);
-    if tcp::quick(&mut tracked, &segment).is_none() {
-        return false;
-    }
-    entry.set_tcp(tracked.pack());
-    true
+pub(super) fn quick(words: [u64; 3], reply: bool, meta: &Meta, frame: &[u8]) -> Option<[u64; 3]> {
+    // Sender first, whoever that is: turning three words costs less than choosing between the sides of each number.
+    let mut tracked = Tracked::unpack(turned_if(reply, words));
+    tcp::quick(&mut tracked, &segment(meta, frame, false))?;
+    Some(turned_if(reply, tracked.pack()))
+}
+
+#[inline(always)]
+fn turned_if(reply: bool, [a, b, rest]: [u64; 3]) -> [u64; 3] {
+    if reply { [b, a, rest.rotate_left(32)] } else { [a, b, rest] }
 }
 
 #[inline(always)]
@@ -208,12 +180,16 @@ fn segment(meta: &Meta, frame: &[u8], reply: bool) -> Segment {
 
 /// Writes down where the packet belongs.
 #[inline(always)]
-fn place(entry: Entry<'_>, number: u32, reply: bool, life: Life, meta: &mut Meta) {
+pub(super) fn name(number: u32, reply: bool, life: Life, meta: &mut Meta) {
     meta.flow = FlowSlot::new(number);
+    let picked_up = if life.has(Life::PICKED_UP) { FlowFlags::PICKED_UP } else { 0 };
+    meta.flow_flags = FlowFlags(if reply { FlowFlags::REPLY | picked_up } else { picked_up });
+}
+
+/// And what stages want to know of its flow.
+#[inline(always)]
+pub(super) fn place(entry: Entry<'_>, life: Life, meta: &mut Meta) {
     meta.incarnation = entry.version();
     meta.settled = life.settled();
     meta.tenant = entry.tenant();
-    let picked_up = if life.has(Life::PICKED_UP) { FlowFlags::PICKED_UP } else { 0 };
-    meta.flow_flags = FlowFlags(if reply { FlowFlags::REPLY | picked_up } else { picked_up });
-    meta.incarnation = entry.version();
 }

@@ -59,12 +59,30 @@ impl Key {
         if ipv6 {
             return Self::of_v6(scope, protocol, header.get(8..)?.first_chunk()?, ports);
         }
-        let [a, b, c, d, e, f, g, h] = *header.get(12..)?.first_chunk::<8>()?;
-        let source = u64::from(u32::from_be_bytes([a, b, c, d])) << 16 | u64::from(ports.0);
-        let destination = u64::from(u32::from_be_bytes([e, f, g, h])) << 16 | u64::from(ports.1);
+        let (words, from_high) = Self::of_v4(scope, protocol, *header.get(12..)?.first_chunk()?, ports);
+        Some((Key { words, addresses: [0; 4] }, from_high))
+    }
+
+    /// The words of a usual packet over IPv4, whose addresses decap has noted.
+    #[inline(always)]
+    pub(super) fn words_v4(scope: u64, meta: &Meta) -> ([u64; 3], bool) {
+        Self::of_v4(scope, meta.protocol, meta.addresses, (meta.source_port, meta.destination_port))
+    }
+
+    /// Addresses go in as they stand in memory: any order of ends will do, as long as it is always the same.
+    #[inline(always)]
+    fn of_v4(scope: u64, protocol: u8, addresses: [u8; 8], ports: (u16, u16)) -> ([u64; 3], bool) {
+        let both = u64::from_le_bytes(addresses);
+        let source = both << 32 >> 16 | u64::from(ports.0);
+        let destination = both >> 32 << 16 | u64::from(ports.1);
         let (low, high) = (source.min(destination), source.max(destination));
-        let words = [scope, low | u64::from(protocol) << 48 | USED, high];
-        Some((Key { words, addresses: [0; 4] }, source > destination))
+        ([scope, low | u64::from(protocol) << 48 | USED, high], source > destination)
+    }
+
+    /// The key of these words; the addresses are IPv6's.
+    pub(super) fn of_words(words: [u64; 3], addresses: [u64; 4]) -> Self {
+        let addresses = if words[1] & IPV6 != 0 { addresses } else { [0; 4] };
+        Key { words, addresses }
     }
 
     #[inline(never)]
@@ -80,9 +98,7 @@ impl Key {
 
     /// The key of an entry in the table.
     pub(super) fn of_entry(entry: Entry<'_>) -> Self {
-        let words = entry.key();
-        let addresses = if words[1] & IPV6 != 0 { entry.addresses() } else { [0; 4] };
-        Key { words, addresses }
+        Self::of_words(entry.key(), entry.addresses())
     }
 
     /// The flow's key for a tuple that somebody names, in any order.
@@ -114,7 +130,8 @@ impl Key {
             let wide = |high: u64, low: u64| Ipv6Addr::from(u128::from(high) << 64 | u128::from(low));
             (wide(a, b).into(), wide(c, d).into())
         } else {
-            (Ipv4Addr::from((low >> 16) as u32).into(), Ipv4Addr::from((high >> 16) as u32).into())
+            let four = |end: u64| Ipv4Addr::from(((end >> 16) as u32).to_le_bytes());
+            (four(low).into(), four(high).into())
         };
         let protocol = self.protocol();
         if from_high {
@@ -191,13 +208,20 @@ impl Seed {
     /// Hash of a key.
     #[inline(always)]
     pub fn hash(&self, key: &Key) -> u64 {
+        let wide = if key.is_ipv6() { self.wide(&key.addresses) } else { 0 };
+        self.mix(key.words, wide)
+    }
+
+    /// The same for a key over IPv4.
+    #[inline(always)]
+    pub(super) fn hash_v4(&self, words: [u64; 3]) -> u64 {
+        self.mix(words, 0)
+    }
+
+    #[inline(always)]
+    fn mix(&self, [scope, low, high]: [u64; 3], wide: u64) -> u64 {
         let [s0, s1, s2, ..] = self.0;
-        let [scope, low, high] = key.words;
-        let mut ends = fold(low ^ s0, high ^ s1);
-        if key.is_ipv6() {
-            ends ^= self.wide(&key.addresses);
-        }
-        fold(ends ^ scope, s2)
+        fold(fold(low ^ s0, high ^ s1) ^ wide ^ scope, s2)
     }
 
     #[inline(never)]

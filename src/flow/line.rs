@@ -5,15 +5,16 @@
 //! | word | first line: who, where to, until when | second line: how much |
 //! |---|---|---|
 //! | 0 | scope | packets of the originator |
-//! | 1 | lower end, protocol, family | packets of the responder |
-//! | 2 | higher end | bytes of the originator |
-//! | 3 | envelope of the originator: cookie, node | bytes of the responder |
+//! | 1 | lower end, protocol, family | its bytes |
+//! | 2 | higher end | packets of the responder |
+//! | 3 | envelope of the originator: cookie, node | its bytes |
 //! | 4 | envelope of the responder | TCP: both directions' sequence numbers |
 //! | 5 | outer ports of both, version | TCP |
 //! | 6 | last seen, settled stages, state, flags, epoch | TCP |
 //! | 7 | created, reason of a drop, tenant | neighbours on a list |
 //!
-//! IPv6 addresses are in an array of their own. An established packet touches both lines and nothing else.
+//! Both lines lie side by side: one bound to check, one page to find. IPv6 addresses are in an array of their own. An established packet
+//! over IPv4 touches both lines and nothing else.
 //!
 //! **Readers.** The owner never waits. Before an entry changes hands (opened, closed) its version becomes odd, afterwards even
 //! again and two further; a release fence keeps the writes in between behind the first, a release store before the last. A reader takes the version
@@ -60,6 +61,7 @@ fn unchanged<T>(word: &AtomicU64, copy: impl FnOnce() -> T) -> Option<(u32, T)> 
 #[repr(align(64))]
 pub(super) struct Line([AtomicU64; 8]);
 
+#[allow(clippy::indexing_slicing, reason = "words have numbers below eight, which the compiler sees")]
 impl Line {
     fn zero() -> Self {
         Line(std::array::from_fn(|_| AtomicU64::new(0)))
@@ -77,10 +79,20 @@ impl Line {
         self.0[WORD].store(value, Ordering::Relaxed);
     }
 
+    /// A word whose number depends on the direction: `word` for the originator, `word + step` for the responder. All are below
+    /// eight; the mask spares the check.
     #[inline(always)]
-    fn add<const WORD: usize>(&self, n: u64) {
-        self.set::<WORD>(self.get::<WORD>().wrapping_add(n));
+    fn of(&self, word: usize, step: usize, reply: bool) -> &AtomicU64 {
+        &self.0[(word + step * usize::from(reply)) & 7]
     }
+}
+
+/// Both lines of a flow.
+#[derive(Debug)]
+#[repr(C, align(128))]
+struct Pair {
+    head: Line,
+    tail: Line,
 }
 
 /// The addresses of an IPv6 flow.
@@ -91,8 +103,7 @@ pub(super) struct Wide([AtomicU64; 4]);
 /// All entries of a worker. The worker writes, anybody reads.
 #[derive(Debug)]
 pub(super) struct Lines {
-    head: Box<[Line]>,
-    tail: Box<[Line]>,
+    pairs: Box<[Pair]>,
     wide: Box<[Wide]>,
     /// Entries below this have been used.
     reach: AtomicU32,
@@ -103,7 +114,9 @@ pub(super) struct Lines {
 pub(super) struct Entry<'a> {
     head: &'a Line,
     tail: &'a Line,
-    wide: &'a Wide,
+    /// Where its addresses are, for those who need them.
+    lines: &'a Lines,
+    number: u32,
 }
 
 /// Bytes of an entry in these arrays.
@@ -155,6 +168,25 @@ impl Life {
         self.flags() & flag != 0
     }
 
+    /// Its state, as a number that no state has if its packets are dropped.
+    #[inline(always)]
+    pub fn course(self) -> u16 {
+        (self.0 >> 48) as u16 & (0xff | (Self::CONDEMNED as u16) << 8)
+    }
+
+    /// Are all these stages done with it?
+    #[inline(always)]
+    pub fn is_settled(self, stages: u16) -> bool {
+        let all = u64::from(stages) << 32;
+        self.0 & all == all
+    }
+
+    /// Does a packet travel against the originator, which the higher end has sent or has not?
+    #[inline(always)]
+    pub fn is_reply(self, from_high: bool) -> bool {
+        self.flags() & Self::FROM_HIGH ^ u8::from(from_high) != 0
+    }
+
     #[inline(always)]
     pub fn at(self, seen: u32) -> Self {
         Life(self.0 >> 32 << 32 | u64::from(seen))
@@ -203,8 +235,7 @@ pub(super) const NOBODY: u32 = u32::MAX;
 impl Lines {
     pub fn new(entries: usize) -> Self {
         Lines {
-            head: crate::dpdk::huge(entries, Line::zero),
-            tail: crate::dpdk::huge(entries, Line::zero),
+            pairs: crate::dpdk::huge(entries, || Pair { head: Line::zero(), tail: Line::zero() }),
             wide: crate::dpdk::huge(entries, || Wide(std::array::from_fn(|_| AtomicU64::new(0)))),
             reach: AtomicU32::new(0),
         }
@@ -223,20 +254,19 @@ impl Lines {
 
     #[inline(always)]
     pub fn len(&self) -> usize {
-        self.head.len()
+        self.pairs.len()
     }
 
     #[inline(always)]
     pub fn get(&self, entry: u32) -> Option<Entry<'_>> {
-        let at = entry as usize;
-        Some(Entry { head: self.head.get(at)?, tail: self.tail.get(at)?, wide: self.wide.get(at)? })
+        let Pair { head, tail } = self.pairs.get(entry as usize)?;
+        Some(Entry { head, tail, lines: self, number: entry })
     }
 
     /// Asks the cache for both lines.
     #[inline(always)]
     pub fn prefetch(&self, entry: u32) {
-        let at = entry as usize;
-        if let (Some(head), Some(tail)) = (self.head.get(at), self.tail.get(at)) {
+        if let Some(Pair { head, tail }) = self.pairs.get(entry as usize) {
             crate::dpdk::prefetch(head);
             crate::dpdk::prefetch(tail);
         }
@@ -247,9 +277,13 @@ impl Entry<'_> {
     /// Is it this flow?
     #[inline(always)]
     pub fn is(self, key: &Key) -> bool {
-        let [scope, low, high] = key.words;
-        let same = self.head.get::<0>() ^ scope | self.head.get::<1>() ^ low | self.head.get::<2>() ^ high;
-        same == 0 && (!key.is_ipv6() || self.addresses() == key.addresses)
+        self.has_words(key.words) && (!key.is_ipv6() || self.addresses() == key.addresses)
+    }
+
+    /// Are the words of its key these?
+    #[inline(always)]
+    pub fn has_words(self, [scope, low, high]: [u64; 3]) -> bool {
+        self.head.get::<0>() ^ scope | self.head.get::<1>() ^ low | self.head.get::<2>() ^ high == 0
     }
 
     #[inline(always)]
@@ -259,7 +293,8 @@ impl Entry<'_> {
 
     #[inline(always)]
     pub fn addresses(self) -> [u64; 4] {
-        std::array::from_fn(|n| self.wide.0.get(n).map_or(0, |word| word.load(Ordering::Relaxed)))
+        let Some(Wide(words)) = self.lines.wide.get(self.number as usize) else { return [0; 4] };
+        words.each_ref().map(|word| word.load(Ordering::Relaxed))
     }
 
     /// Does it hold a flow?
@@ -290,8 +325,8 @@ impl Entry<'_> {
             self.tail.set::<2>(0);
             self.tail.set::<3>(0);
             self.set_tcp([0; 3]);
-            if key.is_ipv6() {
-                for (word, value) in self.wide.0.iter().zip(key.addresses) {
+            if let Some(wide) = self.lines.wide.get(self.number as usize).filter(|_| key.is_ipv6()) {
+                for (word, value) in wide.0.iter().zip(key.addresses) {
                     word.store(value, Ordering::Relaxed);
                 }
             }
@@ -337,13 +372,21 @@ impl Entry<'_> {
     /// Remembers the envelope of a direction (0: of the originator's packets). True if it was another one before.
     #[inline(always)]
     pub fn refresh(self, reply: bool, outer: Envelope) -> bool {
-        let (was, ports) =
-            (if reply { self.head.get::<4>() } else { self.head.get::<3>() }, self.head.get::<5>());
-        let shift = if reply { 48 } else { 32 };
-        if was == word_of(&outer) && (ports >> shift) as u16 == outer.port {
-            return false;
-        }
-        self.remember(reply, outer)
+        let differs = word_of(&outer) != self.head.of(3, 1, reply).load(Ordering::Relaxed)
+            || self.port(reply) != outer.port;
+        differs && self.remember(reply, outer)
+    }
+
+    /// Does the packet come in the envelope of this direction?
+    #[inline(always)]
+    pub fn is_from(self, reply: bool, meta: &crate::packet::Meta) -> bool {
+        let outer = Envelope::of(meta);
+        word_of(&outer) == self.head.of(3, 1, reply).load(Ordering::Relaxed) && self.port(reply) == outer.port
+    }
+
+    #[inline(always)]
+    fn port(self, reply: bool) -> u16 {
+        (self.head.get::<5>() >> if reply { 48 } else { 32 }) as u16
     }
 
     #[cold]
@@ -371,26 +414,23 @@ impl Entry<'_> {
     /// Counts a packet.
     #[inline(always)]
     pub fn count(self, reply: bool, bytes: u64) {
-        if reply {
-            self.tail.add::<1>(1);
-            self.tail.add::<3>(bytes);
-        } else {
-            self.tail.add::<0>(1);
-            self.tail.add::<2>(bytes);
+        for (word, n) in [(0, 1), (1, bytes)] {
+            let count = self.tail.of(word, 2, reply);
+            count.store(count.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
         }
     }
 
     /// Packets and bytes of the originator, then of the responder.
     pub fn counts(self) -> [(u64, u64); 2] {
-        [(self.tail.get::<0>(), self.tail.get::<2>()), (self.tail.get::<1>(), self.tail.get::<3>())]
+        [(self.tail.get::<0>(), self.tail.get::<1>()), (self.tail.get::<2>(), self.tail.get::<3>())]
     }
 
     /// Originator and responder change places: counters and envelopes follow.
     pub fn turn(self) {
         let [(packets_o, bytes_o), (packets_r, bytes_r)] = self.counts();
         self.tail.set::<0>(packets_r);
-        self.tail.set::<1>(packets_o);
-        self.tail.set::<2>(bytes_r);
+        self.tail.set::<1>(bytes_r);
+        self.tail.set::<2>(packets_o);
         self.tail.set::<3>(bytes_o);
         let (a, b) = (self.head.get::<3>(), self.head.get::<4>());
         self.head.set::<3>(b);

@@ -23,6 +23,7 @@ mod event;
 pub(crate) mod quoted;
 mod engine;
 mod follow;
+mod lookup;
 mod command;
 mod view;
 mod eve;
@@ -37,6 +38,7 @@ pub use eve::{Eve, Moment, Record as EveRecord, protocol};
 pub use event::{End, FlowEvent, What};
 pub(crate) use follow::{Followed, is_answer};
 pub use key::{Key, Seed};
+pub(crate) use lookup::{About, Lookup};
 pub use view::{Count, Filter, FlowView, Flushed, LiveFlow, Picture, Shown, Standing};
 
 /// Bytes that a flow takes, all shares included: the two lines of its entry and room for IPv6 addresses, its places in a bucket, and

@@ -44,11 +44,7 @@ impl Bucket {
     /// Places with this tag, a bit each.
     #[inline(always)]
     fn matching(&self, tag: u16) -> u32 {
-        let mut found = 0;
-        for (way, &other) in self.tags.iter().enumerate() {
-            found |= u32::from(other == tag) << way;
-        }
-        found
+        crate::dpdk::matching(&self.tags, tag)
     }
 
     #[inline(always)]
@@ -89,21 +85,29 @@ pub(super) enum Full {
 #[derive(Debug)]
 struct Buckets(Box<[Bucket]>);
 
-/// 16 bits of the hash that neither bucket number uses (tables of more than 2^24 buckets excepted), and never 0.
+/// Where a flow is looked for: its first bucket, and the tag that it has there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spot {
+    bucket: u32,
+    tag: u16,
+}
+
+/// The lowest bits of the hash, and never 0. The first bucket's number comes from the upper half; the second's from the upper end of the
+/// lower half, which has bits in common with the tag in tables of more than 2^16 buckets: nine differ at least.
 #[inline(always)]
 fn tag(hash: u64) -> u16 {
-    ((hash & 0xff) as u16 | ((hash >> 32) as u16) << 8).max(1)
+    hash as u16 | 1
 }
 
 impl Buckets {
     #[inline(always)]
     fn first(&self, hash: u64) -> usize {
-        ((hash & 0xffff_ffff).wrapping_mul(self.0.len() as u64) >> 32) as usize
+        ((hash >> 32).wrapping_mul(self.0.len() as u64) >> 32) as usize
     }
 
     #[inline(always)]
     fn second(&self, hash: u64) -> usize {
-        let other = ((hash >> 32).wrapping_mul(self.0.len() as u64) >> 32) as usize;
+        let other = ((hash & 0xffff_ffff).wrapping_mul(self.0.len() as u64) >> 32) as usize;
         // The same bucket twice would be no choice.
         if other != self.first(hash) {
             other
@@ -222,19 +226,31 @@ impl Table {
         self.seed.hash(key)
     }
 
+    /// The seed of the hash.
+    #[inline(always)]
+    pub fn seed(&self) -> &Seed {
+        &self.seed
+    }
+
+    /// Where to look first for a flow of this hash.
+    #[inline(always)]
+    pub fn spot(&self, hash: u64) -> Spot {
+        Spot { bucket: self.buckets.first(hash) as u32, tag: tag(hash) }
+    }
+
     /// Pass 1 of a batch: asks the cache for the first bucket.
     #[inline(always)]
-    pub fn prefetch(&self, hash: u64) {
-        if let Some(bucket) = self.buckets.get(self.buckets.first(hash)) {
+    pub fn prefetch(&self, spot: Spot) {
+        if let Some(bucket) = self.buckets.get(spot.bucket as usize) {
             crate::dpdk::prefetch(bucket);
         }
     }
 
     /// Pass 2: the entry that it probably is, its lines asked for; [`NOBODY`] if the first bucket has none.
     #[inline(always)]
-    pub fn guess(&self, hash: u64) -> u32 {
-        let Some(bucket) = self.buckets.get(self.buckets.first(hash)) else { return NOBODY };
-        let found = bucket.matching(tag(hash));
+    pub fn guess(&self, spot: Spot) -> u32 {
+        let Some(bucket) = self.buckets.get(spot.bucket as usize) else { return NOBODY };
+        let found = bucket.matching(spot.tag);
         if found == 0 {
             return NOBODY;
         }

@@ -72,7 +72,9 @@ impl FlowSlot {
 pub struct Meta {
     /// Scope of the flow: the endpoint id of the load balancer, or the VNI where a profile has no such option.
     pub endpoint: u64,
-    /// The load balancer's flow cookie, 0 where the profile has none.
+    /// Outer source address: the load balancer's node.
+    pub node: [u8; 4],
+    /// The load balancer's flow cookie, 0 where the profile has none. Beside the node: both are compared as one word.
     pub cookie: u32,
     /// Outer IP header: 14, or 18 behind an 802.1Q tag.
     pub outer: u8,
@@ -100,8 +102,8 @@ pub struct Meta {
     pub outer_tos: u8,
     /// Outer UDP source port, host order: what the load balancer hashed the flow to.
     pub outer_source_port: u16,
-    /// Outer source address: the load balancer's node.
-    pub node: [u8; 4],
+    /// Inner source and destination address of IPv4 as they stand in the header; means nothing for IPv6.
+    pub addresses: [u8; 8],
     /// Its flow. Written by track, like all that follows.
     pub flow: FlowSlot,
     /// Stages that are done with the flow and do not see the packet: bit n for the n-th of the pipeline.

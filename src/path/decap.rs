@@ -260,7 +260,7 @@ impl Decap {
         meta.node = node;
         match Inner::usual(packet, protocol) {
             Some(found) => {
-                note(meta, &found);
+                note(meta, packet, &found);
                 Outcome::Live
             }
             None => unusual_inner(packet, protocol, meta),
@@ -311,7 +311,7 @@ fn four(header: &[u8; 20], at: usize) -> [u8; 4] {
 
 /// Writes down what is in the envelope.
 #[inline(always)]
-fn note(meta: &mut Meta, found: &Inner) {
+fn note(meta: &mut Meta, packet: &[u8], found: &Inner) {
     meta.protocol = found.protocol;
     meta.flags = found.flags;
     meta.inner_len = found.len;
@@ -320,6 +320,8 @@ fn note(meta: &mut Meta, found: &Inner) {
     meta.source_port = found.source_port;
     meta.destination_port = found.destination_port;
     meta.tcp_flags = found.tcp_flags;
+    // While they are at hand: track would have to look for the frame and check its length again.
+    meta.addresses = packet.get(12..).and_then(|bytes| bytes.first_chunk()).copied().unwrap_or_default();
 }
 
 #[cold]
@@ -327,7 +329,7 @@ fn note(meta: &mut Meta, found: &Inner) {
 fn unusual_inner(packet: &[u8], protocol: u16, meta: &mut Meta) -> Outcome {
     match Inner::any(packet, protocol) {
         Ok(found) => {
-            note(meta, &found);
+            note(meta, packet, &found);
             if found.transport_len == 0 {
                 meta.transport = 0;
             }

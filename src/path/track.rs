@@ -6,7 +6,8 @@
 //! 2. tags of the bucket; ask for the entry's two lines;
 //! 3. compare and follow. A flow with which all stages are done leaves the pipeline here.
 //!
-//! What pass 3 does not find is searched again, from the start: an earlier packet of the batch may have opened or ended the flow.
+//! Pass 3 carries on usual packets by itself (`crate::flow::lookup`) and stops at whatever is more, in the order of the slots. That is
+//! searched again, from the start: an earlier packet of the batch may have opened or ended the flow.
 //!
 //! May drop: [`DropReason::FlowCondemned`], [`DropReason::TcpInvalid`], [`DropReason::TableFull`], [`DropReason::Pickup`],
 //! [`DropReason::UnknownEndpoint`], [`DropReason::FragmentOrphan`], [`DropReason::HandoffFull`].
@@ -20,7 +21,9 @@ use crate::dpdk::{BURST, Burst, Mbuf};
 use crate::flow::fragment::{Fragments, Held, Ports};
 use crate::flow::handoff::Parcel;
 use crate::flow::tcp::WindowCheck;
-use crate::flow::{Flows, FlowsShared, Followed, Key, Newcomer, Opened, Opening, Seed, is_answer, quoted};
+use crate::flow::{
+    About, Flows, FlowsShared, Followed, Key, Lookup, Newcomer, Opened, Opening, Seed, is_answer, quoted,
+};
 use crate::packet::{Batch, DropReason, InnerFlags, Mask, Meta};
 use crate::stage::WorkerId;
 
@@ -35,30 +38,11 @@ pub(super) enum Source {
     GivenUp,
 }
 
-/// What a packet speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-enum About {
-    /// Its own flow.
-    #[default]
-    Itself,
-    /// Its own flow; later fragments of this datagram will ask for its ports.
-    First(u64),
-    /// The flow of the packet that it quotes.
-    Quoted,
-    /// The flow of its first fragment.
-    Later,
-    /// A flow that only the first fragment of this datagram can tell.
-    Orphan(u64),
-    /// Nothing that we know.
-    Nothing,
-}
-
-/// Pass 1's findings, and pass 2's.
-#[derive(Clone, Copy, Debug, Default)]
+/// A packet that is more than usual.
+#[derive(Clone, Copy, Debug)]
 struct Looked {
     key: Key,
     hash: u64,
-    guess: u32,
     /// The higher end sent it.
     from_high: bool,
     about: About,
@@ -106,7 +90,7 @@ pub struct Track {
     finder: Finder,
     held: Held,
     mesh: Option<Mesh>,
-    looked: Box<[Looked; BURST]>,
+    lookup: Box<Lookup>,
     /// Where slots that go away go.
     owners: Box<[WorkerId; BURST]>,
 }
@@ -163,7 +147,7 @@ impl Track {
             finder,
             held: Held::new(plan.fragments.hold as usize, patience),
             mesh,
-            looked: Box::new([Looked::default(); BURST]),
+            lookup: Box::new(Lookup::new()),
             owners: Box::new([WorkerId(0); BURST]),
         }
     }
@@ -184,33 +168,21 @@ impl Track {
     #[inline(always)]
     pub(super) fn run(&mut self, batch: &mut Batch, source: Source, port: u8) {
         let live = batch.live();
-        let Track { finder, mesh, looked, owners, held } = self;
+        let Track { finder, mesh, lookup, owners, held } = self;
         finder.places = held.room();
         let (frames, metas, reasons) = batch.slots();
-        for (slot, ((frame, meta), looked)) in
-            frames.iter().zip(metas.iter()).zip(looked.iter_mut()).enumerate()
-        {
-            if live.has(slot) {
-                finder.look(meta, frame, looked);
-            }
-        }
-        for (slot, looked) in looked.iter_mut().take(frames.len()).enumerate() {
-            if live.has(slot) {
-                looked.guess = finder.flows.guess(looked.hash);
-            }
-        }
-        let (mut home, mut dropped, mut rejected, mut hits) = (Mask::NONE, Mask::NONE, Mask::NONE, 0);
+        finder.look(live, frames, metas, lookup);
+        finder.flows.guess(live, lookup);
+        let (mut home, mut dropped, mut rejected) = (Mask::NONE, Mask::NONE, Mask::NONE);
         let (mut away, mut waiting) = (Mask::NONE, Mask::NONE);
-        for (slot, ((frame, meta), looked)) in frames.iter().zip(metas).zip(looked.iter()).enumerate() {
-            if !live.has(slot) {
-                continue;
-            }
-            let fate = if looked.about == About::Itself && finder.flows.is(looked.guess, &looked.key) {
-                hits += 1;
-                finder.follow(looked.guess, looked, meta, frame.data(), source)
-            } else {
-                finder.otherwise(looked, meta, frame.data(), source)
-            };
+        let (mut rest, mut hits) = (live, live.count() as u64);
+        loop {
+            home = home | finder.flows.carry_on(&mut rest, lookup, frames, metas, finder.policy.stages);
+            let Some(slot) = rest.iter().next() else { break };
+            rest.remove(slot);
+            hits -= 1;
+            let (Some(frame), Some(meta)) = (frames.get(slot), metas.get_mut(slot)) else { break };
+            let fate = finder.otherwise(slot, lookup, meta, frame.data(), source);
             let fate = match fate {
                 Fate::Away(owner) if !mesh.as_ref().is_some_and(|mesh| mesh.reaches(owner, port)) => {
                     finder.astray()
@@ -278,9 +250,9 @@ impl Track {
                 given += u64::from(taken.is_ok());
                 taken.map_err(|parcel| (DropReason::HandoffFull, parcel))
             } else if batch.held().has(slot)
-                && let Some(Looked { about: About::Orphan(datagram), .. }) = self.looked.get(slot)
+                && let About::Orphan(datagram) = self.lookup.about(slot)
             {
-                match self.held.hold(parcel(frame), *datagram, now) {
+                match self.held.hold(parcel(frame), datagram, now) {
                     Ok(()) => {
                         counters.flows.held_fragments.add(1);
                         Ok(())
@@ -351,30 +323,27 @@ impl Track {
 
 impl Finder {
     /// Pass 1.
-    #[inline(always)]
-    fn look(&mut self, meta: &Meta, frame: &Mbuf, looked: &mut Looked) {
-        let scope = match self.scope {
-            Scope::Endpoint => meta.endpoint,
-            // Whoever is to be dropped has no flow, and finds no other's.
-            Scope::Tenant => self.tenants.of(meta.endpoint).map_or(self.policy.nobodys_scope(), u64::from),
-        };
-        const PLAIN: u8 = InnerFlags::PORTS | InnerFlags::FIRST_FRAGMENT;
-        let found = if meta.flags.0 & PLAIN == InnerFlags::PORTS {
-            Key::of(scope, meta, frame.data()).map(|(key, from_high)| (key, from_high, About::Itself))
-        } else {
-            self.about(scope, meta, frame.data())
-        };
-        let Some((key, from_high, about)) = found else {
-            looked.about = About::Nothing;
-            return;
-        };
-        let hash = self.seed.hash(&key);
-        self.flows.prefetch(hash);
-        *looked = Looked { key, hash, guess: 0, from_high, about };
+    #[inline(never)]
+    fn look(&mut self, live: Mask, frames: &[Mbuf], metas: &[Meta; BURST], lookup: &mut Lookup) {
+        const USUAL: u8 = InnerFlags::PORTS | InnerFlags::FIRST_FRAGMENT | InnerFlags::IPV6;
+        for slot in live {
+            let Some(meta) = metas.get(slot) else { break };
+            let scope = match self.scope {
+                Scope::Endpoint => meta.endpoint,
+                // Whoever is to be dropped has no flow, and finds no other's.
+                Scope::Tenant => {
+                    self.tenants.of(meta.endpoint).map_or(self.policy.nobodys_scope(), u64::from)
+                }
+            };
+            if meta.flags.0 & USUAL == InnerFlags::PORTS {
+                self.flows.look_v4(slot, scope, meta, lookup);
+            } else if let Some(frame) = frames.get(slot) {
+                self.flows.look_at(slot, self.about(scope, meta, frame.data()), lookup);
+            }
+        }
     }
 
-    /// What a packet is about that is neither TCP nor UDP in one piece.
-    #[cold]
+    /// What a packet is about that is not usual over IPv4.
     #[inline(never)]
     fn about(&self, scope: u64, meta: &Meta, frame: &[u8]) -> Option<(Key, bool, About)> {
         if quoted::is_error(meta) {
@@ -397,8 +366,7 @@ impl Finder {
             .map(|(key, from_high)| (key, from_high, About::Later))
     }
 
-    /// Pass 3, for a packet of the flow in entry `number`.
-    #[inline(always)]
+    /// A packet of the flow in entry `number`.
     fn follow(
         &mut self,
         number: u32,
@@ -426,8 +394,6 @@ impl Finder {
         if meta.settled & self.policy.stages == self.policy.stages { Fate::Home } else { Fate::Open }
     }
 
-    #[cold]
-    #[inline(never)]
     fn unusual(&mut self, followed: Followed, looked: &Looked, meta: &mut Meta, source: Source) -> Fate {
         match followed {
             Followed::Passes => self.passes(meta),
@@ -451,10 +417,19 @@ impl Finder {
         tenant.is_some()
     }
 
-    /// Pass 3, for a packet whose flow pass 2 did not find.
+    /// Pass 3, for a packet that is more than usual, or whose flow pass 2 did not find.
     #[cold]
     #[inline(never)]
-    fn otherwise(&mut self, looked: &Looked, meta: &mut Meta, frame: &[u8], source: Source) -> Fate {
+    fn otherwise(
+        &mut self,
+        slot: usize,
+        lookup: &Lookup,
+        meta: &mut Meta,
+        frame: &[u8],
+        source: Source,
+    ) -> Fate {
+        let (key, from_high, about) = lookup.slot(slot);
+        let looked = &Looked { key, hash: self.flows.hash(&key), from_high, about };
         if !self.alone(meta) && self.policy.unknown == UnknownEndpoint::Drop {
             return Fate::Drop(DropReason::UnknownEndpoint);
         }
