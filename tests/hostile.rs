@@ -270,3 +270,21 @@ fn fragments_that_find_no_place_to_wait_follow_the_policy() {
         assert_eq!((now.flows.held_fragments, now.flows.orphan_fragments), (1, 2));
     }
 }
+
+#[test]
+fn nothing_goes_home_under_an_envelope_that_the_load_balancer_has_forgotten() {
+    for (idle, cookie) in [(29, 7), (32, 9)] {
+        let mut rig = tracker("other_idle = \"30s\"\nmargin = \"5s\"");
+        for (from, to) in [(client(), server()), (server(), client())] {
+            passes(&mut rig, &wrap(&udp(from, to, b"x"), 7, 60_000));
+        }
+        rig.set_clock(idle * SECOND);
+        let mut big = udp(client(), server(), &[0; 8600]);
+        big[6] = 0x40; // DF
+        let sum = etherparse::Ipv4Header::from_slice(&big).unwrap().0.calc_header_checksum();
+        big[10..12].copy_from_slice(&sum.to_be_bytes());
+        dies(&mut rig, &wrap(&big, 9, 61_000), "too_big");
+        assert_eq!(rig.settled().flows.opened, 1, "still the same flow to us");
+        assert_eq!(rig.answers[0][78..82], u32::to_be_bytes(cookie), "after {idle} s");
+    }
+}

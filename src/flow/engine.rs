@@ -104,7 +104,7 @@ pub struct Flows {
     worker: WorkerId,
     table: Table,
     room: Room,
-    timeouts: Timeouts,
+    pub(super) timeouts: Timeouts,
     directory: Option<(Arc<Directory>, Seat)>,
     events: Option<rtrb::Producer<FlowEvent>>,
     counters: Arc<FlowCounters>,

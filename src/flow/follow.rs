@@ -77,7 +77,7 @@ impl Flows {
         entry.count(reply, meta.inner_len.into());
         // A later fragment has no ports by which the load balancer could know its flow: its envelope may be another one.
         if !later && entry.refresh(reply, Envelope::of(meta)) {
-            self.counters().refreshed.add(1);
+            self.refreshed(entry, reply, life);
         }
         name(number, reply, life, meta);
         place(entry, life, meta);
@@ -85,6 +85,17 @@ impl Flows {
             self.change_state(number, to);
         }
         judged(life)
+    }
+
+    /// One direction's envelope is another now. If the flow was idle for longer than the load balancer remembers one, this is a new flow to
+    /// it, and the other direction's envelope is one that it takes nothing back under.
+    #[cold]
+    fn refreshed(&self, entry: Entry<'_>, reply: bool, before: Life) {
+        self.counters().refreshed.add(1);
+        let idle = self.now().wrapping_sub(before.seen());
+        if idle >= self.timeouts.theirs(before.state()) {
+            entry.forget(!reply);
+        }
     }
 
     /// The first packet of a flow that was just opened in entry `number`.

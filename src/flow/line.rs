@@ -403,6 +403,11 @@ impl Entry<'_> {
         known
     }
 
+    /// Nothing is known of a direction's envelope any more.
+    pub fn forget(self, reply: bool) {
+        self.remember(reply, Envelope::default());
+    }
+
     /// The newest envelope of a direction, if one was seen.
     pub fn outer(self, reply: bool) -> Option<Envelope> {
         let word = if reply { self.head.get::<4>() } else { self.head.get::<3>() };

@@ -65,6 +65,8 @@ pub(super) fn end_of(state: u8) -> End {
 pub(super) struct Timeouts {
     by_state: [u32; STATES],
     condemned: u32,
+    /// The load balancer's own, of TCP and of everything else.
+    theirs: [u32; 2],
 }
 
 impl Timeouts {
@@ -80,7 +82,13 @@ impl Timeouts {
                 tcp::Class::Reset => ms(plan.reset),
             };
         }
-        Timeouts { by_state, condemned: ms(plan.denied) }
+        Timeouts { by_state, condemned: ms(plan.denied), theirs: [ms(plan.tcp_idle), ms(plan.other_idle)] }
+    }
+
+    /// After how long the load balancer has forgotten a flow.
+    pub fn theirs(&self, state: u8) -> u32 {
+        let [tcp_idle, other_idle] = self.theirs;
+        if tcp(state).is_some() { tcp_idle } else { other_idle }
     }
 
     #[inline(always)]
