@@ -174,7 +174,7 @@ impl Worker {
     }
 
     /// Fragments that wait go as those do for which there is nothing left to wait for; what other workers still give is taken, until all
-    /// of them have stopped giving. One that hangs is not waited for longer than [`LAST_WAIT`].
+    /// of them have stopped giving. One that hangs is not waited for longer than half a second.
     pub fn finish(&mut self) {
         let Worker { lanes, hops, clock, .. } = self;
         while let Some((port, source)) = hops.unhold(clock.now(), true) {
