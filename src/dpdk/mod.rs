@@ -43,7 +43,7 @@ pub use burst::{BURST, Burst};
 pub use clock::{cycles, cycles_per_second};
 pub use error::{Errno, Error};
 pub use mbuf::{Checksum, Mbuf};
-pub use memory::{huge, matching, prefetch};
+pub use memory::{Pattern, huge, matching, prefetch};
 pub use mempool::{Mempool, PoolConfig};
 pub use plan::{EalPlan, LcorePlan, Memory};
 pub use port::{

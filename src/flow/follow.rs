@@ -193,8 +193,9 @@ fn segment(meta: &Meta, frame: &[u8], reply: bool) -> Segment {
 #[inline(always)]
 pub(super) fn name(number: u32, reply: bool, life: Life, meta: &mut Meta) {
     meta.flow = FlowSlot::new(number);
-    let picked_up = if life.has(Life::PICKED_UP) { FlowFlags::PICKED_UP } else { 0 };
-    meta.flow_flags = FlowFlags(if reply { FlowFlags::REPLY | picked_up } else { picked_up });
+    // The same bit in both, and the lowest one: no choices to make.
+    const { assert!(Life::PICKED_UP == FlowFlags::PICKED_UP && FlowFlags::REPLY == 1) };
+    meta.flow_flags = FlowFlags(life.flags() & Life::PICKED_UP | u8::from(reply));
 }
 
 /// And what stages want to know of its flow.

@@ -18,13 +18,16 @@ use super::line::Entry;
 use crate::packet::{InnerFlags, Meta};
 
 /// Set in every key's second word, so that an empty entry is nobody's.
-const USED: u64 = 1 << 56;
-const IPV6: u64 = 1 << 57;
+const USED: u64 = 1 << 24;
+const IPV6: u64 = 1 << 25;
+/// Where the protocol is.
+const PROTOCOL: u32 = 16;
 
 /// Scope, ends and protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Scope; lower end, protocol, family; higher end. An end is 48 bits: IPv4 address and port, or for IPv6 the port alone.
+    /// Scope; lower end, protocol, family; higher end. An end is an IPv4 address (upper half) and port (lowest 16 bits), or for IPv6 the
+    /// port alone.
     pub(super) words: [u64; 3],
     /// Of IPv6, the lower end's address and the higher's; zero for IPv4.
     pub(super) addresses: [u64; 4],
@@ -73,10 +76,10 @@ impl Key {
     #[inline(always)]
     fn of_v4(scope: u64, protocol: u8, addresses: [u8; 8], ports: (u16, u16)) -> ([u64; 3], bool) {
         let both = u64::from_le_bytes(addresses);
-        let source = both << 32 >> 16 | u64::from(ports.0);
-        let destination = both >> 32 << 16 | u64::from(ports.1);
+        let source = both << 32 | u64::from(ports.0);
+        let destination = both >> 32 << 32 | u64::from(ports.1);
         let (low, high) = (source.min(destination), source.max(destination));
-        ([scope, low | u64::from(protocol) << 48 | USED, high], source > destination)
+        ([scope, low | u64::from(protocol) << PROTOCOL | USED, high], source > destination)
     }
 
     /// The key of these words; the addresses are IPv6's.
@@ -91,7 +94,7 @@ impl Key {
         let source = (u128::from_be_bytes(*source), ports.0);
         let destination = (u128::from_be_bytes(*destination.first_chunk()?), ports.1);
         let (low, high) = if source <= destination { (source, destination) } else { (destination, source) };
-        let words = [scope, u64::from(low.1) | u64::from(protocol) << 48 | USED | IPV6, high.1.into()];
+        let words = [scope, u64::from(low.1) | u64::from(protocol) << PROTOCOL | USED | IPV6, high.1.into()];
         let addresses = [(low.0 >> 64) as u64, low.0 as u64, (high.0 >> 64) as u64, high.0 as u64];
         Some((Key { words, addresses }, source > destination))
     }
@@ -130,7 +133,7 @@ impl Key {
             let wide = |high: u64, low: u64| Ipv6Addr::from(u128::from(high) << 64 | u128::from(low));
             (wide(a, b).into(), wide(c, d).into())
         } else {
-            let four = |end: u64| Ipv4Addr::from(((end >> 16) as u32).to_le_bytes());
+            let four = |end: u64| Ipv4Addr::from(((end >> 32) as u32).to_le_bytes());
             (four(low).into(), four(high).into())
         };
         let protocol = self.protocol();
@@ -167,7 +170,7 @@ impl Key {
     /// IANA protocol number.
     #[inline(always)]
     pub fn protocol(&self) -> u8 {
-        (self.words[1] >> 48) as u8
+        (self.words[1] >> PROTOCOL) as u8
     }
 
     /// IPv6; otherwise IPv4.

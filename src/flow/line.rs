@@ -174,17 +174,22 @@ impl Life {
         (self.0 >> 48) as u16 & (0xff | (Self::CONDEMNED as u16) << 8)
     }
 
-    /// Are all these stages done with it?
+    /// What decides of a packet, in one word: which of these stages are done with the flow, and its course.
     #[inline(always)]
-    pub fn is_settled(self, stages: u16) -> bool {
-        let all = u64::from(stages) << 32;
-        self.0 & all == all
+    pub fn standing(self, stages: u16) -> u64 {
+        self.0 & (Self::settled_at(stages, 0xff) | u64::from(Self::CONDEMNED) << 56)
     }
 
-    /// Does a packet travel against the originator, which the higher end has sent or has not?
+    /// The standing of a flow in this state with which all these stages are done.
     #[inline(always)]
-    pub fn is_reply(self, from_high: bool) -> bool {
-        self.flags() & Self::FROM_HIGH ^ u8::from(from_high) != 0
+    pub fn settled_at(stages: u16, state: u8) -> u64 {
+        u64::from(stages) << 32 | u64::from(state) << 48
+    }
+
+    /// Does a packet travel against the originator, which the higher end has sent (1) or has not (0)?
+    #[inline(always)]
+    pub fn is_reply(self, from_high: u8) -> bool {
+        (self.flags() ^ from_high) & Self::FROM_HIGH != 0
     }
 
     #[inline(always)]
@@ -263,10 +268,22 @@ impl Lines {
         Some(Entry { head, tail, lines: self, number: entry })
     }
 
-    /// Asks the cache for both lines.
+    /// For asking the cache for lines.
     #[inline(always)]
-    pub fn prefetch(&self, entry: u32) {
-        if let Some(Pair { head, tail }) = self.pairs.get(entry as usize) {
+    pub fn ahead(&self) -> Ahead<'_> {
+        Ahead(&self.pairs)
+    }
+}
+
+/// The entries, for asking the cache for them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ahead<'a>(&'a [Pair]);
+
+impl Ahead<'_> {
+    /// Asks for both lines of an entry.
+    #[inline(always)]
+    pub fn prefetch(self, entry: u32) {
+        if let Some(Pair { head, tail }) = self.0.get(entry as usize) {
             crate::dpdk::prefetch(head);
             crate::dpdk::prefetch(tail);
         }

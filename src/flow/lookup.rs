@@ -6,7 +6,7 @@
 
 use super::engine::Flows;
 use super::key::Key;
-use super::line::{Entry, NOBODY};
+use super::line::{Entry, Life, Lines};
 use super::table::Spot;
 use super::{follow, state, tcp};
 use crate::dpdk::{BURST, Mbuf};
@@ -49,20 +49,30 @@ enum Usual {
 
 /// What pass 1 found of one packet, in half a cache line.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(32))]
 struct Looked {
     words: [u64; 3],
-    spot: Spot,
-    /// The higher end sent it.
-    from_high: bool,
+    /// The bucket in which to look; pass 2 puts the entry that it found in its place.
+    at: u32,
+    tag: u16,
+    /// 1 if the higher end sent it.
+    from_high: u8,
     usual: Usual,
+}
+
+const _: () = assert!(size_of::<Looked>() == 32);
+
+impl Looked {
+    #[inline(always)]
+    fn new(words: [u64; 3], spot: Spot, from_high: bool, usual: Usual) -> Self {
+        Looked { words, at: spot.bucket, tag: spot.tag, from_high: from_high.into(), usual }
+    }
 }
 
 /// The same of a whole batch.
 #[derive(Debug)]
 pub(crate) struct Lookup {
     looked: [Looked; BURST],
-    /// What pass 2 found: entries.
-    guesses: [u32; BURST],
     /// IPv6 addresses, and what the packet is about: of other slots than usual ones over IPv4.
     wide: [[u64; 4]; BURST],
     abouts: [About; BURST],
@@ -70,12 +80,7 @@ pub(crate) struct Lookup {
 
 impl Lookup {
     pub fn new() -> Self {
-        Lookup {
-            looked: [Looked::default(); BURST],
-            guesses: [NOBODY; BURST],
-            wide: [[0; 4]; BURST],
-            abouts: [About::Nothing; BURST],
-        }
+        Lookup { looked: [Looked::default(); BURST], wide: [[0; 4]; BURST], abouts: [About::Nothing; BURST] }
     }
 
     /// What pass 1 has found of a slot: key, whether the higher end sent it, and what it speaks of.
@@ -83,7 +88,7 @@ impl Lookup {
         let looked = self.looked.get(slot).copied().unwrap_or_default();
         let wide = self.wide.get(slot).copied().unwrap_or_default();
         let about = if looked.usual == Usual::Ipv4 { About::Itself } else { self.about(slot) };
-        (Key::of_words(looked.words, wide), looked.from_high, about)
+        (Key::of_words(looked.words, wide), looked.from_high != 0, about)
     }
 
     /// What a packet is about that is not usual.
@@ -100,7 +105,7 @@ impl Flows {
         let spot = self.table().spot(self.table().seed().hash_v4(words));
         self.table().prefetch(spot);
         if let Some(looked) = lookup.looked.get_mut(slot) {
-            *looked = Looked { words, spot, from_high, usual: Usual::Ipv4 };
+            *looked = Looked::new(words, spot, from_high, Usual::Ipv4);
         }
     }
 
@@ -117,7 +122,7 @@ impl Flows {
         let Lookup { looked, wide, abouts, .. } = lookup;
         let places = (looked.get_mut(slot), wide.get_mut(slot), abouts.get_mut(slot));
         if let (Some(looked), Some(wide), Some(place)) = places {
-            *looked = Looked { words: key.words, spot, from_high, usual };
+            *looked = Looked::new(key.words, spot, from_high, usual);
             (*wide, *place) = (key.addresses, about);
         }
     }
@@ -125,10 +130,10 @@ impl Flows {
     /// Pass 2: tags of the buckets; asks for the lines of the entries.
     #[inline(never)]
     pub(crate) fn guess(&self, live: Mask, lookup: &mut Lookup) {
-        let table = self.table();
+        let guesser = self.table().guesser();
         for slot in live {
-            if let (Some(looked), Some(guess)) = (lookup.looked.get(slot), lookup.guesses.get_mut(slot)) {
-                *guess = table.guess(looked.spot);
+            if let Some(looked) = lookup.looked.get_mut(slot) {
+                looked.at = guesser.guess(Spot { bucket: looked.at, tag: looked.tag });
             }
         }
     }
@@ -144,13 +149,15 @@ impl Flows {
         metas: &mut [Meta; BURST],
         stages: u16,
     ) -> Mask {
-        let (table, now) = (self.table(), self.now());
+        let (lines, now): (&Lines, _) = (self.table().lines(), self.now());
+        let [lasting, one_way, established] =
+            [LASTING, ONE_WAY, ESTABLISHED].map(|state| Life::settled_at(stages, state as u8));
         let (mut left, mut open) = (*rest, Mask::NONE);
         while let Some(slot) = left.iter().next() {
-            let (Some(looked), Some(&guess)) = (lookup.looked.get(slot), lookup.guesses.get(slot)) else {
+            let Some(looked) = lookup.looked.get(slot) else { break };
+            let Some(entry) = lines.get(looked.at).filter(|entry| entry.has_words(looked.words)) else {
                 break;
             };
-            let Some(entry) = table.entry(guess).filter(|entry| entry.has_words(looked.words)) else { break };
             let Some(meta) = metas.get_mut(slot) else { break };
             let same = match looked.usual {
                 Usual::Ipv4 => true,
@@ -162,23 +169,29 @@ impl Flows {
             if !same || !entry.is_from(reply, meta) {
                 break;
             }
-            match life.course() {
-                LASTING => {}
-                ONE_WAY if !reply => {}
-                ESTABLISHED if frames.get(slot).is_some_and(|frame| segment(entry, reply, meta, frame)) => {}
-                _ => break,
+            // First the flow with which all stages are done: one compare says that, and that nothing else is unusual about it.
+            let standing = life.standing(stages);
+            let home = standing == lasting
+                || standing == one_way && !reply
+                || standing == established
+                    && frames.get(slot).is_some_and(|f| segment(entry, reply, meta, f));
+            if !home {
+                match life.course() {
+                    LASTING => {}
+                    ONE_WAY if !reply => {}
+                    ESTABLISHED if frames.get(slot).is_some_and(|f| segment(entry, reply, meta, f)) => {}
+                    _ => break,
+                }
+                open.insert(slot);
+                follow::place(entry, life, meta);
             }
             // Where flows are few, most packets find the millisecond written already.
             if life.seen() != now {
                 entry.set_life(life.at(now));
             }
             entry.count(reply, meta.inner_len.into());
-            follow::name(guess, reply, life, meta);
-            if !life.is_settled(stages) {
-                open.insert(slot);
-                follow::place(entry, life, meta);
-            }
-            left.remove(slot);
+            follow::name(looked.at, reply, life, meta);
+            left = left.rest();
         }
         let home = rest.without(left | open);
         *rest = left;

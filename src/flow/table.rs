@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::key::{Key, Seed};
-use super::line::{Birth, Entry, Life, Lines, NOBODY};
+use super::line::{Ahead, Birth, Entry, Life, Lines, NOBODY};
 
 /// Places of a bucket.
 const WAYS: usize = 8;
@@ -88,8 +88,8 @@ struct Buckets(Box<[Bucket]>);
 /// Where a flow is looked for: its first bucket, and the tag that it has there.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Spot {
-    bucket: u32,
-    tag: u16,
+    pub bucket: u32,
+    pub tag: u16,
 }
 
 /// The lowest bits of the hash, and never 0. The first bucket's number comes from the upper half; the second's from the upper end of the
@@ -180,6 +180,28 @@ impl Buckets {
     }
 }
 
+/// Buckets and entries as slices: what a loop keeps in registers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Guesser<'a> {
+    buckets: &'a [Bucket],
+    lines: Ahead<'a>,
+}
+
+impl Guesser<'_> {
+    /// Pass 2: the entry that it probably is, its lines asked for; [`NOBODY`] if the first bucket has none.
+    #[inline(always)]
+    pub fn guess(self, spot: Spot) -> u32 {
+        let Some(bucket) = self.buckets.get(spot.bucket as usize) else { return NOBODY };
+        let found = bucket.matching(spot.tag);
+        if found == 0 {
+            return NOBODY;
+        }
+        let entry = bucket.entry(found.trailing_zeros());
+        self.lines.prefetch(entry);
+        entry
+    }
+}
+
 /// The table of one worker.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -232,6 +254,12 @@ impl Table {
         &self.seed
     }
 
+    /// What pass 2 reads, for a loop of its own.
+    #[inline(always)]
+    pub fn guesser(&self) -> Guesser<'_> {
+        Guesser { buckets: &self.buckets.0, lines: self.lines.ahead() }
+    }
+
     /// Where to look first for a flow of this hash.
     #[inline(always)]
     pub fn spot(&self, hash: u64) -> Spot {
@@ -244,19 +272,6 @@ impl Table {
         if let Some(bucket) = self.buckets.get(spot.bucket as usize) {
             crate::dpdk::prefetch(bucket);
         }
-    }
-
-    /// Pass 2: the entry that it probably is, its lines asked for; [`NOBODY`] if the first bucket has none.
-    #[inline(always)]
-    pub fn guess(&self, spot: Spot) -> u32 {
-        let Some(bucket) = self.buckets.get(spot.bucket as usize) else { return NOBODY };
-        let found = bucket.matching(spot.tag);
-        if found == 0 {
-            return NOBODY;
-        }
-        let entry = bucket.entry(found.trailing_zeros());
-        self.lines.prefetch(entry);
-        entry
     }
 
     /// Pass 3: the guess, if it is the flow.

@@ -30,11 +30,11 @@ pub struct FlowFlags(pub u8);
 impl FlowFlags {
     /// It travels against the packet that opened the flow.
     pub const REPLY: u8 = 1;
-    /// It opened the flow.
-    pub const NEW: u8 = 2;
     /// Its flow is a TCP connection that was there before we saw it: who opened that is a guess. All packets of the flow say so, since
     /// the first may never have reached the stage that has to know.
-    pub const PICKED_UP: u8 = 4;
+    pub const PICKED_UP: u8 = 2;
+    /// It opened the flow.
+    pub const NEW: u8 = 4;
     /// An ICMP error; the flow is that of the packet it quotes.
     pub const RELATED: u8 = 8;
 
@@ -98,8 +98,6 @@ pub struct Meta {
     pub destination_port: u16,
     /// TCP flags byte (CWR ECE URG ACK PSH RST SYN FIN), 0 for other protocols.
     pub tcp_flags: u8,
-    /// Outer TOS / DSCP and ECN byte.
-    pub outer_tos: u8,
     /// Outer UDP source port, host order: what the load balancer hashed the flow to.
     pub outer_source_port: u16,
     /// Inner source and destination address of IPv4 as they stand in the header; means nothing for IPv6.

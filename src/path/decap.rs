@@ -13,10 +13,10 @@ use std::net::Ipv4Addr;
 use super::counters::WorkerCounters;
 use super::rx;
 use crate::config::{Tunnel, VerifyChecksum};
-use crate::dpdk::{Checksum, Mbuf};
-use crate::packet::{Batch, DropReason, Mask, Meta};
+use crate::dpdk::{BURST, Checksum, Mbuf, Pattern};
+use crate::packet::{Batch, DropReason, Mask, Meta, ReasonId};
 use crate::wire::eth::{self, Eth};
-use crate::wire::geneve::{FixedShape, Geneve, SHAPE_LEN, Scope};
+use crate::wire::geneve::{FixedShape, Found, Geneve, SHAPE_LEN, Scope};
 use crate::wire::inner::Inner;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::udp::{self, Udp};
@@ -28,6 +28,8 @@ const OUTER: usize = 14;
 const OPTIONS: usize = 50;
 /// What the usual frame is recognised by: its headers, and as much of what follows as the widest option block.
 const HEAD: usize = OPTIONS + SHAPE_LEN;
+/// That, without the MAC addresses: from here on. A multiple of 16 bytes.
+const COMPARED: usize = 10;
 /// IP protocol UDP.
 const UDP: u8 = 17;
 /// An address that a host may have: 1.0.0.0, the first of them.
@@ -39,7 +41,7 @@ const CONTROL: u8 = 0x80;
 #[derive(Clone, Debug)]
 pub struct Decap {
     tunnel: Tunnel,
-    sources: Sources,
+    friends: Friends,
     usual: Option<Usual>,
 }
 
@@ -67,12 +69,13 @@ struct Envelope<'a> {
 }
 
 /// What the usual frame looks like, and where its parts are.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Usual {
-    /// The headers as masks and values of three words, in the machine's byte order.
-    headers: [(u64, u64); 3],
-    /// The options.
+    /// From the EtherType to the end of the options.
+    pattern: Pattern<{ HEAD - COMPARED }>,
     shape: FixedShape,
+    /// Where the options have eight bytes of endpoint and four of cookie; `None` for a profile that has them otherwise.
+    simple: Option<(u8, u8)>,
     /// Behind the options.
     inner: usize,
     /// The scope is the VNI.
@@ -81,40 +84,61 @@ struct Usual {
 
 impl Usual {
     fn new(port: u16, shape: FixedShape, scope: Scope) -> Self {
-        let word = |bytes: [u8; 8]| u64::from_ne_bytes(bytes);
         let [p0, p1] = port.to_be_bytes();
         // Version 0 and the length of the options share a byte.
         let options = (shape.len / 4) as u8;
         let headers = [
             // EtherType, version and header length; any TOS, length, id.
-            (word([0xff, 0xff, 0xff, 0, 0, 0, 0, 0]), word([0x08, 0x00, 0x45, 0, 0, 0, 0, 0])),
+            (12, [0xff, 0xff, 0xff, 0, 0, 0, 0, 0], [0x08, 0x00, 0x45, 0, 0, 0, 0, 0]),
             // Not a fragment (any DF), any TTL, protocol; any checksum.
-            (word([0x3f, 0xff, 0, 0xff, 0, 0, 0, 0]), word([0, 0, 0, UDP, 0, 0, 0, 0])),
+            (20, [0x3f, 0xff, 0, 0xff, 0, 0, 0, 0], [0, 0, 0, UDP, 0, 0, 0, 0]),
             // Port; any length and checksum; GENEVE's first byte, O bit.
-            (word([0xff, 0xff, 0, 0, 0, 0, 0xff, CONTROL]), word([p0, p1, 0, 0, 0, 0, options, 0])),
+            (36, [0xff, 0xff, 0, 0, 0, 0, 0xff, CONTROL], [p0, p1, 0, 0, 0, 0, options, 0]),
         ];
-        Usual { headers, shape, inner: OPTIONS + shape.len, vni: scope == Scope::Vni }
+        let options = shape
+            .words
+            .iter()
+            .enumerate()
+            .map(|(word, (mask, value))| (OPTIONS + 8 * word, mask.to_ne_bytes(), value.to_ne_bytes()));
+        let mut pattern = Pattern { mask: [0; HEAD - COMPARED], value: [0; HEAD - COMPARED] };
+        for (at, mask, value) in headers.into_iter().chain(options) {
+            let at = at - COMPARED;
+            pattern.mask[at..at + 8].copy_from_slice(&mask);
+            pattern.value[at..at + 8].copy_from_slice(&value);
+        }
+        let simple = match (scope, shape.endpoint, shape.cookie_at) {
+            (Scope::Endpoint, (at @ 0..32, 8), Some(cookie @ 0..32)) => Some((at as u8, cookie as u8)),
+            _ => None,
+        };
+        Usual { pattern, shape, simple, inner: OPTIONS + shape.len, vni: scope == Scope::Vni }
     }
 
-    /// Zero for the usual frame.
+    /// Scope and cookie of a frame that it is.
     #[inline(always)]
-    fn differs(&self, head: &[u8; HEAD]) -> u64 {
-        let [first, second, third] = &self.headers;
-        let differs = |at: usize, (mask, value): &(u64, u64)| {
-            let word = head.get(at..at + 8).and_then(|b| b.first_chunk()).copied().unwrap_or_default();
-            (u64::from_ne_bytes(word) & mask) ^ value
-        };
-        // From the EtherType on, from the fragment field on, from the UDP destination port on.
-        differs(12, first) | differs(20, second) | differs(36, third)
+    fn found(&self, head: &[u8; HEAD]) -> Found {
+        let Some((endpoint, cookie)) = self.simple else { return self.otherwise(head) };
+        // The masks, beyond which neither lies, spare the checks.
+        let (endpoint, cookie) = (OPTIONS + usize::from(endpoint & 31), OPTIONS + usize::from(cookie & 31));
+        let eight = head.get(endpoint..endpoint + 8).and_then(|b| b.first_chunk()).copied();
+        let four = head.get(cookie..cookie + 4).and_then(|b| b.first_chunk()).copied();
+        Found { endpoint: eight.map_or(0, u64::from_be_bytes), cookie: four.map_or(0, u32::from_be_bytes) }
+    }
+
+    #[inline(never)]
+    fn otherwise(&self, head: &[u8; HEAD]) -> Found {
+        let found =
+            head.last_chunk().map_or(Found { endpoint: 0, cookie: 0 }, |block| self.shape.found(block));
+        let vni = u32::from_be_bytes([0, head[46], head[47], head[48]]);
+        Found { endpoint: if self.vni { vni.into() } else { found.endpoint }, ..found }
     }
 }
 
 impl Decap {
     /// The hop for this tunnel.
     pub fn new(tunnel: Tunnel) -> Self {
-        let sources = Sources::new(&tunnel);
+        let friends = Friends::new(&tunnel);
         let usual = tunnel.profile.fixed.map(|shape| Usual::new(tunnel.port, shape, tunnel.profile.scope));
-        Decap { tunnel, sources, usual }
+        Decap { tunnel, friends, usual }
     }
 
     /// The tunnel it knows.
@@ -148,17 +172,14 @@ impl Decap {
     fn usual<'a>(&self, data: &'a [u8]) -> Option<Envelope<'a>> {
         let usual = self.usual.as_ref()?;
         let head = data.first_chunk::<HEAD>()?;
-        let (_, options) = head.split_last_chunk::<SHAPE_LEN>()?;
         let total = u16::from_be_bytes([head[16], head[17]]);
         let udp_len = u16::from_be_bytes([head[38], head[39]]);
         let end = OUTER + usize::from(total);
         let lengths = usize::from(udp_len) + 20 == usize::from(total) && end <= data.len();
-        if usual.differs(head) | usual.shape.differs(options) != 0 || !lengths {
+        if !lengths || !usual.pattern.fits(head.last_chunk()?) {
             return None;
         }
-        let found = usual.shape.found(options);
-        let vni = u32::from_be_bytes([0, head[46], head[47], head[48]]);
-        let endpoint = if usual.vni { u64::from(vni) } else { found.endpoint };
+        let Found { endpoint, cookie } = usual.found(head);
         Some(Envelope {
             outer: OUTER,
             outer_header_len: 20,
@@ -168,7 +189,7 @@ impl Decap {
             end,
             protocol: u16::from_be_bytes([head[44], head[45]]),
             endpoint,
-            cookie: found.cookie,
+            cookie,
         })
     }
 
@@ -185,7 +206,7 @@ impl Decap {
         if frame.ip_checksum() != Checksum::Good && !ip.header_checksum_ok() {
             return Err(drop(R::OuterChecksum));
         }
-        if !self.is_ours(ip.destination().octets()) || ip.protocol() != UDP {
+        if !self.friends.is_ours(ip.destination().octets()) || ip.protocol() != UDP {
             return Err(Outcome::Punt);
         }
         if ip.is_fragment() {
@@ -198,7 +219,7 @@ impl Decap {
         if u16::from_be_bytes([header[2], header[3]]) != self.tunnel.port {
             return Err(Outcome::Punt);
         }
-        if !self.sources.has(ip.source()) {
+        if !self.friends.has(ip.source()) {
             return Err(drop(R::ForeignSource));
         }
         let udp = Udp::new_checked(ip.payload()).map_err(|_| drop(R::UdpLength))?;
@@ -237,12 +258,9 @@ impl Decap {
         if outer_header_len == 20 && frame.ip_checksum() != Checksum::Good && !ipv4::header_sum_ok(ip) {
             return Outcome::Drop(DropReason::OuterChecksum);
         }
-        let (node, destination) = (four(ip, 12), four(ip, 16));
-        if !self.is_ours(destination) {
-            return Outcome::Punt;
-        }
-        if !self.sources.accepts(node) {
-            return Outcome::Drop(DropReason::ForeignSource);
+        let addresses = bytes::<8>(ip, 12);
+        if let Some(outcome) = self.friends.judge(addresses) {
+            return outcome;
         }
         // Zero is none (RFC 768).
         let sum = u16::from_ne_bytes([udp[6], udp[7]]);
@@ -255,24 +273,16 @@ impl Decap {
         meta.outer = outer as u8;
         meta.outer_header_len = outer_header_len as u8;
         meta.inner = inner as u16; // at most 18 + 60 + 8 + 260
-        meta.outer_tos = ip[1];
         meta.outer_source_port = u16::from_be_bytes([udp[0], udp[1]]);
-        meta.node = node;
-        match Inner::usual(packet, protocol) {
-            Some(found) => {
+        meta.node = bytes(ip, 12);
+        // Over IPv4 in line, the rest in a function of its own: together they would share code, and each would have to tell it
+        // where everything is.
+        match Inner::usual_v4(packet) {
+            Some(found) if protocol == eth::IPV4 => {
                 note(meta, packet, &found);
                 Outcome::Live
             }
-            None => unusual_inner(packet, protocol, meta),
-        }
-    }
-
-    #[inline(always)]
-    fn is_ours(&self, destination: [u8; 4]) -> bool {
-        match self.tunnel.addresses.as_slice() {
-            // Unicast: classes A to C (RFC 1112 section 4 for the rest).
-            [] => destination[0] < 224,
-            ours => ours.contains(&Ipv4Addr::from(destination)),
+            _ => other_inner(packet, protocol, meta),
         }
     }
 
@@ -285,14 +295,15 @@ impl Decap {
         frame: &Mbuf,
         unknown: &mut u64,
     ) -> bool {
-        match (self.tunnel.verify_checksum, frame.l4_checksum()) {
-            (VerifyChecksum::Never, _) | (_, Checksum::Good) => true,
-            (_, Checksum::Bad) => false,
-            (VerifyChecksum::Always, Checksum::Unknown) => sum_ok(ip, datagram),
-            (VerifyChecksum::Auto, Checksum::Unknown) => {
+        // The usual answers first: both branches are the same for every frame of a driver.
+        let verify = self.tunnel.verify_checksum;
+        match frame.l4_checksum() {
+            Checksum::Good => true,
+            Checksum::Unknown if verify == VerifyChecksum::Auto => {
                 *unknown += 1;
                 true
             }
+            said => verify == VerifyChecksum::Never || said == Checksum::Unknown && sum_ok(ip, datagram),
         }
     }
 }
@@ -303,10 +314,10 @@ fn sum_ok(ip: &[u8; 20], datagram: Option<&[u8]>) -> bool {
     datagram.is_some_and(|d| checksum::verify_udp_v4([s0, s1, s2, s3].into(), [d0, d1, d2, d3].into(), d))
 }
 
-/// Four bytes of a header as they stand. One load, where four indices would be taken apart and put together again.
+/// Bytes of a header as they stand. One load, where indices would be taken apart and put together again.
 #[inline(always)]
-fn four(header: &[u8; 20], at: usize) -> [u8; 4] {
-    header.get(at..at + 4).and_then(|bytes| bytes.first_chunk()).copied().unwrap_or_default()
+fn bytes<const N: usize>(header: &[u8; 20], at: usize) -> [u8; N] {
+    header.get(at..at + N).and_then(|bytes| bytes.first_chunk()).copied().unwrap_or([0; N])
 }
 
 /// Writes down what is in the envelope.
@@ -324,6 +335,18 @@ fn note(meta: &mut Meta, packet: &[u8], found: &Inner) {
     meta.addresses = packet.get(12..).and_then(|bytes| bytes.first_chunk()).copied().unwrap_or_default();
 }
 
+/// What is not TCP or UDP in plain IPv4.
+#[inline(never)]
+fn other_inner(packet: &[u8], protocol: u16, meta: &mut Meta) -> Outcome {
+    match Inner::usual(packet, protocol) {
+        Some(found) => {
+            note(meta, packet, &found);
+            Outcome::Live
+        }
+        None => unusual_inner(packet, protocol, meta),
+    }
+}
+
 #[cold]
 #[inline(never)]
 fn unusual_inner(packet: &[u8], protocol: u16, meta: &mut Meta) -> Outcome {
@@ -339,27 +362,48 @@ fn unusual_inner(packet: &[u8], protocol: u16, meta: &mut Meta) -> Outcome {
     }
 }
 
-/// Looks at every frame of the batch.
-#[inline(always)]
+/// What became of frames that do not go on.
+struct Fates<'a> {
+    reasons: &'a mut [ReasonId; BURST],
+    punted: Mask,
+    dropped: Mask,
+}
+
+impl Fates<'_> {
+    /// Out of line, so that the loop over frames has one way through.
+    #[inline(never)]
+    fn note(&mut self, slot: usize, outcome: Outcome, meta: &mut Meta) {
+        match outcome {
+            Outcome::Live => return,
+            Outcome::Punt => self.punted.insert(slot),
+            Outcome::Drop(why) => {
+                self.dropped.insert(slot);
+                if let Some(reason) = self.reasons.get_mut(slot) {
+                    *reason = why.into();
+                }
+            }
+        }
+        *meta = Meta::default(); // not what is left of an earlier frame in this slot
+    }
+}
+
+/// Looks at every frame of the batch. A function of its own, so that its loop has all registers.
+#[inline(never)]
 pub(super) fn run(decap: &mut Decap, batch: &mut Batch, counters: &WorkerCounters) {
     let (mut bytes, mut unknown) = (0, 0);
-    let (mut punted, mut dropped) = (Mask::NONE, Mask::NONE);
-    let (frames, meta, reasons) = batch.slots();
-    for (slot, ((frame, meta), reason)) in frames.iter().zip(meta).zip(reasons).enumerate() {
+    let (frames, metas, reasons) = batch.slots();
+    let mut fates = Fates { reasons, punted: Mask::NONE, dropped: Mask::NONE };
+    for (slot, (frame, meta)) in frames.iter().zip(metas).enumerate() {
         if let Some(later) = frames.get(slot + rx::ahead()) {
             later.prefetch();
         }
         bytes += frame.len() as u64;
         match decap.frame(frame, meta, &mut unknown) {
-            Outcome::Live => continue,
-            Outcome::Punt => punted.insert(slot),
-            Outcome::Drop(why) => {
-                *reason = why.into();
-                dropped.insert(slot);
-            }
+            Outcome::Live => {}
+            other => fates.note(slot, other, meta),
         }
-        *meta = Meta::default(); // not what is left of an earlier frame in this slot
     }
+    let Fates { punted, dropped, .. } = fates;
     batch.leave(punted, dropped, bytes);
     counters.received_bytes.add(bytes);
     if unknown > 0 {
@@ -383,39 +427,60 @@ fn geneve_reason(bad: Malformed) -> DropReason {
     }
 }
 
-/// `tunnel.allowed_sources`. A load balancer has few nodes, so the last friend is remembered.
+/// Who may send to us, and what addresses we have: `tunnel.allowed_sources` and `tunnel.addresses`. A load balancer has few nodes, so
+/// the pair of addresses that was let in last is remembered, as it stands in the header.
 #[derive(Clone, Debug)]
-struct Sources {
+struct Friends {
     /// Network and mask.
-    prefixes: Vec<(u32, u32)>,
-    last: [u8; 4],
+    sources: Vec<(u32, u32)>,
+    ours: Vec<Ipv4Addr>,
+    last: u64,
 }
 
-impl Sources {
+impl Friends {
     fn new(tunnel: &Tunnel) -> Self {
         let prefix = |net: &ipnet::Ipv4Net| (net.network().to_bits(), net.netmask().to_bits());
-        let prefixes: Vec<_> = tunnel.allowed_sources.iter().map(prefix).collect();
-        // Somebody who is a friend.
-        let last = prefixes.first().map_or(ANY_HOST, |(net, _)| *net);
-        Sources { prefixes, last: last.to_be_bytes() }
+        let mut friends = Friends {
+            sources: tunnel.allowed_sources.iter().map(prefix).collect(),
+            ours: tunnel.addresses.clone(),
+            last: 0,
+        };
+        // Somebody who is let in.
+        let node = friends.sources.first().map_or(ANY_HOST, |(net, _)| *net);
+        let own = friends.ours.first().map_or(ANY_HOST, |own| own.to_bits());
+        friends.last = u64::from_be(u64::from(node) << 32 | u64::from(own));
+        friends
     }
 
+    /// What becomes of a packet with these outer addresses (source, destination) that is not let in.
     #[inline(always)]
-    fn accepts(&mut self, source: [u8; 4]) -> bool {
-        source == self.last || self.another(source)
+    fn judge(&mut self, addresses: [u8; 8]) -> Option<Outcome> {
+        if u64::from_ne_bytes(addresses) == self.last { None } else { self.another(addresses) }
     }
 
     #[inline(never)]
-    fn another(&mut self, source: [u8; 4]) -> bool {
-        let has = self.has(source.into());
-        if has {
-            self.last = source;
+    fn another(&mut self, addresses: [u8; 8]) -> Option<Outcome> {
+        let [a, b, c, d, destination @ ..] = addresses;
+        if !self.is_ours(destination) {
+            return Some(Outcome::Punt);
         }
-        has
+        if !self.has([a, b, c, d].into()) {
+            return Some(Outcome::Drop(DropReason::ForeignSource));
+        }
+        self.last = u64::from_ne_bytes(addresses);
+        None
+    }
+
+    fn is_ours(&self, destination: [u8; 4]) -> bool {
+        match self.ours.as_slice() {
+            // Unicast: classes A to C (RFC 1112 section 4 for the rest).
+            [] => destination[0] < 224,
+            ours => ours.contains(&Ipv4Addr::from(destination)),
+        }
     }
 
     fn has(&self, source: Ipv4Addr) -> bool {
-        match self.prefixes.as_slice() {
+        match self.sources.as_slice() {
             // Everyone, but who answers multicast, broadcast, loopback or "this network" answers many or nobody (RFC 1122
             // section 3.2.1.3).
             [] => matches!(source.octets()[0], 1..=126 | 128..=223),

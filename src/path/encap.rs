@@ -7,29 +7,38 @@
 //! May drop: [`DropReason::TooBig`].
 
 use crate::config::Tunnel;
-use crate::packet::{Batch, DropReason, Mask};
+use crate::dpdk::Mbuf;
+use crate::packet::{Batch, DropReason, Mask, Meta};
 
 /// Outer IPv4 header without a VLAN tag in front.
 const UNTAGGED: usize = 14;
 
 /// Turns every live slot around. What the load balancer or the port (`mtu`) would not take is dropped, as it came; those slots are
 /// returned.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn run(tunnel: &Tunnel, mtu: u16, batch: &mut Batch) -> Mask {
     let edited = batch.edited() & batch.live();
     // What nobody changed came in through a port, and fits.
     let mut too_big = if edited.is_empty() { Mask::NONE } else { longer(batch, edited, mtu) };
     let live = batch.live().without(too_big);
     let (frames, meta) = batch.slots_mut();
-    for (slot, (frame, meta)) in frames.iter_mut().zip(meta).enumerate() {
-        if !live.has(slot) {
-            continue;
-        }
+    let mut turn = |slot: usize, frame: &mut Mbuf, meta: &Meta| {
         if meta.inner_len > tunnel.max_return {
             too_big.insert(slot);
-            continue;
+        } else {
+            turn_around(frame.data_mut(), usize::from(meta.outer));
         }
-        turn_around(frame.data_mut(), usize::from(meta.outer));
+    };
+    if live == Mask::first(frames.len()) {
+        for (slot, (frame, meta)) in frames.iter_mut().zip(meta).enumerate() {
+            turn(slot, frame, meta);
+        }
+    } else {
+        for slot in live {
+            if let (Some(frame), Some(meta)) = (frames.get_mut(slot), meta.get(slot)) {
+                turn(slot, frame, meta);
+            }
+        }
     }
     if !too_big.is_empty() {
         batch.drop_all(too_big, DropReason::TooBig);
@@ -63,8 +72,15 @@ fn turn_around(data: &mut [u8], outer: usize) {
 #[inline(always)]
 fn swap(data: &mut [u8], outer: usize) {
     if let Some(eth) = data.first_chunk_mut::<12>() {
-        let [a0, a1, a2, a3, a4, a5, b0, b1, b2, b3, b4, b5] = *eth;
-        *eth = [b0, b1, b2, b3, b4, b5, a0, a1, a2, a3, a4, a5];
+        // Two words that overlap, each made of both: a byte at a time takes three times as many instructions.
+        let (Some(first), Some(last)) = (eth.first_chunk(), eth.last_chunk()) else { return };
+        let (first, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+        if let Some(front) = eth.first_chunk_mut() {
+            *front = (last >> 16 | first << 48).to_le_bytes();
+        }
+        if let Some(back) = eth.last_chunk_mut() {
+            *back = (last >> 48 | first << 16).to_le_bytes();
+        }
     }
     if let Some(addresses) = data.get_mut(outer + 12..).and_then(|b| b.first_chunk_mut::<8>()) {
         *addresses = u64::from_ne_bytes(*addresses).rotate_left(32).to_ne_bytes();

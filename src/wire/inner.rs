@@ -59,6 +59,12 @@ impl Inner {
         }
     }
 
+    /// The same for what is known to be IPv4.
+    #[inline(always)]
+    pub fn usual_v4(bytes: &[u8]) -> Option<Inner> {
+        usual_v4(bytes)
+    }
+
     /// Any packet, through the views.
     #[cold]
     #[inline(never)]

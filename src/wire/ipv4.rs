@@ -166,13 +166,21 @@ impl<'a> Ipv4<'a> {
 /// Is the checksum of a header without options right?
 #[inline(always)]
 pub fn header_sum_ok(header: &[u8; HEADER_LEN]) -> bool {
-    // Any word size gives the same sum, in either byte order (RFC 1071 section 2): five additions of 32 bits, folded thrice.
-    let [a, b, c, d, e] = *header.as_chunks::<4>().0 else { return false };
-    let wide = |word: [u8; 4]| u64::from(u32::from_ne_bytes(word));
-    let sum = wide(a) + wide(b) + wide(c) + wide(d) + wide(e);
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    (sum >> 16) + (sum & 0xffff) == 0xffff
+    // Words of any size give the same sum, in either byte order (RFC 1071 section 2): here of 64 bits, with the carries added at the
+    // other end. The sum of the 16-bit words is 0xffff if and only if this one is a multiple of that and not zero, since 2^16 is 1
+    // modulo 0xffff. Multiples of an odd number are those that its inverse (modulo 2^64) takes to the quotient, which is small.
+    const QUOTIENTS: u64 = u64::MAX / 0xffff;
+    const INVERSE: u64 = QUOTIENTS.wrapping_neg(); // 0xffff * QUOTIENTS is -1
+    let (Some(a), Some(b), Some(c)) = (header.first_chunk(), header[8..].first_chunk(), header.last_chunk())
+    else {
+        return false;
+    };
+    let add = |sum: u64, word: u64| {
+        let (sum, carry) = sum.overflowing_add(word);
+        sum.wrapping_add(carry.into())
+    };
+    let sum = add(add(u64::from_ne_bytes(*a), u64::from_ne_bytes(*b)), u32::from_ne_bytes(*c).into());
+    sum.wrapping_mul(INVERSE).wrapping_sub(1) < QUOTIENTS
 }
 
 /// A header without options to be written, not a fragment.
@@ -212,5 +220,49 @@ impl Fields {
         let checksum = checksum::finish(checksum::sum(&out).into());
         out[10..12].copy_from_slice(&checksum.to_be_bytes());
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    /// As RFC 1071 section 4.1 has it: 16 bits at a time.
+    fn plain(header: &[u8; HEADER_LEN]) -> bool {
+        let sum: u32 = header.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum();
+        let sum = (sum >> 16) + (sum & 0xffff);
+        (sum >> 16) + (sum & 0xffff) == 0xffff
+    }
+
+    /// Sums that carry out of every word, right and one off.
+    #[test]
+    fn wide_words_have_the_same_sum() {
+        let mut words = rand_chacha::ChaCha8Rng::seed_from_u64(5);
+        let mut right = 0;
+        for n in 0..200_000u32 {
+            let mut header = [0u8; HEADER_LEN];
+            words.fill_bytes(&mut header);
+            // Many bytes at the ends of their range, where carries are.
+            for byte in &mut header {
+                if n % 3 > 0 && *byte < 0xc0 {
+                    *byte = if *byte & 1 == 0 { 0 } else { 0xff };
+                }
+            }
+            if n % 2 == 0 {
+                (header[10], header[11]) = (0, 0);
+                let sum = checksum::finish(checksum::sum(&header).into());
+                header[10..12].copy_from_slice(&sum.to_be_bytes());
+            }
+            right += u32::from(plain(&header));
+            assert_eq!(header_sum_ok(&header), plain(&header), "{header:02x?}");
+            header[11] ^= 1;
+            assert_eq!(header_sum_ok(&header), plain(&header), "{header:02x?}");
+        }
+        assert!(right > 90_000, "{right}");
+        for end in [0x00, 0xff] {
+            assert_eq!(header_sum_ok(&[end; HEADER_LEN]), plain(&[end; HEADER_LEN]), "{end}");
+        }
     }
 }

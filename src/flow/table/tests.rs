@@ -30,7 +30,7 @@ fn look(table: &Table, key: &Key) -> Option<u32> {
     let hash = table.hash(key);
     let spot = table.spot(hash);
     table.prefetch(spot);
-    let guess = table.guess(spot);
+    let guess = table.guesser().guess(spot);
     let quick = table.verify(guess, key).map(|_| guess);
     let found = table.find(hash, key);
     assert!(quick.is_none() || quick == found);
@@ -113,7 +113,7 @@ fn it_holds_what_it_says() {
             put(&mut table, &key(n)).unwrap();
         }
         assert_eq!(put(&mut table, &key(u32::MAX)), Err(Full::Entries));
-        let away = |n: &u32| table.guess(table.spot(table.hash(&key(*n)))) == NOBODY;
+        let away = |n: &u32| table.guesser().guess(table.spot(table.hash(&key(*n)))) == NOBODY;
         let second = (0..entries as u32).filter(away).count();
         assert!(second < entries / 20, "{second} of {entries} live in their second bucket");
     }
