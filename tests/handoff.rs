@@ -142,7 +142,8 @@ fn a_flood_tears_no_handshake_apart_where_workers_have_other_ports() {
 }
 
 fn handshakes_in_a_flood(same_ports: bool) {
-    let text = format!("{}\n[flow]\ntracking = true\ncapacity = 1024\nwindow_check = \"drop\"\n", common::TUNNEL);
+    let text =
+        format!("{}\n[flow]\ntracking = true\ncapacity = 1024\nwindow_check = \"drop\"\n", common::TUNNEL);
     let mut team = if same_ports {
         Team::of(&common::plan(&text), 2, 1024)
     } else {
