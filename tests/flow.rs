@@ -327,6 +327,28 @@ fn a_cookie_that_changes_in_mid_stream_is_a_refresh() {
 }
 
 #[test]
+fn a_server_whose_clients_packets_go_another_way_loses_nothing() {
+    // Where the directory has no place for a flow, each of two workers sees one side of it. Under `drop`, the soak lost all that the
+    // server said of what we had not seen, and its answers to whoever used the ports next.
+    let mut rig = tracker("window_check = \"drop\"");
+    let port = 60_001;
+    for (cookie, first, asked) in [(7, 500, 101), (8, 2_000_000, 9_000_000), (9, 70_000, 40_000)] {
+        passes(&mut rig, &wrap(&tcp(server(), client(), "SA", first, asked, &[]), cookie, port));
+        for (said, heard) in [(1, 44), (5, 44), (9, 3000)] {
+            let answer = tcp(server(), client(), "PA", first + said, asked + heard, b"data");
+            passes(&mut rig, &wrap(&answer, cookie, port));
+        }
+        dies(
+            &mut rig,
+            &wrap(&tcp(server(), client(), "PA", first + (1 << 30), asked, b"x"), cookie, port),
+            "tcp_invalid",
+        );
+    }
+    let flows = rig.settled().flows;
+    assert_eq!((flows.opened, flows.incarnations, flows.picked_up, flows.refreshed), (3, 2, 3, 0));
+}
+
+#[test]
 fn answers_use_the_newest_envelope_of_their_direction() {
     let mut rig = firewall("");
     handshake(&mut rig, client(), server(), 7);

@@ -131,6 +131,86 @@ fn flows_of_a_worker_that_hangs_are_taken_over() {
 }
 
 #[test]
+fn a_flood_tears_no_handshake_apart() {
+    handshakes_in_a_flood(true);
+}
+
+/// There, a flood may take the claim of a handshake; then it is moved to whoever sees the answer.
+#[test]
+fn a_flood_tears_no_handshake_apart_where_workers_have_other_ports() {
+    handshakes_in_a_flood(false);
+}
+
+fn handshakes_in_a_flood(same_ports: bool) {
+    let text =
+        format!("{}\n[flow]\ntracking = true\ncapacity = 1024\nwindow_check = \"drop\"\n", common::TUNNEL);
+    let mut team = if same_ports {
+        Team::of(&common::plan(&text), 2, 1024)
+    } else {
+        Team::with_more_ports(&common::plan(&text), 2, 1024)
+    };
+    let mut random = ChaCha8Rng::seed_from_u64(11);
+    let mut port = || random.random_range(60_000..=65_535);
+    // Claims that nobody evicts leave few places for those that may be.
+    for n in 0..550 {
+        for (from, to) in [(client(n), SERVER()), (SERVER(), client(n))] {
+            team.wire.send(wrap(&udp(from, to, b"x"), n, port()));
+            team.settle();
+        }
+    }
+    let honest = |n: u32| v4(10, 200, (n >> 8) as u8, n as u8, 40_000);
+    let ports: Vec<[u16; 2]> = (0..100).map(|_| [port(), port()]).collect();
+    let mut flood = 0;
+    // Each step of the handshakes, then a word of either side; a flood before each.
+    for (step, flags) in ["S", "SA", "A", "PA", "PA"].into_iter().enumerate() {
+        let (reply, word) = (step % 2 == 1, if step > 2 { &b"data"[..] } else { b"" });
+        let [sequence, heard] = [[100, 0], [500, 101], [101, 501], [501, 101], [101, 505]][step];
+        for n in 0..100 {
+            let (from, to) = if reply { (SERVER(), honest(n)) } else { (honest(n), SERVER()) };
+            let packet = tcp(from, to, flags, sequence, heard, word);
+            team.wire.send(wrap(&packet, n, ports[n as usize][usize::from(reply)]));
+            team.settle();
+        }
+        for _ in 0..100 {
+            flood += 1;
+            team.wire.send(wrap(&tcp(client(1 << 20 | flood), SERVER(), "S", 1, 0, &[]), flood, port()));
+        }
+        team.settle();
+    }
+    let filter = sluicegate::flow::Filter::default();
+    let seen: Vec<_> =
+        team.view.iter(&filter).filter(|f| f.tuple.protocol == 6 && f.state == "established").collect();
+    let flows = team.flows();
+    assert_eq!(seen.len(), 100, "each in one place: {flows:?}");
+    assert_eq!((flows.picked_up == 0, flows.ended_taken_over == 0), (same_ports, same_ports), "{flows:?}");
+    assert!(flows.unclaimed > 0 || !same_ports, "there was a place for each: {flows:?}");
+    assert_eq!(team.ledger().dropped, 0);
+}
+
+#[test]
+fn flows_without_a_place_in_the_directory_have_one_owner_all_the_same() {
+    let mut team = Team::new(2, "capacity = 1024", 1024);
+    let mut random = ChaCha8Rng::seed_from_u64(12);
+    let ports: Vec<[u16; 2]> =
+        (0..1150).map(|_| [0; 2].map(|_| random.random_range(60_000..=65_535))).collect();
+    for round in 0..3 {
+        for (n, ports) in (0..).zip(&ports) {
+            for (from, to, port) in [(client(n), SERVER(), ports[0]), (SERVER(), client(n), ports[1])] {
+                team.wire.send(wrap(&udp(from, to, b"x"), n, port));
+                team.settle();
+            }
+        }
+        team.hand.store(round * 10_000_000, Ordering::Relaxed);
+    }
+    let flows = team.flows();
+    assert!(flows.unclaimed > 10, "{flows:?}");
+    assert_eq!((flows.opened, flows.stateless, flows.astray), (1150, 0, 0));
+    assert_eq!((flows.ended_taken_over, team.ledger().dropped), (0, 0));
+    let seen: Vec<_> = team.view.iter(&sluicegate::flow::Filter::default()).collect();
+    assert!(seen.iter().all(|flow| flow.packets == [3, 3]), "each in one place, with all its packets");
+}
+
+#[test]
 fn a_ring_that_stays_full_loses_what_it_must_and_says_so() {
     let mut team = Team::new(2, "", 64);
     // Worker A owns the flow; B gets its packets and A is not polled.

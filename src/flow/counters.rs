@@ -67,7 +67,7 @@ flow_counters! {
     misaligned,
     /// Packets whose flow's owner has no queue on their port, or which were handed on and found a third owner: looked at where they were, without their flow.
     astray,
-    /// Flows that could not be entered in the directory and live on the worker that saw them first.
+    /// Flows for which the directory has no place; they live on the worker that their hash names.
     unclaimed,
     /// Flows opened.
     opened,

@@ -12,10 +12,14 @@
 //!   sends the packet on: if somebody else owns the flow by then, it treats the packet as under `Full`. Nothing bounces.
 //! - *Two flows, one tag*: they only share an owner, and the word counts them. It empties when the last one is released.
 //!   A count that reached its top sticks: the word stays until its owner is retired, rather than be released too early.
-//! - *Full bucket*: `Full`; the flow is processed where it came in, without a claim, and the caller counts it. No release.
-//! - *Half-open*: a claim for a flow that has shown one direction only may be evicted, by anybody who finds the bucket full; a
+//! - *Full bucket*: `Full`; the flow has no claim, and the caller counts it. No release. All workers must agree on who has it all the same:
+//!   [`Directory::stand_in`]. As long as one of these flows lives, whoever does not know a flow of that bucket asks there
+//!   ([`Directory::is_overfull`]). Its owner asks for a place from time to time.
+//! - *Half-open*, where not every worker can stand in for every other, as not all of them serve all ports: a claim for a flow that has shown one direction only may be evicted, by anybody who finds the bucket full; a
 //!   firm one never. So a flood displaces other half-open flows at most. [`Directory::confirm`] makes it firm, and says so
-//!   if the claim was lost meanwhile: then the flow is unclaimed, and its owner claims it again as if it were new.
+//!   if the claim was lost meanwhile: then the flow is unclaimed, and its owner claims it again as if it were new. Until then
+//!   its owner asks at each packet whether the claim is still there ([`Directory::holds`]), claims it again if not, and gives way
+//!   to whoever was faster: a handshake whose claim goes in a flood is moved, not torn apart.
 //! - *Hung owner*: [`Directory::retire`] ends the worker's [`Seat`]. All its words count as free from then on, without a walk over
 //!   the table; what it still does with them fails. A worker that was retired finds out by [`Directory::seated`], once per
 //!   poll; if it lives after all, it forgets its flows and takes a new seat.
@@ -59,7 +63,7 @@ const WORDS: usize = if cfg!(loom) { 2 } else { 8 };
 /// Words per flow of the capacity. At full capacity 0.8 % of flows find their bucket full, at 70 % 0.1 % (Poisson).
 const WORDS_PER_FLOW: usize = 2;
 /// Bytes of the directory for each flow.
-pub(super) const FLOW_SHARE: usize = WORDS_PER_FLOW * 8;
+pub(super) const FLOW_SHARE: usize = WORDS_PER_FLOW * 8 + (WORDS_PER_FLOW * 4).div_ceil(WORDS);
 /// Attempts of a claim before it gives up, and before it stops waiting for rivals. More than a few mean a preempted rival.
 const TRIES: u32 = if cfg!(loom) { 12 } else { 64 };
 const PATIENCE: u32 = if cfg!(loom) { 2 } else { 32 };
@@ -189,10 +193,15 @@ fn swap(place: &AtomicU64, from: Word, to: Word) -> Result<(), Word> {
     swapped.map(drop).map_err(Word)
 }
 
+/// The worker has a seat that nobody has ended.
+const SEATED: u32 = 1 << 31;
+
 /// Who owns which flow; see the module.
 pub struct Directory {
     buckets: Box<[Bucket]>,
-    /// Of each worker: how often it was retired. The low 8 bits are its epoch.
+    /// Of each bucket: flows that found no place and live with whoever stands in.
+    overflow: Box<[AtomicU32]>,
+    /// Of each worker: how often it was retired, and [`SEATED`]. The low 8 bits are its epoch.
     retired: Box<[AtomicU32]>,
 }
 
@@ -205,18 +214,19 @@ impl Directory {
         let workers = workers.min(MOST_WORKERS);
         Directory {
             buckets: (0..buckets).map(bucket).collect(),
+            overflow: (0..buckets).map(|_| AtomicU32::new(0)).collect(),
             retired: (0..workers).map(|_| AtomicU32::new(0)).collect(),
         }
     }
 
     /// Bytes it takes.
     pub fn bytes(flows: usize) -> usize {
-        (flows * WORDS_PER_FLOW).div_ceil(WORDS).max(1) * size_of::<Bucket>()
+        (flows * WORDS_PER_FLOW).div_ceil(WORDS).max(1) * (size_of::<Bucket>() + size_of::<AtomicU32>())
     }
 
     /// The seat of a worker that starts; `None` for one that the directory was not made for.
     pub fn seat(&self, worker: WorkerId) -> Option<Seat> {
-        let epoch = self.retired.get(worker.0 as usize)?.load(Ordering::Acquire) as u8;
+        let epoch = self.retired.get(worker.0 as usize)?.fetch_or(SEATED, Ordering::AcqRel) as u8;
         Some(Seat(u64::from(worker.0) << OWNER_SHIFT | u64::from(epoch) << EPOCH_SHIFT))
     }
 
@@ -342,6 +352,48 @@ impl Directory {
         false
     }
 
+    /// Is the claim on a flow still there? A half-open one may have been evicted.
+    #[inline(always)]
+    pub fn holds(&self, hash: u64, me: Seat) -> bool {
+        let own = Word::new(hash, me, FIRM);
+        self.bucket(hash).is_some_and(|bucket| {
+            bucket.words().any(|(_, _, word)| word.is_held() && word.same(own, TAG | SEAT))
+        })
+    }
+
+    /// Who has a flow that finds no place: a worker that holds a seat, by the flow's hash, so that all agree.
+    #[cold]
+    pub fn stand_in(&self, hash: u64) -> Option<WorkerId> {
+        let workers = self.retired.len();
+        let first = (hash >> 32) as usize % workers.max(1);
+        let seated =
+            |n: &usize| self.retired.get(*n).is_some_and(|n| n.load(Ordering::Acquire) & SEATED != 0);
+        (first..workers).chain(0..first).find(seated).map(|n| WorkerId(n as u16))
+    }
+
+    /// May the flow be one that found no place? While there are such flows of its bucket, a worker that knows neither it nor a claim on it
+    /// leaves it to the one that stands in, even if there is a place by now.
+    #[inline(always)]
+    pub fn is_overfull(&self, hash: u64) -> bool {
+        self.overflow(hash).is_some_and(|n| n.load(Ordering::Acquire) > 0)
+    }
+
+    /// A flow that found no place lives with whoever stands in for it, or does so no more.
+    #[cold]
+    pub fn count_overflow(&self, hash: u64, more: bool) {
+        let Some(n) = self.overflow(hash) else { return };
+        if more {
+            n.fetch_add(1, Ordering::AcqRel)
+        } else {
+            n.fetch_sub(1, Ordering::AcqRel)
+        };
+    }
+
+    #[inline(always)]
+    fn overflow(&self, hash: u64) -> Option<&AtomicU32> {
+        self.overflow.get(self.index(hash))
+    }
+
     /// Who owns the flow at this moment, for onlookers.
     pub fn look(&self, hash: u64) -> Option<WorkerId> {
         let want = Word(hash << TAG_SHIFT);
@@ -361,7 +413,8 @@ impl Directory {
                 }
             }
         }
-        retired.fetch_add(1, Ordering::AcqRel);
+        // `Err` only if the closure says `None`.
+        let _ = retired.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| Some((n + 1) & !SEATED));
     }
 
     /// Claims in the table, half-open and firm, by a walk. For onlookers.
@@ -374,9 +427,13 @@ impl Directory {
 
     /// Fastrange: the high end of the hash, scaled to the number of buckets.
     #[inline(always)]
+    fn index(&self, hash: u64) -> usize {
+        ((u128::from(hash) * self.buckets.len() as u128) >> 64) as usize
+    }
+
+    #[inline(always)]
     fn bucket(&self, hash: u64) -> Option<&Bucket> {
-        let index = (u128::from(hash) * self.buckets.len() as u128) >> 64;
-        self.buckets.get(index as usize)
+        self.buckets.get(self.index(hash))
     }
 
     /// Is the word's seat still good?

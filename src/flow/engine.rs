@@ -106,6 +106,8 @@ pub struct Flows {
     room: Room,
     pub(super) timeouts: Timeouts,
     directory: Option<(Arc<Directory>, Seat)>,
+    /// Any worker can have a flow for which the directory has no place.
+    stand_ins: bool,
     events: Option<rtrb::Producer<FlowEvent>>,
     counters: Arc<FlowCounters>,
     pub(super) commands: Commands,
@@ -144,6 +146,7 @@ impl Flows {
             room: Room::new(plan.per_worker, &shares),
             timeouts: Timeouts::new(plan),
             directory: shared.directory.as_ref().and_then(seat),
+            stand_ins: false,
             events,
             counters,
             commands: Commands::default(),
@@ -153,6 +156,13 @@ impl Flows {
             aged: 0,
             owed: 0,
         }
+    }
+
+    /// Packets that come in anywhere can be given to any worker: then all agree on one for flows that have no place in the directory, and
+    /// nobody's claim has to be evicted for another. Otherwise such flows live where they were first seen.
+    pub(crate) fn with_stand_ins(mut self, reachable: bool) -> Self {
+        self.stand_ins = reachable;
+        self
     }
 
     /// The worker.
@@ -260,9 +270,20 @@ impl Flows {
     #[cold]
     pub(crate) fn owner(&self, hash: u64) -> Option<WorkerId> {
         let (directory, _) = self.directory.as_ref()?;
-        let owner = directory.look(hash).filter(|&owner| owner != self.worker)?;
+        let owner = match directory.look(hash) {
+            Some(owner) => Some(owner).filter(|&owner| owner != self.worker),
+            None if directory.is_overfull(hash) => self.stand_in(hash),
+            None => None,
+        }?;
         self.counters.directory_hits.add(1);
         Some(owner)
+    }
+
+    /// Another worker that has this flow if the directory has no place for it.
+    #[cold]
+    fn stand_in(&self, hash: u64) -> Option<WorkerId> {
+        let (directory, _) = self.directory.as_ref().filter(|_| self.stand_ins)?;
+        directory.stand_in(hash).filter(|&other| other != self.worker)
     }
 
     /// A packet of the flow came to another worker.
@@ -282,7 +303,13 @@ impl Flows {
     pub(crate) fn open(&mut self, new: &Newcomer, handed: bool) -> Opened {
         let mut flags = if new.from_high { Life::FROM_HIGH } else { 0 };
         if let Some((directory, seat)) = &self.directory {
-            match directory.claim(new.hash, *seat, true) {
+            if !handed
+                && directory.is_overfull(new.hash)
+                && let Some(other) = self.owner(new.hash)
+            {
+                return Opened::Elsewhere(other);
+            }
+            match directory.claim(new.hash, *seat, !self.stand_ins) {
                 Claim::Owned(owner) if handed => {
                     let _ = owner;
                     self.counters.astray.add(1);
@@ -293,6 +320,10 @@ impl Flows {
                     return Opened::Elsewhere(owner);
                 }
                 Claim::Full => {
+                    if let Some(other) = self.stand_in(new.hash).filter(|_| !handed) {
+                        self.counters.directory_hits.add(1);
+                        return Opened::Elsewhere(other);
+                    }
                     self.counters.unclaimed.add(1);
                     flags |= Life::UNCLAIMED;
                 }
@@ -300,10 +331,86 @@ impl Flows {
             }
         }
         let entry = self.admit(new, flags);
-        if entry.is_none() && flags & Life::UNCLAIMED == 0 {
-            self.release(new.hash);
+        match (entry, flags & Life::UNCLAIMED != 0) {
+            (Some(_), true) => self.count_overflow(new.hash, true),
+            (None, false) => self.release(new.hash),
+            _ => {}
         }
         entry.map_or(Opened::NoRoom, Opened::Here)
+    }
+
+    /// A further packet of a flow in entry `number` that is half-open. A flood may have taken its claim: then it is claimed again, unless
+    /// somebody else has done so by now, where the answer came in. That worker has the flow from now on; it is returned, and the
+    /// entry here is gone. Packets that were `handed` over are never handed on, and so stay.
+    #[inline(always)]
+    pub(crate) fn moved(&mut self, number: u32, hash: u64, handed: bool) -> Option<WorkerId> {
+        let (directory, seat) = self.directory.as_ref()?;
+        // Where others can stand in, no claim is ever evicted.
+        let half_open = !self.stand_ins && state::is_half_open(self.table.entry(number)?.life().state());
+        if !half_open || directory.holds(hash, *seat) { None } else { self.claim_again(number, hash, handed) }
+    }
+
+    #[cold]
+    fn claim_again(&mut self, number: u32, hash: u64, handed: bool) -> Option<WorkerId> {
+        let (directory, seat) = self.directory.as_ref()?;
+        let other = match directory.claim(hash, *seat, true) {
+            Claim::New | Claim::Evicting | Claim::Shared => {
+                self.set_unclaimed(number, hash, false);
+                return None;
+            }
+            Claim::Owned(owner) => Some(owner),
+            Claim::Full => None,
+        };
+        if let Some(other) = other.filter(|_| !handed) {
+            self.counters.directory_hits.add(1);
+            self.end(number, End::TakenOver);
+            return Some(other);
+        }
+        self.set_unclaimed(number, hash, true);
+        None
+    }
+
+    /// The directory may have a place by now for a flow that it had none for. Or others have agreed on somebody else; what is established stays
+    /// here even so.
+    #[cold]
+    fn enter_late(&mut self, number: u32) {
+        let Some((directory, seat)) = &self.directory else { return };
+        let Some(line) = self.table.entry(number) else { return };
+        let hash = self.table.hash(&Key::of_entry(line));
+        let is_new = state::is_new(line.life().state());
+        let others = match directory.claim(hash, *seat, is_new && !self.stand_ins) {
+            Claim::New | Claim::Evicting | Claim::Shared => return self.set_unclaimed(number, hash, false),
+            Claim::Owned(_) => true,
+            Claim::Full => self.stand_in(hash).is_some(),
+        };
+        if others && is_new {
+            self.end(number, End::TakenOver);
+        }
+    }
+
+    /// Notes whether the directory knows a flow.
+    #[cold]
+    fn set_unclaimed(&self, number: u32, hash: u64, unclaimed: bool) {
+        let Some(line) = self.table.entry(number) else { return };
+        let life = line.life();
+        if life.has(Life::UNCLAIMED) == unclaimed {
+            return;
+        }
+        self.count_overflow(hash, unclaimed);
+        if unclaimed {
+            self.counters.unclaimed.add(1);
+            line.set_life(life.with(Life::UNCLAIMED));
+        } else {
+            line.set_life(life.without(Life::UNCLAIMED));
+        }
+    }
+
+    fn count_overflow(&self, hash: u64, more: bool) {
+        if let Some((directory, _)) = &self.directory
+            && self.stand_ins
+        {
+            directory.count_overflow(hash, more);
+        }
     }
 
     fn admit(&mut self, new: &Newcomer, mut flags: u8) -> Option<u32> {
@@ -376,8 +483,7 @@ impl Flows {
             let hash = self.table.hash(&Key::of_entry(line));
             // A flood may have taken the claim; then it is claimed anew, unless somebody else has done so by now.
             if !directory.confirm(hash, *seat) && !directory.claim(hash, *seat, false).is_mine() {
-                line.set_life(line.life().with(Life::UNCLAIMED));
-                self.counters.unclaimed.add(1);
+                self.set_unclaimed(entry, hash, true);
             }
         }
     }
@@ -394,7 +500,9 @@ impl Flows {
         if let Some(list) = state::waiting(life.state()) {
             self.room.answered(self.table.lines(), birth.tenant, list, entry);
         }
-        if !life.has(Life::UNCLAIMED) {
+        if life.has(Life::UNCLAIMED) {
+            self.count_overflow(self.table.hash(&key), false);
+        } else {
             self.release(self.table.hash(&key));
         }
         self.table.remove(entry);
@@ -495,6 +603,8 @@ impl Flows {
             let timeout = self.timeouts.of(life.state(), life.has(Life::CONDEMNED));
             if self.now.wrapping_sub(life.seen()) >= timeout && line.is_used() {
                 self.end(entry, state::end_of(life.state()));
+            } else if life.has(Life::UNCLAIMED) && line.is_used() {
+                self.enter_late(entry);
             }
         }
         self.counters.swept.add(work);

@@ -46,8 +46,8 @@ impl Flows {
             let mut tracked = Tracked::unpack(entry.tcp());
             let Step { state, what } = tcp::step(state, &mut tracked, &segment, check);
             match what {
-                What::NewIncarnation { reversed } => {
-                    let opening = Opening::Tcp { state, tracked, picked_up: false };
+                What::NewIncarnation { reversed, picked_up } => {
+                    let opening = Opening::Tcp { state, tracked, picked_up };
                     let from_high = life.has(Life::FROM_HIGH) != reversed;
                     self.end(number, End::Replaced);
                     return Followed::Begins { opening, from_high };

@@ -207,6 +207,10 @@ impl Life {
         Life(self.0 | u64::from(flag) << 56)
     }
 
+    pub fn without(self, flag: u8) -> Self {
+        Life(self.0 & !(u64::from(flag) << 56))
+    }
+
     #[inline(always)]
     pub fn turned(self) -> Self {
         Life(self.0 ^ u64::from(Self::FROM_HIGH) << 56)

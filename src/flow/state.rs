@@ -36,6 +36,13 @@ pub(super) fn waiting(state: u8) -> Option<Waiting> {
     }
 }
 
+/// Have only its first packets been seen? Its claim may be evicted. (So may that of a flow in one direction, which has too many packets to
+/// ask at each.)
+#[inline(always)]
+pub(super) fn is_half_open(state: u8) -> bool {
+    state == FIRST || tcp(state).is_some_and(|tcp| tcp.class() == tcp::Class::HalfOpen)
+}
+
 /// Has it not been established yet?
 pub(super) fn is_new(state: u8) -> bool {
     matches!(state, FIRST | ONE_WAY) || tcp(state).is_some_and(|tcp| tcp.class() == tcp::Class::HalfOpen)

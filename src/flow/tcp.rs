@@ -35,7 +35,8 @@
 //! ACK or a RST it is not. (Only whoever can forge both ends can forge that proof.) A connection that is over, or a SYN under a new cookie of the load balancer, which a spoofer cannot
 //! make, needs no such proof.
 //!
-//! *Picked up* connections have unknown window scales: bound 1 is void, 3 holds only for what was sent since.
+//! *Picked up* connections have unknown window scales: bound 1 is void, 3 holds only for what was sent since. Where only one side
+//! comes by us, 3 is void, and a SYN|ACK under a new cookie is a new incarnation, as a SYN is.
 //!
 //! Whoever wants to follow more than is written here: RFC 9293 section 3.10, RFC 5961, RFC 7323 section 2, RFC 6191.
 #![cfg_attr(
@@ -169,6 +170,8 @@ pub enum What {
     NewIncarnation {
         /// The new originator is the old responder: from the next segment on [`Segment::reply`] means the opposite.
         reversed: bool,
+        /// Its SYN went another way: all that was seen of it is its SYN|ACK.
+        picked_up: bool,
     },
 }
 

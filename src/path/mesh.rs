@@ -71,6 +71,12 @@ impl Mesh {
         ports.checked_shr(port.into()).unwrap_or(0) & 1 == 1
     }
 
+    /// Can every worker that runs send on every port?
+    pub(super) fn reaches_all(&self) -> bool {
+        let ports = &self.common.ports;
+        ports.first().is_some_and(|first| ports.iter().all(|bits| bits == first))
+    }
+
     #[allow(clippy::result_large_err, reason = "it is the parcel itself, and it comes back")]
     pub(super) fn give(&mut self, owner: WorkerId, parcel: Parcel) -> Result<(), Parcel> {
         let given = self.ends.give(owner, parcel);

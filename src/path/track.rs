@@ -135,7 +135,7 @@ impl Track {
         };
         let patience = plan.fragments.hold_time.as_nanos().try_into().unwrap_or(u64::MAX);
         let finder = Finder {
-            flows,
+            flows: flows.with_stand_ins(mesh.as_ref().is_some_and(Mesh::reaches_all)),
             policy,
             scope: plan.scope,
             tenants: Tenants::new(plan),
@@ -463,6 +463,11 @@ impl Finder {
             };
         }
         let fate = match found {
+            Some(number)
+                if let Some(owner) = self.flows.moved(number, looked.hash, source == Source::Peer) =>
+            {
+                Fate::Away(owner)
+            }
             Some(number) => {
                 self.hit(source, 1);
                 self.follow(number, looked, meta, frame, source)

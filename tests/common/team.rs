@@ -38,15 +38,34 @@ impl Team {
         Team { hand, ..Team::over(plan, workers, depth, &pool_config(4096), clock) }
     }
 
+    /// The same; the last of the workers believes that it has a port which the others have not, so that not everybody can stand in for
+    /// everybody.
+    pub fn with_more_ports(plan: &Plan, workers: usize, depth: usize) -> Team {
+        let (clock, hand) = Clock::manual();
+        Team { hand, ..Team::build(plan, workers, depth, &pool_config(4096), clock, &[60]) }
+    }
+
     /// Under any clock. `depth`: of the rings between workers.
     pub fn over(plan: &Plan, workers: usize, depth: usize, pool: &PoolConfig, clock: Clock) -> Team {
+        Team::build(plan, workers, depth, pool, clock, &[])
+    }
+
+    fn build(
+        plan: &Plan,
+        workers: usize,
+        depth: usize,
+        pool: &PoolConfig,
+        clock: Clock,
+        more: &[u16],
+    ) -> Team {
         let pool = Mempool::soft(pool);
         let (port, wire) = soft::Port::with(Setup::default());
         let config = PortConfig { queues: workers as u16, mtu: 9001, ..PortConfig::default() };
         let (port, queues) = port.start(&config, &pool).expect("a soft port starts");
         std::mem::forget(port); // the wire outlives the test
         let shared = FlowsShared::of(&plan.flow, workers, Seed::fixed(3)).expect("flows are tracked");
-        let ports = vec![vec![queues[0].port]; workers];
+        let mut ports = vec![vec![queues[0].port]; workers];
+        ports.last_mut().expect("a worker").extend(more);
         let mut mesh = Mesh::between(&ports, depth, plan.burst).into_iter();
         let pipeline = Pipeline::build(plan, Backend::Soft).expect("stages build");
         let worker = |(n, queues)| {

@@ -30,11 +30,11 @@ fn the_first_who_asks_owns() {
 }
 
 #[test]
-fn a_bucket_is_a_cache_line_and_memory_is_16_bytes_per_flow() {
+fn a_bucket_is_a_cache_line_and_memory_is_17_bytes_per_flow() {
     assert_eq!((size_of::<Bucket>(), align_of::<Bucket>()), (64, 64));
     let (directory, _) = directory(1 << 20, 1);
     assert_eq!(directory.buckets.len() * size_of::<Bucket>(), 16 << 20);
-    assert_eq!(Directory::bytes(1 << 20), 16 << 20);
+    assert_eq!(Directory::bytes(1 << 20), 17 << 20);
 }
 
 #[test]

@@ -44,7 +44,10 @@ pub(super) fn step(state: State, tracked: &mut Tracked, segment: &Segment, check
 /// A SYN: the first, the same again, a simultaneous one, or another connection's.
 fn syn(state: State, tracked: &mut Tracked, segment: &Segment) -> Step {
     let first = segment.first();
-    let anew = Step { state: State::SynSent, what: What::NewIncarnation { reversed: segment.reply } };
+    let anew = Step {
+        state: State::SynSent,
+        what: What::NewIncarnation { reversed: segment.reply, picked_up: false },
+    };
     let (sender, _) = tracked.sides(segment.reply);
     match state {
         State::SynSent if segment.reply => {
@@ -104,10 +107,18 @@ fn syn_ack(state: State, tracked: &mut Tracked, segment: &Segment, check: Window
         *tracked = Tracked::answered(&Segment { reply: true, ..*segment });
         // And that one may be the true one after all.
         tracked.remember(false, older);
-        return Step { state: State::SynReceived, what: What::NewIncarnation { reversed } };
+        let what = What::NewIncarnation { reversed, picked_up: false };
+        return Step { state: State::SynReceived, what };
     }
     let (sender, receiver) = tracked.sides(segment.reply);
     match state {
+        // The other side's SYN does not come by us, nor does anything else of it.
+        _ if segment.new_cookie && !receiver.has(SEEN) && !handshake => {
+            let reversed = !segment.reply;
+            *tracked = Tracked::answered(&Segment { reply: true, ..*segment });
+            let what = What::NewIncarnation { reversed, picked_up: true };
+            Step { state: State::SynReceived, what }
+        }
         State::SynReceived if handshake && !sender.has(ACKED) => {
             // A server that keeps no state for half-open connections may choose another number when the SYN comes again; or
             // what came first was a SYN that someone else made up.

@@ -117,7 +117,7 @@ fn scenarios() {
                         }
                     };
                     connection = Some((outcome.state, tracked));
-                    reversed ^= outcome.what == (What::NewIncarnation { reversed: true });
+                    reversed ^= matches!(outcome.what, What::NewIncarnation { reversed: true, .. });
                     if (outcome.state.name(), name(outcome.what)) != (state, what) {
                         wrong.push(format!("{sentence}:\n    {text}\n    {outcome:?}"));
                         break;

@@ -74,9 +74,9 @@ pub(super) fn ack_fits(sender: &Half, receiver: &Half, acknowledgment: u32) -> b
     ahead(acknowledgment, receiver.end) <= 0 && ahead(receiver.acked, acknowledgment) <= sender.reach()
 }
 
-/// Bounds 3 and 4, of what a side has sent that was not followed from its first number on.
+/// Bounds 3 and 4, of what a side has sent that was not followed from its first number on, or that nobody saw it send.
 pub(super) fn ack_fits_loosely(sender: &Half, receiver: &Half, acknowledgment: u32) -> bool {
-    let bound = if receiver.is_loose() { HALF_SPACE } else { 0 };
+    let bound = if receiver.is_loose() || !receiver.has(SEEN) { HALF_SPACE } else { 0 };
     ahead(acknowledgment, receiver.end) <= bound && ahead(receiver.acked, acknowledgment) <= sender.reach()
 }
 

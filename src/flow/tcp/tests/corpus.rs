@@ -111,7 +111,7 @@ fn healthy_captures_are_in_window() {
             let (originator, state, tracked) = entry.get_mut();
             let step = step(*state, tracked, &read(from != *originator), WindowCheck::Drop);
             *state = step.state;
-            if step.what == (What::NewIncarnation { reversed: true }) {
+            if matches!(step.what, What::NewIncarnation { reversed: true, .. }) {
                 *originator = from;
             }
             let name = super::name(step.what);
