@@ -16,7 +16,8 @@ use super::settings::find;
 use super::source::{in_reading_order, origin_of, overrides};
 use super::value::suggestion;
 use super::{
-    Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, flow, memory, ports, stages, tenants,
+    Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, flow, management, memory, ports, stages,
+    tenants,
 };
 use crate::dpdk::BURST;
 use crate::dpdk::{EalPlan, LcorePlan};
@@ -89,6 +90,7 @@ pub(super) fn plan(
     if flow.tracking {
         stages::fit_flows(&mut check, stages.len());
     }
+    let management = management::check(&mut check, &file.management, &file.port, tunnel.as_ref());
     let (pool, memory) = memory::plan(&memory::Needs {
         ports: &ports,
         workers: workers.len(),
@@ -123,6 +125,7 @@ pub(super) fn plan(
             idle: file.eal.idle,
             burst,
             flow,
+            management,
             stages,
             reasons,
             overrides: overrides(root),
