@@ -10,7 +10,7 @@
 //! It fails only for what another appliance would do better ([`Cause::fails`]), and for what the plan adds. Anything else that is wrong
 //! degrades: still fit, with a reason. Bad news counts at once (each cause has its own patience first); good news counts when all has been
 //! well for [`HealthPlan::hold`], so a state does not flap. Time in which nobody looked is not held against anyone: an observation that comes
-//! late counts for no more than [`LONGEST`].
+//! late counts for half a second at most.
 
 use std::time::Duration;
 

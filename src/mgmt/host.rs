@@ -2,7 +2,7 @@
 //!
 //! Copies of punted frames come from the workers by rings, replies go back the same way ([`HostEnd`]). For each port a smoltcp interface
 //! answers ARP, neighbour discovery and echo, asks for its address where the plan says "dhcp", and has the connections of
-//! health checks ([`checks`]). One round is bounded work, and nothing here waits.
+//! health checks. One round is bounded work, and nothing here waits.
 //!
 //! A reply leaves by the worker that had the port's last frame, if its ring has room, else by any other with a queue on the port: a worker that
 //! hangs passes on nothing, so it is not the one for long.
