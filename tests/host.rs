@@ -499,3 +499,19 @@ fn drain_refuses_checks_and_waits_for_flows() {
     assert!(client.cable.tunnel.iter().any(|frame| frame.ends_with(b"still served")));
     assert!(app.stop().is_clean());
 }
+
+/// Somebody else has the address: a sentence, and nothing is left at work.
+#[test]
+fn an_address_that_is_taken_is_a_mistake_of_the_start() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let address = taken.local_addr().expect("an address");
+    let plan = common::plan(&format!("{}\n[management]\nlisten = \"{address}\"\n", common::TUNNEL));
+    let pool = Mempool::soft(&pool_config(64));
+    let (port, wire) = soft::Port::with(Setup::default());
+    let error =
+        App::new(plan).start_on(Host::Threads, vec![port], pool.clone(), Clock::cycles()).expect_err("it");
+    assert!(error.to_string().starts_with(&format!("management.listen = {address}: ")), "{error}");
+    wire.send(vec![0; 60]);
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!((wire.counts().delivered, pool.available()), (0, pool.capacity()));
+}

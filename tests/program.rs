@@ -203,6 +203,29 @@ mod signals {
         }
     }
 
+    /// Where SIGTERM drains, the second one stops cleanly and does not wait.
+    #[test]
+    fn a_second_one_ends_a_drain() {
+        let folder = bench();
+        let prefix = common::prefix("drain");
+        let more = ["--stats-interval", "0s", "--set", "management.drain_on_sigterm=true"];
+        let mut child = start(folder.path(), &prefix, &more);
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut lines = lines.map(|line| serde_json::from_str(&line.expect("text")).expect("JSON"));
+        let mut until = |what: &dyn Fn(&serde_json::Value) -> bool| {
+            lines.by_ref().find(|line: &serde_json::Value| what(line)).expect("such a line")
+        };
+        until(&|line| line["event"] == "health" && line["to"] == "ready");
+        send(&child, "-TERM");
+        until(&|line| line["event"] == "health" && line["to"] == "draining");
+        until(&|line| line["event"] == "drain" && line["drain"] == "going");
+        send(&child, "-TERM");
+        let account = until(&|line| line["event"] == "stopped");
+        assert_eq!(account["balances"], true);
+        assert_eq!(child.wait().expect("it ends").code(), Some(0));
+        common::assert_nothing_left(&prefix);
+    }
+
     /// Is SIGINT among the signals that the process has handlers for?
     fn catches_interrupts(child: &Child) -> bool {
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();

@@ -24,6 +24,8 @@ const LONGEST: Duration = Duration::from_millis(500);
 /// How long a link may be down, and a queue take nothing.
 const LINK_AFTER: Duration = Duration::from_millis(500);
 const TX_AFTER: Duration = Duration::from_secs(1);
+/// Drivers are asked for their counters once a second: what they counted last holds until they are asked again.
+const COUNTERS: Duration = Duration::from_millis(1250);
 
 /// The state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -159,6 +161,8 @@ pub struct Health {
     workers: Vec<WorkerPast>,
     ports: Vec<Duration>,
     pool_empty: Duration,
+    /// Frames were lost for want of a buffer, as far as the drivers' counters are known.
+    starved_until: Duration,
     /// How long there has been no failing reason, and no reason at all.
     sound: Duration,
     well: Duration,
@@ -183,6 +187,7 @@ impl Health {
             workers: Vec::new(),
             ports: Vec::new(),
             pool_empty: Duration::ZERO,
+            starved_until: Duration::ZERO,
             sound: Duration::ZERO,
             well: Duration::ZERO,
             status,
@@ -255,16 +260,19 @@ impl Health {
             past.tx_stuck = match (now.sent > old.sent, now.tx_full > old.tx_full) {
                 (true, _) => Duration::ZERO,
                 (false, true) => past.tx_stuck + passed,
-                // Nothing to send says nothing.
-                (false, false) => past.tx_stuck,
+                // Nothing to send says little: a queue that was stuck is given the benefit of the doubt, slowly.
+                (false, false) => past.tx_stuck.saturating_sub(passed / 8),
             };
         }
         for (down, now) in self.ports.iter_mut().zip(&seen.ports) {
             *down = if now.link_up { Duration::ZERO } else { *down + passed };
         }
         let starved = seen.ports.iter().zip(&before.ports).any(|(now, old)| now.no_buffer > old.no_buffer);
-        self.pool_empty =
-            if seen.pool_available == 0 || starved { self.pool_empty + passed } else { Duration::ZERO };
+        if starved {
+            self.starved_until = seen.at + COUNTERS;
+        }
+        let empty = seen.pool_available == 0 || seen.at < self.starved_until;
+        self.pool_empty = if empty { self.pool_empty + passed } else { Duration::ZERO };
     }
 
     fn reasons(&self, seen: &Observation) -> Vec<Reason> {
