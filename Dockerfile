@@ -34,7 +34,8 @@ COPY pipelines /usr/share/sluicegate/pipelines
 # Fails the build if a library that the program needs is not in the list above.
 RUN ["sluicegate", "version"]
 USER sluicegate
-# Says only that the program and its libraries load. Readiness of the data path comes with the management issue.
-HEALTHCHECK --interval=30s --timeout=5s CMD ["sluicegate", "version"]
+# Where `run` tells this container, and nobody else, whether its data path is fit; `health` asks there.
+ENV SLUICEGATE_MANAGEMENT__LISTEN=127.0.0.1:9100
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["sluicegate", "health"]
 ENTRYPOINT ["sluicegate"]
 CMD ["--help"]

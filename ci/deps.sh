@@ -20,8 +20,9 @@ nightly=no
 case $level in
 build) ;;
 test | check)
-    # tshark judges our output, iproute2 makes the namespaces of the live test, ethtool turns veth offloads off.
-    packages+=(tshark iproute2 ethtool)
+    # tshark judges our output, iproute2 makes the namespaces of the live tests, ethtool turns veth offloads off; ping, curl and
+    # dnsmasq (a DHCP server) are the peers of the host stack.
+    packages+=(tshark iproute2 ethtool iputils-ping curl dnsmasq-base)
     tools+=(cargo-nextest)
     if [ "$level" = check ]; then
         packages+=(valgrind)
@@ -63,7 +64,8 @@ install_packages() {
 look_for_programs() {
     local missing=() program
     local -A needed=([make]=make [gcc]=cc [git]=git [pkg-config]=pkg-config [clang]=clang [tshark]=tshark
-        [iproute2]=ip [ethtool]=ethtool [valgrind]=valgrind [dpdk-dev]=dpdk-testpmd)
+        [iproute2]=ip [ethtool]=ethtool [valgrind]=valgrind [dpdk-dev]=dpdk-testpmd
+        [iputils-ping]=ping [curl]=curl [dnsmasq-base]=dnsmasq)
     for program in "${packages[@]}"; do
         program=${needed[$program]:-}
         [ -z "$program" ] || command -v "$program" >/dev/null || missing+=("$program")

@@ -23,7 +23,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_(count_avail|get_port_by_name|get_name_by_port|socket_id|is_valid_port|info_get|configure|start|stop)",
     "rte_eth_dev_(reset|close|set_mtu|get_mtu|adjust_nb_rx_tx_desc|callback_register|callback_unregister)",
     "rte_eth_dev_(rss_hash_conf_get|rss_hash_update|rss_reta_query|rss_reta_update)",
-    "rte_eth_(find_next|macaddr_get|rx_queue_setup|tx_queue_setup|promiscuous_enable|promiscuous_get)",
+    "rte_eth_(find_next|macaddr_get|rx_queue_setup|tx_queue_setup|promiscuous_enable|promiscuous_get|allmulticast_enable)",
     "rte_eth_(link_get_nowait|stats_get|stats_reset|xstats_get|xstats_get_names|xstats_reset)",
     "rte_eth_from_rings",
     // what drivers do now and then

@@ -12,6 +12,7 @@ pub mod path;
 pub mod stage;
 pub mod stages;
 pub mod config;
+pub mod mgmt;
 pub mod app;
 #[cfg(feature = "program")]
 pub mod cli;

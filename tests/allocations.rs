@@ -141,6 +141,42 @@ fn answers_do_not_allocate() {
     assert_eq!(pool.available(), 16);
 }
 
+/// Frames for the host stack, let in, refused and too many; and its replies.
+#[test]
+fn punting_does_not_allocate() {
+    use sluicegate::path::{Guests, Punt};
+    use sluicegate::stage::WorkerId;
+
+    let plan = plan(&format!("{TUNNEL}\n[management]\nframes_per_s = 20000\n"));
+    let rig = Rig::new(&plan);
+    let host = &plan.management.host;
+    let guests = Guests::new(host.allowed_sources.as_deref(), &[]);
+    let (punt, mut end) = Punt::of(host, &guests, &rig.pool, WorkerId(0), vec![0]);
+    let mut rig = rig.with_punt(Some(punt));
+    let punted: Vec<_> = cases().into_iter().filter(|case| case.verdict == "punted").collect();
+    let (mut back, mut spent) = (Vec::with_capacity(9000), 0);
+    for round in 0..200u64 {
+        for case in &punted {
+            rig.wire.send_copy(&case.frame);
+        }
+        let wrote = (0..20).all(|_| end.replies.write(0, &[1; 60]));
+        // The wire is not the path: it grows its buffers in the first rounds.
+        let calls = calls(|| while rig.worker.poll() > 0 {});
+        spent += if round < 10 { 0 } else { calls };
+        while rig.wire.receive_into(&mut back) {}
+        if round % 2 == 0 {
+            while end.punted.take(&mut []) {}
+        }
+        assert!(wrote);
+    }
+    let now = rig.settled().punt;
+    assert!(
+        now.copied > 100 && now.refused > 100 && now.rate_limited > 100 && now.replies == 4000,
+        "{now:?}"
+    );
+    assert_eq!(spent, 0);
+}
+
 /// Passthrough over soft ports.
 #[test]
 fn passthrough_does_not_allocate() {

@@ -98,13 +98,15 @@ fn configuration_keys_are_documented() {
     let document = include_str!("../docs/configuration.md");
     let sections = [
         ("[eal]", "## `[eal]`", 8),
-        ("[[port]]", "## `[[port]]`", 8),
+        ("[[port]]", "## `[[port]]`", 11),
         ("[tunnel]", "## `[tunnel]`", 6),
         ("[flow]", "## `[flow]`", 17),
         ("[flow.fragments]", "### `[flow.fragments]`", 5),
         ("[[tenant]]", "## `[[tenant]]`", 4),
         ("[[tenant]]\n[tenant.limits]", "### `[tenant.limits]`", 3),
         ("[tenants]", "## `[tenants]`", 2),
+        ("[management]", "## `[management]`", 9),
+        ("[management.health]", "### `[management.health]`", 6),
     ];
     for (section, heading, count) in sections {
         let text = format!("{section}\nnot-a-key-of-any-section = 1\n");

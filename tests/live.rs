@@ -8,8 +8,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sluicegate::config::Machine;
@@ -18,22 +17,21 @@ use sluicegate::dpdk::{BURST, Burst, PortConfig};
 use sluicegate::dpdk::{EalPlan, LcorePlan, Memory};
 
 use common::golden::{Case, groups};
-use common::{assert_nothing_left, pool_config, prefix, skipped};
+use common::netns::{Namespaces, PATIENCE, Running};
+use common::{assert_nothing_left, pool_config, prefix};
 
 const TEST: &str = "live_frames_through_a_veth_pair";
 /// Set in the far end.
 const FAR_END: &str = "SLUICEGATE_TEST_FAR_END";
 /// Frames in flight: well below any ring between the two.
 const AT_ONCE: usize = 16;
-/// Longer than anything takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn live_frames_through_a_veth_pair() {
     if std::env::var_os(FAR_END).is_some() {
         return far_end();
     }
-    let Some(namespaces) = Namespaces::new() else { return };
+    let Some(namespaces) = Namespaces::new(TEST) else { return };
     let (table, cases) = live_cases();
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("live.toml");
@@ -138,105 +136,4 @@ fn far_end() {
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(queues[0].rx.receive(&mut burst, BURST), 0, "a frame too many came back");
     drop(port.stop(queues).expect("the port stops"));
-}
-
-/// The program, and what it says.
-struct Running {
-    child: Child,
-    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
-}
-
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
-        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        Running { child, lines }
-    }
-
-    /// The next line of this event.
-    fn line(&mut self, event: &str) -> serde_json::Value {
-        for line in self.lines.by_ref() {
-            let line: serde_json::Value = serde_json::from_str(&line.expect("text")).expect("JSON");
-            if line["event"] == event {
-                return line;
-            }
-        }
-        let mut error = String::new();
-        let stderr = self.child.stderr.take();
-        stderr.map(|mut e| e.read_to_string(&mut error)).transpose().expect("text");
-        panic!("the program ended before {event:?}: {error}");
-    }
-
-    fn signal(&self, name: &str) {
-        // `ip netns exec` became the program: the process is the same.
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill");
-        assert!(status.success());
-    }
-
-    fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("the program") {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the program does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Only after a failure is it still there.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Two namespaces with the ends `near` and `far` of a veth pair, removed on every way out.
-struct Namespaces {
-    near: String,
-    far: String,
-}
-
-impl Namespaces {
-    fn new() -> Option<Self> {
-        let id = std::process::id();
-        let names = Namespaces { near: format!("sluice-near-{id}"), far: format!("sluice-far-{id}") };
-        let (near, far) = (names.near.as_str(), names.far.as_str());
-        if let Err(why) = ip(&["netns", "add", near]).and_then(|()| ip(&["netns", "add", far])) {
-            skipped(TEST, &format!("it needs root and iproute2 to make network namespaces ({why})"));
-            return None;
-        }
-        let pair =
-            ["link", "add", "near", "netns", near, "type", "veth", "peer", "name", "far", "netns", far];
-        ip(&pair).expect("a veth pair");
-        for (namespace, end) in [(near, "near"), (far, "far")] {
-            // Without IPv6 the kernel sends nothing of its own.
-            let quiet = "net.ipv6.conf.all.disable_ipv6=1";
-            ip(&["netns", "exec", namespace, "sysctl", "-qw", quiet]).expect("IPv6 is turned off");
-            ip(&["netns", "exec", namespace, "ethtool", "-K", end, "tx", "off"])
-                .expect("offloads are turned off");
-            ip(&["-n", namespace, "link", "set", end, "up"]).expect("the link comes up");
-        }
-        Some(names)
-    }
-}
-
-impl Drop for Namespaces {
-    fn drop(&mut self) {
-        for name in [&self.near, &self.far] {
-            let _ = ip(&["netns", "del", name]);
-        }
-    }
-}
-
-fn ip(args: &[&str]) -> Result<(), String> {
-    let output = Command::new("ip").args(args).output().map_err(|e| format!("ip: {e}"))?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-    }
 }

@@ -164,7 +164,10 @@ mod signals {
             let started = lines.next().expect("a line").expect("text");
             assert!(started.contains("\"started\""), "{started}");
             send(&child, signal);
-            let stopped = lines.next().expect("the account").expect("text");
+            // What became ready in between has its own line.
+            let mut lines =
+                lines.map(|line| line.expect("text")).skip_while(|line| line.contains("\"health\""));
+            let stopped = lines.next().expect("the account");
             let account: serde_json::Value = serde_json::from_str(&stopped).expect("JSON");
             assert_eq!((&account["event"], &account["balances"]), (&"stopped".into(), &true.into()));
             assert_eq!(child.wait().expect("it ends").code(), Some(0));
@@ -198,6 +201,29 @@ mod signals {
         for base in ["/var/run/dpdk", "/tmp/dpdk"] {
             let _ = std::fs::remove_dir_all(Path::new(base).join(&prefix));
         }
+    }
+
+    /// Where SIGTERM drains, the second one stops cleanly and does not wait.
+    #[test]
+    fn a_second_one_ends_a_drain() {
+        let folder = bench();
+        let prefix = common::prefix("drain");
+        let more = ["--stats-interval", "0s", "--set", "management.drain_on_sigterm=true"];
+        let mut child = start(folder.path(), &prefix, &more);
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut lines = lines.map(|line| serde_json::from_str(&line.expect("text")).expect("JSON"));
+        let mut until = |what: &dyn Fn(&serde_json::Value) -> bool| {
+            lines.by_ref().find(|line: &serde_json::Value| what(line)).expect("such a line")
+        };
+        until(&|line| line["event"] == "health" && line["to"] == "ready");
+        send(&child, "-TERM");
+        until(&|line| line["event"] == "health" && line["to"] == "draining");
+        until(&|line| line["event"] == "drain" && line["drain"] == "going");
+        send(&child, "-TERM");
+        let account = until(&|line| line["event"] == "stopped");
+        assert_eq!(account["balances"], true);
+        assert_eq!(child.wait().expect("it ends").code(), Some(0));
+        common::assert_nothing_left(&prefix);
     }
 
     /// Is SIGINT among the signals that the process has handlers for?
@@ -252,4 +278,62 @@ fn the_demo_passes() {
     let google = sluicegate(folder.path(), &["demo", "--set", "tunnel.profile=google"]);
     assert!(ended(&google, 2).contains("leave tunnel.profile at aws"));
     common::assert_nothing_left(&prefix);
+}
+
+/// systemd is told when it is ready, that it is alive, and that it stops.
+#[cfg(feature = "dpdk")]
+#[test]
+fn systemd_is_told() {
+    use std::os::unix::net::UnixDatagram;
+    use std::time::Duration;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let prefix = common::prefix("systemd");
+    std::fs::write(
+        folder.path().join("run.toml"),
+        format!(
+            "[eal]\nmemory = \"no-huge\"\nidle = \"backoff\"\nfile_prefix = \"{prefix}\"\n\
+             [[port]]\ndevice = \"net_null0\"\nqueues = 1\n[tunnel]\nallowed_sources = [\"10.0.8.0/24\"]\n"
+        ),
+    )
+    .expect("a file");
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a time");
+    let mut program = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
+        .args(["run", "run.toml", "--stats-interval", "0s"])
+        .current_dir(folder.path())
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "400000")
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let next = || {
+        let mut bytes = [0; 256];
+        let n = socket.recv(&mut bytes).expect("a message");
+        String::from_utf8_lossy(&bytes[..n]).trim().to_owned()
+    };
+    // Alive from the first round on; ready as soon as all workers poll.
+    let mut heard = Vec::new();
+    while heard.iter().filter(|said| *said == "WATCHDOG=1").count() < 3
+        || !heard.contains(&"READY=1".to_owned())
+    {
+        heard.push(next());
+    }
+    let status = Command::new("kill").args(["-TERM", &program.id().to_string()]).status().expect("kill");
+    assert!(status.success());
+    while heard.last().is_none_or(|said| said != "STOPPING=1") {
+        heard.push(next());
+    }
+    assert_eq!(program.wait().expect("it ends").code(), Some(0));
+    assert_eq!(heard.iter().filter(|said| *said == "READY=1").count(), 1, "{heard:?}");
+    common::assert_nothing_left(&prefix);
+}
+
+/// Nobody is there: said in one sentence, and no success.
+#[test]
+fn health_of_nobody_is_no_success() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let said = ended(&sluicegate(folder.path(), &["health", "--address", "127.0.0.1:1"]), 2);
+    assert!(said.contains("127.0.0.1:1: ") && said.contains("is it running"), "{said}");
 }

@@ -7,8 +7,10 @@
 use metrics::{counter, gauge};
 
 use super::Snapshot;
+use crate::config::Cause;
 use crate::dpdk::Mempool;
 use crate::flow::{FlowSnapshot, FlowView};
+use crate::mgmt::{CheckCounts, ManagementSnapshot, State};
 use crate::packet::ReasonTable;
 
 /// One exported figure.
@@ -38,6 +40,12 @@ const FIGURES: &[Fixed] = &[
     ("sluicegate_sent_packets_total", COUNTER, WORKER, "Frames that transmit queues took."),
     ("sluicegate_sent_bytes_total", COUNTER, WORKER, "Their bytes."),
     ("sluicegate_punted_packets_total", COUNTER, WORKER, "Frames for the host stack."),
+    (
+        "sluicegate_punt_frames_total",
+        COUNTER,
+        &["worker", "outcome"],
+        "What became of punted frames where there is a host stack: `copied` to it, `refused` (a source that may not reach it), `rate_limited`, `no_room`; and of its replies: `reply` went to the port, `no_buffer` did not.",
+    ),
     ("sluicegate_edited_packets_total", COUNTER, WORKER, "Frames sent that a stage has edited."),
     (
         "sluicegate_checksum_unknown_packets_total",
@@ -77,6 +85,33 @@ const FIGURES: &[Fixed] = &[
     ("sluicegate_port_receive_errors_total", COUNTER, PORT, "Frames that arrived broken."),
     ("sluicegate_port_send_errors_total", COUNTER, PORT, "Frames that the driver could not send."),
     ("sluicegate_port_link_up", GAUGE, PORT, "1 if the link is up."),
+    (
+        "sluicegate_host_frames_total",
+        COUNTER,
+        &["outcome"],
+        "Frames of the host stack: `received`, `sent`, and `no_room` for those that no ring or kernel queue took.",
+    ),
+    (
+        "sluicegate_check_connections_total",
+        COUNTER,
+        &["on", "outcome"],
+        "Connections to the health answers on the data `port` or on the `socket` of the kernel: all that were `made`, and of those `connect_only` (closed without a byte), `cut` (too slow), `evicted` (made room for others).",
+    ),
+    ("sluicegate_check_requests_total", COUNTER, &["on", "code"], "Requests answered, by HTTP status."),
+    ("sluicegate_check_open_connections", GAUGE, &[], "Connections on the data ports that are open."),
+    (
+        "sluicegate_health_state",
+        GAUGE,
+        &["state"],
+        "1 for the state in force: `starting`, `ready`, `degraded`, `draining`, `failed`.",
+    ),
+    (
+        "sluicegate_health_cause",
+        GAUGE,
+        &["cause"],
+        "1 for each cause in force; [configuration.md](configuration.md) lists them.",
+    ),
+    ("sluicegate_health_flips_total", COUNTER, &[], "Changes of the state."),
     ("sluicegate_pool_buffers", GAUGE, &[], "Buffers of the pool."),
     ("sluicegate_pool_available_buffers", GAUGE, &[], "Those that nobody holds."),
 ];
@@ -135,6 +170,18 @@ pub(super) fn publish(
             let labels = [("worker", id.clone()), ("outcome", outcome.to_owned())];
             counter!("sluicegate_answers_total", &labels).absolute(n);
         }
+        let punt = &worker.punt;
+        for (outcome, n) in [
+            ("copied", punt.copied),
+            ("refused", punt.refused),
+            ("rate_limited", punt.rate_limited),
+            ("no_room", punt.no_room),
+            ("reply", punt.replies),
+            ("no_buffer", punt.no_buffer),
+        ] {
+            let labels = [("worker", id.clone()), ("outcome", outcome.to_owned())];
+            counter!("sluicegate_punt_frames_total", &labels).absolute(n);
+        }
         gauge!("sluicegate_held_packets", "worker" => id.clone()).set(worker.held as f64);
         if flows.is_some() {
             for (name, n) in worker.flows.values() {
@@ -173,6 +220,38 @@ pub(super) fn publish(
     }
     gauge!("sluicegate_pool_buffers").set(f64::from(pool.capacity()));
     gauge!("sluicegate_pool_available_buffers").set(f64::from(pool.available()));
+}
+
+/// Publishes what the management side has counted.
+pub(super) fn publish_management(now: &ManagementSnapshot) {
+    let host = &now.host;
+    for (outcome, n) in [("received", host.received), ("sent", host.sent), ("no_room", host.no_room)] {
+        counter!("sluicegate_host_frames_total", "outcome" => outcome).absolute(n);
+    }
+    for (on, checks) in [("port", &host.checks), ("socket", &now.listener)] {
+        for (outcome, n) in [
+            ("made", checks.connections),
+            ("connect_only", checks.connects_only),
+            ("cut", checks.cut),
+            ("evicted", checks.evicted),
+        ] {
+            counter!("sluicegate_check_connections_total", "on" => on, "outcome" => outcome).absolute(n);
+        }
+        for (outcome, n) in CheckCounts::OUTCOMES.iter().zip(checks.requests) {
+            let code = outcome.code().to_string();
+            counter!("sluicegate_check_requests_total", "on" => on, "code" => code).absolute(n);
+        }
+    }
+    gauge!("sluicegate_check_open_connections").set(now.connections as f64);
+    for state in State::ALL {
+        let is = f64::from(u8::from(state == now.state));
+        gauge!("sluicegate_health_state", "state" => state.name()).set(is);
+    }
+    for cause in Cause::ALL {
+        let is = f64::from(u8::from(now.causes.contains(&cause)));
+        gauge!("sluicegate_health_cause", "cause" => cause.name()).set(is);
+    }
+    counter!("sluicegate_health_flips_total").absolute(now.flips);
 }
 
 fn publish_flows(flows: &FlowView) {

@@ -9,21 +9,26 @@
 
 mod figures;
 mod host;
+mod manage;
 mod report;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 pub use figures::{Figure, figures};
 pub use host::Host;
 pub use report::{PortReport, Report, Snapshot};
 
-use crate::config::{Plan, QueueCount};
+use crate::config::{AddressV4, HostKind, Plan, QueueCount};
 #[cfg(feature = "dpdk")]
 use crate::dpdk::eal;
-use crate::dpdk::{Error, Mempool, Port, PortConfig, QueuePair, RunningPort};
+use crate::dpdk::{Error, Mempool, Port, PortConfig, PortStats, QueuePair, RunningPort};
 use crate::flow::{FlowEvent, FlowView, FlowsShared, Seed, Shown};
-use crate::path::{Clock, Decap, Lane, Mesh, Pipeline, Respond, Stop, Track, Worker, WorkerCounters};
+use crate::mgmt::Management;
+use crate::path::{
+    Clock, Decap, Guests, Lane, Mesh, Pipeline, Punt, Respond, Stop, Track, Worker, WorkerCounters,
+};
 use host::Handle;
 
 /// MTU of a port whose plan says "auto", if the device can: a VPC's jumbo frame.
@@ -83,7 +88,11 @@ impl App {
             notes: Vec::new(),
             started: Instant::now(),
             flows: None,
+            shared: None,
             events: Vec::new(),
+            management: None,
+            resets: Vec::new(),
+            port_stats: Vec::new(),
             plan,
             host,
         };
@@ -137,7 +146,14 @@ pub struct RunningApp {
     notes: Vec<String>,
     started: Instant,
     flows: Option<FlowView>,
+    shared: Option<FlowsShared>,
     events: Vec<rtrb::Consumer<FlowEvent>>,
+    /// There once the workers are.
+    management: Option<Management>,
+    /// Ports whose device has asked for a reset, in their order.
+    resets: Vec<AtomicBool>,
+    /// The drivers' counters as they were at the last tick.
+    port_stats: Vec<PortStats>,
     plan: Plan,
     // Last: the EAL goes when everything that lives on it is gone.
     host: Host,
@@ -172,6 +188,14 @@ impl RunningApp {
         let depth = flows.handoff_ring as usize;
         let mut mesh = shared.iter().flat_map(|_| Mesh::between(&ports, depth, self.plan.burst));
         let mut shares = shares.into_iter();
+        let ports_asking = self.ports.iter().zip(&self.plan.management.host.ports);
+        let asking: Vec<u16> = ports_asking
+            .filter(|(_, address)| address.v4 == Some(AddressV4::Dhcp))
+            .map(|(port, _)| port.facts().id)
+            .collect();
+        let host = &self.plan.management.host;
+        let guests = Guests::new(host.allowed_sources.as_deref(), &asking);
+        let mut ends = Vec::new();
         for plan in &self.plan.workers {
             let id = plan.id;
             let mesh = mesh.next();
@@ -185,9 +209,16 @@ impl RunningApp {
             let counters = Arc::new(WorkerCounters::new(id, &self.plan.reasons, self.plan.stages.len()));
             let decap = Decap::new(self.plan.tunnel.clone());
             let (inspect, counting) = (self.pipeline.make(id), counters.clone());
+            let own: Vec<u16> = share.iter().map(|Lane(queues)| queues.port).collect();
+            let punt = (host.kind != HostKind::Off).then(|| {
+                let (punt, end) = Punt::of(host, &guests, &self.pool, id, own);
+                ends.push(end);
+                punt
+            });
             let mut worker =
                 Worker::new(share, decap, inspect, self.plan.burst, self.plan.idle, clock.clone(), counting)
                     .with_answers(Respond::of(&self.plan, &self.pool))
+                    .with_punt(punt)
                     .with_flows(shared.as_ref().map(|shared| Track::of(&self.plan, shared, mesh, &counters)));
             if let Some(flows) = worker.flows() {
                 shown.push(flows.show());
@@ -203,7 +234,14 @@ impl RunningApp {
                 }
             }
         }
-        self.flows = shared.map(|_| FlowView::new(&self.plan, shown, clock.clone()));
+        self.flows = shared.as_ref().map(|_| FlowView::new(&self.plan, shown, clock.clone()));
+        self.shared = shared;
+        self.resets = self.ports.iter().map(|_| AtomicBool::new(false)).collect();
+        self.port_stats = self.ports.iter().map(RunningPort::stats).collect();
+        let facts: Vec<_> = self.ports.iter().map(RunningPort::facts).collect();
+        let names = stage_names(&self.plan);
+        let management = Management::new(self.plan.management.clone(), names, ends, guests, &facts);
+        self.management = Some(management.map_err(|error| (error, Vec::new()))?);
         Ok(())
     }
 
@@ -267,6 +305,9 @@ impl RunningApp {
     pub fn publish(&self, snapshot: &Snapshot) {
         let names = stage_names(&self.plan);
         figures::publish(snapshot, &self.plan.reasons, &names, &self.pool, self.flows.as_ref());
+        if let Some(management) = &self.management {
+            figures::publish_management(&management.snapshot());
+        }
     }
 
     /// What has to be done about once a second, on the thread that started the application: drivers' timers (ENA's watchdog),
@@ -279,13 +320,14 @@ impl RunningApp {
     /// What the ports' interrupts have said since the last call, one sentence each.
     pub fn events(&self) -> Vec<String> {
         let mut said = Vec::new();
-        for port in &self.ports {
+        for (port, reset) in self.ports.iter().zip(&self.resets) {
             let (events, facts) = (port.events(), port.facts());
             let name = format!("port {} ({})", facts.id, facts.device);
             if events.link_changed {
                 said.push(format!("{name}: link {}", if port.link().up { "up" } else { "down" }));
             }
             if events.reset_wanted {
+                reset.store(true, std::sync::atomic::Ordering::Relaxed);
                 said.push(format!(
                     "{name}: the device asks for a reset and passes nothing until then; restart sluicegate"
                 ));

@@ -4,6 +4,7 @@ mod check;
 #[cfg(feature = "dpdk")]
 mod demo;
 mod flows;
+mod health;
 mod interrupt;
 mod panics;
 mod replay;
@@ -61,6 +62,8 @@ enum Command {
     /// Make traffic, send it through a real vdev and a firewall, check every frame that returns
     #[cfg(feature = "dpdk")]
     Demo(demo::Demo),
+    /// Ask a running instance whether it is fit for traffic; exit code 1 if it is not
+    Health(health::Health),
     /// List the stages, or explain one; `stages drops` lists all drop reasons
     Stages(stages::Stages),
     /// Print a completion script for a shell
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Replay(command) => command.run(),
         #[cfg(feature = "dpdk")]
         Command::Demo(command) => command.run(),
+        Command::Health(command) => command.run(),
         Command::Stages(command) => command.run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,16 +1,24 @@
 //! `sluicegate run`: packets, until somebody says stop.
+//!
+//! The main thread manages: it answers for the ports, and must not wait. So what is printed goes to a thread of its own, which may.
 
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use sd_notify::NotifyState;
 
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, Signal};
 use super::{ConfigArgs, FAILED, Failure, OK, Outcome, show};
 use crate::App;
-use crate::app::RunningApp;
+use crate::app::{RunningApp, Snapshot};
+use crate::mgmt::{Draining, Flip};
 
-/// Longest time between looks at workers and ports, also where figures are printed rarely or never.
-const LOOK: Duration = Duration::from_secs(1);
+/// Rest between two rounds in which there was nothing to do: a check that comes meanwhile waits that long.
+const REST: Duration = Duration::from_micros(500);
+/// Lines that wait for a slow reader; more are not printed.
+const LINES: usize = 64;
 
 /// Run a pipeline on its ports.
 #[derive(Debug, Args)]
@@ -36,30 +44,111 @@ impl Run {
         show::warnings(&plan.warnings);
         let app = start(App::new(plan))?;
         show::started(&app, self.json);
+        let (printer, printing) = printer(self.json)?;
+        let report = self.manage(app, &interrupt, &printer).stop();
+        notify(&[NotifyState::Stopping]);
+        drop(printer);
+        let _ = printing.join(); // it has nothing to say but what it has printed
+        show::report(&report, self.json);
+        Ok(if report.is_clean() { OK } else { FAILED })
+    }
+
+    /// Rounds of the management side, until it is time to stop.
+    fn manage(&self, mut app: RunningApp, interrupt: &Interrupt, printer: &SyncSender<Said>) -> RunningApp {
         let begin = Instant::now();
         let end = self.duration.and_then(|d| begin.checked_add(d));
         let mut before = app.snapshot();
         let mut next = begin.checked_add(self.stats_interval).filter(|_| !self.stats_interval.is_zero());
+        // Half of the time after which systemd would take us for dead.
+        let watchdog = sd_notify::watchdog_enabled().map(|time| time / 2);
+        let mut next_watchdog = watchdog.map(|_| begin);
+        let mut ready = false;
+        let mut draining = false;
+        // A reader that is too slow loses lines; nobody waits for him.
+        let say = |said| match printer.try_send(said) {
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        };
         loop {
-            let look = Some(Instant::now() + LOOK);
-            let until = [next, end, look].into_iter().flatten().min().unwrap_or(begin);
-            let asked = interrupt.wait_until(until);
-            show::events(&app.events(), self.json);
-            show::warnings(app.tick().err());
-            if asked || app.worker_ended() || end.is_some_and(|e| e <= Instant::now()) {
-                break;
+            let round = app.manage();
+            if !round.said.is_empty() {
+                say(Said::Port(round.said));
             }
-            if let Some(moment) = next.filter(|m| *m <= Instant::now()) {
-                let now = app.snapshot();
-                show::interval(&before, &now, self.json);
-                before = now;
-                next = moment.checked_add(self.stats_interval);
+            if let Some(flip) = round.flip {
+                say(Said::Health(flip));
+            }
+            if let Some(drain) = round.draining {
+                say(Said::Drain(drain));
+                if drain.is_over() {
+                    return app;
+                }
+            }
+            if !ready && app.health().is_some_and(|status| status.state.is_fit()) {
+                ready = true;
+                notify(&[NotifyState::Ready]);
+            }
+            match interrupt.take() {
+                Some(Signal::Terminate) if app.plan().management.drain.on_sigterm && !draining => {
+                    draining = true;
+                    interrupt.once_more();
+                    notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+                    app.drain();
+                }
+                Some(_) => return app,
+                None => {}
+            }
+            let now = Instant::now();
+            if app.worker_ended() || end.is_some_and(|e| e <= now) {
+                return app;
+            }
+            if let (Some(every), Some(moment)) = (watchdog, next_watchdog.as_mut())
+                && *moment <= now
+            {
+                *moment = now + every;
+                notify(&[NotifyState::Watchdog]);
+            }
+            if let Some(moment) = next.filter(|m| *m <= now) {
+                let snapshot = app.snapshot();
+                say(Said::Interval(Box::new((before, snapshot.clone()))));
+                before = snapshot;
+                next = moment.checked_add(self.stats_interval).map(|m| m.max(now));
+            }
+            if !round.busy {
+                std::thread::sleep(REST);
             }
         }
-        let report = app.stop();
-        show::report(&report, self.json);
-        Ok(if report.is_clean() { OK } else { FAILED })
     }
+}
+
+/// What is printed while it runs.
+enum Said {
+    Port(Vec<String>),
+    Health(Flip),
+    Drain(Draining),
+    Interval(Box<(Snapshot, Snapshot)>),
+}
+
+/// A thread that prints, until its channel closes.
+fn printer(json: bool) -> Result<(SyncSender<Said>, JoinHandle<()>), Failure> {
+    let (printer, said) = sync_channel(LINES);
+    let print = move || {
+        for said in said {
+            match said {
+                Said::Port(texts) => show::events(&texts, json),
+                Said::Health(flip) => show::flip(&flip, json),
+                Said::Drain(drain) => show::drain(drain, json),
+                Said::Interval(pair) => show::interval(&pair.0, &pair.1, json),
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("print".into()).spawn(print);
+    let thread =
+        thread.map_err(|e| Failure::Other(format!("no thread: {e}; raise the limit of processes")))?;
+    Ok((printer, thread))
+}
+
+/// Tells systemd, if it asked to be told.
+fn notify(state: &[NotifyState<'_>]) {
+    let _ = sd_notify::notify(state); // who did not ask need not hear
 }
 
 #[cfg(feature = "dpdk")]

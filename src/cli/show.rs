@@ -10,6 +10,7 @@ use serde_json::json;
 use super::Failure;
 use crate::app::{Report, RunningApp, Snapshot};
 use crate::dpdk::PortFacts;
+use crate::mgmt::{Draining, Flip};
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
@@ -180,6 +181,40 @@ pub fn events(said: &[String], json: bool) {
         } else {
             warnings([text]);
         }
+    }
+}
+
+/// The state of health has changed.
+pub fn flip(flip: &Flip, json: bool) {
+    if json {
+        let line = json!({
+            "event": "health", "time_ns": unix_nanos(), "from": flip.from, "to": flip.to, "reasons": flip.reasons,
+        });
+        say!("{line}");
+        return;
+    }
+    let reasons: String = flip.reasons.iter().map(|reason| format!("; {}", reason.text)).collect();
+    let text = format!("health: {} -> {}{reasons}", flip.from.name(), flip.to.name());
+    if flip.to.is_fit() { say!("{text}") } else { warnings([text]) }
+}
+
+/// How far leaving has come.
+pub fn drain(drain: Draining, json: bool) {
+    if json {
+        let mut line = json!({ "event": "drain", "time_ns": unix_nanos() });
+        if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(drain) {
+            fields.into_iter().for_each(|(key, value)| line[key] = value);
+        }
+        say!("{line}");
+        return;
+    }
+    let left = |flows: Option<u64>| {
+        flows.map_or("flows are not followed".into(), |n| format!("{} flows", grouped(n)))
+    };
+    match drain {
+        Draining::Going { flows } => say!("draining: {} left", left(flows)),
+        Draining::Done => say!("drained: nothing is left"),
+        Draining::Deadline { flows } => say!("the deadline has passed; cut: {}", left(flows)),
     }
 }
 

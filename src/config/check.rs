@@ -16,7 +16,8 @@ use super::settings::find;
 use super::source::{in_reading_order, origin_of, overrides};
 use super::value::suggestion;
 use super::{
-    Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, flow, memory, ports, stages, tenants,
+    HostKind, Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, flow, management, memory, ports,
+    stages, tenants,
 };
 use crate::dpdk::BURST;
 use crate::dpdk::{EalPlan, LcorePlan};
@@ -76,7 +77,7 @@ pub(super) fn plan(
              smaller burst: give at least {LEAST_BURST}"
         ));
     }
-    let ports = ports::check(&mut check, &file.port, workers.len());
+    let mut ports = ports::check(&mut check, &file.port, workers.len());
     let tunnel = check.tunnel(&file.tunnel);
     check.mtu(&ports, tunnel.as_ref());
     let mut reasons = ReasonTable::framework();
@@ -88,6 +89,11 @@ pub(super) fn plan(
     let flow = flow::check(&mut check, &file.flow, sized, tenants, unknown, &around);
     if flow.tracking {
         stages::fit_flows(&mut check, stages.len());
+    }
+    let management = management::check(&mut check, &file.management, &file.port, tunnel.as_ref());
+    for (port, address) in ports.iter_mut().zip(&management.host.ports) {
+        let kind = management.host.kind;
+        port.config.multicast = kind == HostKind::Tap || (kind == HostKind::Stack && address.v6.is_some());
     }
     let (pool, memory) = memory::plan(&memory::Needs {
         ports: &ports,
@@ -123,6 +129,7 @@ pub(super) fn plan(
             idle: file.eal.idle,
             burst,
             flow,
+            management,
             stages,
             reasons,
             overrides: overrides(root),

@@ -1,6 +1,7 @@
 //! A plan for people (`Display`) and for programs ([`Plan::to_json`]): what `sluicegate check` prints.
 
 mod flow;
+mod management;
 
 use std::fmt;
 
@@ -18,6 +19,7 @@ impl fmt::Display for Plan {
         self.write_memory(f)?;
         self.tunnel.write(f)?;
         self.flow.write(f, self.workers.len())?;
+        self.management.write(f)?;
         self.write_stages(f)?;
         if !self.overrides.is_empty() {
             writeln!(f, "\noverrides")?;
@@ -141,8 +143,8 @@ impl Plan {
 
     /// The plan as data. Names are those of the configuration file where there is one.
     pub fn to_json(&self) -> Value {
-        let ports = self.ports.iter().map(|port| {
-            json!({
+        let ports = self.ports.iter().enumerate().map(|(i, port)| {
+            let mut object = json!({
                 "device": port.device,
                 "queues": match port.queues { QueueCount::Auto => json!("auto"), QueueCount::Exactly(n) => json!(n) },
                 "rx_descriptors": port.config.rx_descriptors,
@@ -151,7 +153,11 @@ impl Plan {
                 "promiscuous": port.config.promiscuous,
                 "rss_key_bytes": port.config.rss.key.as_ref().map(Vec::len),
                 "rss_reta": port.config.rss.reta,
-            })
+            });
+            for (key, value) in management::port_json(&self.management.host, i) {
+                object[key] = value;
+            }
+            object
         });
         let lcores = self.eal.lcores.iter().map(|lcore| {
             let worker = self.workers.iter().find(|worker| worker.lcore.lcore == lcore.lcore);
@@ -191,6 +197,7 @@ impl Plan {
                 "max_return": match self.tunnel.max_return { u16::MAX => json!("unlimited"), bytes => json!(bytes) },
             },
             "flow": self.flow.to_json(),
+            "management": self.management.to_json(),
             "tenant": self.flow.tenants_to_json(),
             "tenants": { "unknown_endpoint": self.flow.unknown_endpoint },
             "stage": stages.collect::<Vec<_>>(),

@@ -146,7 +146,7 @@ fn warnings(check: &mut Check<'_>, plan: &FlowPlan, around: &Around<'_>) {
 }
 
 /// A time in its range, or the default.
-fn range(
+pub(super) fn range(
     check: &mut Check<'_>,
     place: &str,
     given: Option<Span>,

@@ -23,6 +23,7 @@ mod ports;
 mod csv;
 mod tenants;
 mod flow;
+mod management;
 mod stages;
 mod memory;
 mod display;
@@ -33,8 +34,10 @@ use std::path::Path;
 
 pub use machine::Machine;
 pub use plan::{
-    FLOW_BYTES, FlowPlan, Fragments, Idle, OnError, Orphans, Pickup, Plan, PoolPlan, PortPlan, QueueCount,
-    Scope, StagePlan, TenantPlan, Tunnel, UnknownEndpoint, VerifyChecksum, WhenFull, WindowCheck, WorkerPlan,
+    AddressV4, Cause, DrainPlan, FLOW_BYTES, FlowPlan, Fragments, HealthPlan, HostKind, HostPlan, Idle,
+    ManagementPlan, OnError, Orphans, Pickup, Plan, PoolPlan, PortAddress, PortPlan, QueueCount, Scope,
+    StagePlan, TenantPlan, Tunnel, UnknownEndpoint, VerifyChecksum, WhenFailed, WhenFull, WindowCheck,
+    WorkerPlan,
 };
 pub use problem::{Origin, Problem};
 pub use settings::Settings;

@@ -1,6 +1,7 @@
 //! A checked configuration: what will run, where, and how much memory it takes.
 
 mod flow;
+mod management;
 
 use std::net::Ipv4Addr;
 
@@ -9,6 +10,9 @@ pub use flow::{
     WindowCheck,
 };
 use ipnet::Ipv4Net;
+pub use management::{
+    AddressV4, Cause, DrainPlan, HealthPlan, HostKind, HostPlan, ManagementPlan, PortAddress, WhenFailed,
+};
 
 use crate::dpdk::{EalPlan, LcorePlan, PoolConfig, PortConfig};
 use crate::packet::{ReasonId, ReasonTable};
@@ -38,6 +42,8 @@ pub struct Plan {
     pub burst: usize,
     /// What is remembered of flows, and for whom.
     pub flow: FlowPlan,
+    /// Who answers for the ports, and what.
+    pub management: ManagementPlan,
     /// The pipeline in order.
     pub stages: Vec<StagePlan>,
     /// All drop reasons: the framework's, then those of the stages.

@@ -72,6 +72,7 @@ fn port(check: &mut Check<'_>, i: usize, port: &schema::Port, workers: usize) ->
         tx_descriptors: descriptors(check, "tx_descriptors", port.tx_descriptors),
         mtu: mtu.unwrap_or(9001),
         promiscuous: port.promiscuous,
+        multicast: false,
         rss: RssConfig {
             key: port.rss_key.as_ref().and_then(|text| rss_key(check, &at("rss_key"), text)),
             reta: port.rss_reta.as_ref().map(|reta| rss_reta(check, &at("rss_reta"), reta, queue_count)),

@@ -4,10 +4,12 @@
 //! by the deserializer for every struct.
 
 mod flow;
+mod management;
 
 use std::fmt;
 
 pub(super) use flow::{Flow, Fragments, Span, Tenant, Tenants};
+pub(super) use management::{Health, Management};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Unexpected, Visitor};
 
@@ -27,6 +29,7 @@ pub(super) struct File {
     pub flow: Flow,
     pub tenant: Vec<Tenant>,
     pub tenants: Tenants,
+    pub management: Management,
     /// Read stage by stage, each by its kind.
     #[serde(rename = "stage")]
     _stage: Vec<IgnoredAny>,
@@ -58,6 +61,9 @@ pub(super) struct Port {
     pub promiscuous: bool,
     pub rss_key: Option<String>,
     pub rss_reta: Option<Vec<u32>>,
+    pub address: Option<String>,
+    pub gateway: Option<String>,
+    pub address6: Option<String>,
 }
 
 /// `[tunnel]`.

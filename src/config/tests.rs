@@ -349,7 +349,7 @@ burst = "x"
             "t.toml:2:1: port[0].device: 5 is not a string; put it in quotes",
             r#"t.toml:3:1: port[0].mtu: "large" is not a whole number or "auto""#,
             "t.toml:4:1: port[0].rx_desc: unknown key; known here: device, queues, rx_descriptors, tx_descriptors, mtu, \
-             promiscuous, rss_key, rss_reta",
+             promiscuous, rss_key, rss_reta, address, gateway, address6",
             r#"t.toml:6:1: port[1].queues: "many" is not a whole number or "auto""#,
             r#"t.toml:8:1: stage[0].use: there is no kind of stage "seive"; did you mean "sieve"?"#,
             r#"t.toml:11:1: stage[1] "sieve": mesh: -1 is not a whole number from 0 to 65535"#,

@@ -38,6 +38,8 @@ pub struct PortConfig {
     pub mtu: u16,
     /// Receive every destination MAC address.
     pub promiscuous: bool,
+    /// Receive every multicast address: neighbour discovery of IPv6 needs some.
+    pub multicast: bool,
     /// Receive-side scaling of the outer header.
     pub rss: RssConfig,
 }
@@ -51,6 +53,7 @@ impl Default for PortConfig {
             tx_descriptors: 1024,
             mtu: 1500,
             promiscuous: false,
+            multicast: false,
             rss,
         }
     }

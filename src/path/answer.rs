@@ -256,9 +256,9 @@ fn offending<'a>(frame: &'a [u8], meta: &Meta) -> Option<Offending<'a>> {
     })
 }
 
-/// A token bucket, counted in answers times nanoseconds per second, so that no rate is rounded.
+/// A token bucket, counted in packets times nanoseconds per second, so that no rate is rounded.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+pub(super) struct Bucket {
     rate: u64,
     most: u64,
     level: u64,
@@ -267,19 +267,19 @@ struct Bucket {
 
 impl Bucket {
     /// Full: a tenth of a second's worth, and one at least.
-    fn new(rate: u32) -> Self {
+    pub(super) fn new(rate: u32) -> Self {
         let most = if rate == 0 { 0 } else { u64::from(rate / 10).max(1) * SECOND };
         Bucket { rate: rate.into(), most, level: most, at: 0 }
     }
 
-    fn has_one(&mut self, now: u64) -> bool {
+    pub(super) fn has_one(&mut self, now: u64) -> bool {
         let earned = now.saturating_sub(self.at).saturating_mul(self.rate);
         self.level = self.level.saturating_add(earned).min(self.most);
         self.at = self.at.max(now);
         self.level >= SECOND
     }
 
-    fn take(&mut self) {
+    pub(super) fn take(&mut self) {
         self.level = self.level.saturating_sub(SECOND);
     }
 }

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 
 use super::answer::{AnswerCounters, AnswerSnapshot};
+use super::heartbeat::Heartbeat;
+use super::punt::{PuntCounters, PuntSnapshot};
 use crate::flow::{FlowCounters, FlowSnapshot};
 use crate::packet::{ReasonId, ReasonTable};
 use crate::stage::WorkerId;
@@ -74,6 +76,10 @@ pub struct WorkerCounters {
     pub answers: AnswerCounters,
     /// Fragments that wait for their first; goes up and down.
     pub held: Counter,
+    /// Where it is.
+    pub place: Heartbeat,
+    /// What became of frames for the host stack.
+    pub punt: PuntCounters,
     /// What each stage did, in pipeline order.
     pub stages: Box<[StageCounters]>,
 }
@@ -138,6 +144,8 @@ impl WorkerCounters {
             flows: Arc::default(),
             answers: AnswerCounters::default(),
             held: zero(),
+            place: Heartbeat::default(),
+            punt: PuntCounters::default(),
             stages: (0..stages).map(|_| StageCounters::default()).collect(),
         }
     }
@@ -148,6 +156,11 @@ impl WorkerCounters {
         if let Some(counter) = self.drops.get(reason.0 as usize) {
             counter.add(n);
         }
+    }
+
+    /// Drops of one reason so far.
+    pub fn dropped(&self, reason: ReasonId) -> u64 {
+        self.drops.get(usize::from(reason.0)).map_or(0, Counter::get)
     }
 
     /// The values now.
@@ -168,6 +181,7 @@ impl WorkerCounters {
             flows: self.flows.snapshot(),
             answers: self.answers.snapshot(),
             held: self.held.get(),
+            punt: self.punt.snapshot(),
             stages: self
                 .stages
                 .iter()
@@ -201,6 +215,7 @@ pub struct WorkerSnapshot {
     pub flows: FlowSnapshot,
     pub answers: AnswerSnapshot,
     pub held: u64,
+    pub punt: PuntSnapshot,
     pub stages: Vec<StageSnapshot>,
 }
 
@@ -233,7 +248,7 @@ impl WorkerSnapshot {
         Ledger {
             received: self.received,
             handed_in: self.flows.handed_in,
-            made: self.answers.made(),
+            made: self.answers.made() + self.punt.replies,
             sent: self.sent,
             handed_out: self.flows.handed_out,
             punted: self.punted,

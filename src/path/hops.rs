@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::counters::WorkerCounters;
 use super::track::Source;
-use super::{Decap, Inspect, Lane, Respond, Track, encap, tx};
+use super::{Decap, Inspect, Lane, Place, Punt, Respond, Track, encap, tx};
 use crate::dpdk::{Burst, QueuePair};
 use crate::flow::Flows;
 use crate::packet::{Batch, DropReason};
@@ -16,6 +16,7 @@ pub(super) struct Hops {
     pub track: Option<Track>,
     pub inspect: Inspect,
     pub respond: Option<Respond>,
+    pub punt: Option<Box<Punt>>,
     pub batch: Box<Batch>,
     dead: Box<Burst>,
     /// Frames of our own.
@@ -26,21 +27,23 @@ pub(super) struct Hops {
 impl Hops {
     pub fn new(decap: Decap, inspect: Inspect, counters: Arc<WorkerCounters>) -> Self {
         let (batch, dead, made) = (Box::new(Batch::new()), Box::default(), Box::default());
-        Hops { decap, track: None, inspect, respond: None, batch, dead, made, counters }
+        Hops { decap, track: None, inspect, respond: None, punt: None, batch, dead, made, counters }
     }
 
     /// Takes the batch from decap to the port, and leaves it empty.
     #[inline(always)]
     pub fn run(&mut self, queues: &mut QueuePair, source: Source, now: u64) {
-        let Hops { decap, track, inspect, respond, batch, dead, made, counters } = self;
+        let Hops { decap, track, inspect, respond, punt, batch, dead, made, counters } = self;
         let port = u8::try_from(queues.port).unwrap_or(u8::MAX); // beyond 255 nothing is handed on: nobody reaches it
         if let Some(track) = track {
+            counters.place.at(Place::Track);
             track.flows().begin(now);
             track.run(batch, source, port);
             inspect.run(batch, Some(track.flows()), now, counters);
         } else {
             inspect.run(batch, None::<&mut Flows>, now, counters);
         }
+        counters.place.at(Place::Encap);
         let too_big = encap::run(decap.tunnel(), queues.mtu, batch);
         if let Some(respond) = respond
             && !(too_big | batch.rejected()).is_empty()
@@ -49,7 +52,14 @@ impl Hops {
             respond.run(now, batch, (too_big, queues.mtu), flows, made, &counters.answers);
         }
         let parting = !(batch.away() | batch.held()).is_empty();
+        counters.place.at(Place::Tx);
+        let id = queues.port;
         tx::run(&mut queues.tx, batch, dead, counters, |batch, dead| {
+            if let Some(punt) = punt
+                && !batch.punted().is_empty()
+            {
+                punt.copy(batch, dead, id, now, &counters.punt);
+            }
             if let Some(track) = track
                 && parting
             {
@@ -73,6 +83,13 @@ impl Hops {
                 batch.frames.free();
             }
         }
+    }
+
+    /// Sends what the host stack has for the worker's ports, and says how many replies there were.
+    #[cold]
+    pub fn reply(&mut self, lanes: &mut [Lane]) -> usize {
+        let Hops { punt, made, counters, .. } = self;
+        punt.as_mut().map_or(0, |punt| punt.send(lanes, made, counters))
     }
 
     /// Is there no room to give more away?

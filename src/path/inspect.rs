@@ -17,6 +17,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::Place;
 use super::counters::{StageCounters, WorkerCounters};
 use crate::config::{OnError, Plan};
 use crate::dpdk::Error;
@@ -99,13 +100,14 @@ impl Inspect {
     ) {
         let settled = if flows.is_some() { settle::settled(batch) } else { Mask::NONE };
         let stages = self.stages.len();
-        for (n, (running, counters)) in self.stages.iter_mut().zip(&counters.stages).enumerate() {
+        for (n, (running, own)) in self.stages.iter_mut().zip(&counters.stages).enumerate() {
             if batch.open().is_empty() {
                 return;
             }
             let hidden = if settled.is_empty() { Mask::NONE } else { settle::hide(batch, settled, n) };
             let shown = batch.open();
-            if !shown.is_empty() && running.run(batch, now, &self.make, counters) {
+            counters.place.at(Place::Inspect(n));
+            if !shown.is_empty() && running.run(batch, now, &self.make, own) {
                 let (settling, turning) = batch.take_settling();
                 if let Some(flows) = flows.as_deref_mut()
                     && !(settling | turning).is_empty()

@@ -9,7 +9,7 @@ use crossbeam::utils::CachePadded;
 use super::counters::WorkerCounters;
 use super::hops::Hops;
 use super::track::Source;
-use super::{Clock, Decap, Inspect, Respond, Track, decap, rx};
+use super::{Clock, Decap, Inspect, Place, Punt, Respond, Track, decap, rx};
 use crate::config::Idle;
 use crate::dpdk::{QueuePair, cycles};
 use crate::flow::Flows;
@@ -82,6 +82,12 @@ impl Worker {
         self
     }
 
+    /// The same, with a way to the host stack. Without, punted frames are counted and freed.
+    pub fn with_punt(mut self, punt: Option<Punt>) -> Self {
+        self.hops.punt = punt.map(Box::new);
+        self
+    }
+
     /// Its flows, if it follows any.
     pub fn flows(&mut self) -> Option<&mut Flows> {
         self.hops.track.as_mut().map(Track::flows)
@@ -97,7 +103,7 @@ impl Worker {
         &self.hops.counters
     }
 
-    /// One round: its own lanes, then what other workers have for it, then what is due. Returns the frames found.
+    /// One round: its own lanes, then the host stack's replies, then what other workers have for it and what is due. Returns the frames found.
     #[inline]
     pub fn poll(&mut self) -> usize {
         let Worker { lanes, hops, burst, clock, .. } = self;
@@ -107,11 +113,13 @@ impl Worker {
             if hops.held_up(now) {
                 break;
             }
+            hops.counters.place.at(Place::Rx);
             let frames = rx::run(&mut queues.rx, *burst, &mut hops.batch, &hops.counters);
             if frames == 0 {
                 continue;
             }
             found += frames;
+            hops.counters.place.at(Place::Decap);
             decap::run(&mut hops.decap, &mut hops.batch, &hops.counters);
             hops.run(queues, Source::Queue, now);
             // Where one lane ends the next begins: reading the counter takes as long as a quarter of a packet.
@@ -120,9 +128,13 @@ impl Worker {
             hops.counters.busy_cycles.add(end.wrapping_sub(start));
             start = end;
         }
+        if hops.punt.as_ref().is_some_and(|punt| punt.has_replies()) {
+            found += hops.reply(lanes);
+        }
         if hops.track.is_some() {
             found += self.others(start);
         }
+        self.hops.counters.place.at(Place::Rx);
         if found == 0 {
             self.hops.counters.idle_polls.add(1);
         }

@@ -2,8 +2,10 @@
 #![allow(dead_code, reason = "every test takes what it needs")]
 
 pub mod answers;
+pub mod client;
 pub mod golden;
 pub mod inner;
+pub mod netns;
 pub mod talk;
 pub mod team;
 pub mod wild;
@@ -18,7 +20,7 @@ use sluicegate::dpdk::{Mempool, PoolConfig, PortConfig, RunningPort};
 use sluicegate::flow::{FlowsShared, Seed};
 use sluicegate::packet::{Meta, ReasonId, ReasonTable};
 use sluicegate::path::{
-    Clock, Decap, Lane, Pipeline, Respond, Track, Worker, WorkerCounters, WorkerSnapshot,
+    Clock, Decap, Lane, Pipeline, Punt, Respond, Track, Worker, WorkerCounters, WorkerSnapshot,
 };
 use sluicegate::stage::{Backend, StageKind, WorkerId};
 use sluicegate::stages;
@@ -152,6 +154,12 @@ impl Rig {
         .with_flows(track)
         .with_answers(Respond::of(plan, &pool));
         Rig { worker, wire, pool, port, pipeline, reasons: plan.reasons.clone(), answers: Vec::new(), hand }
+    }
+
+    /// The same with a way to a host stack, or without.
+    pub fn with_punt(mut self, punt: Option<Punt>) -> Rig {
+        self.worker = self.worker.with_punt(punt);
+        self
     }
 
     /// Sets the clock, in nanoseconds.

@@ -11,6 +11,7 @@ use crate::app::PortReport;
 use crate::config::{Options, Overrides, load_text};
 use crate::dpdk::{LinkStatus, PoolConfig, PortStats};
 use crate::flow::{Flows, FlowsShared, Seed};
+use crate::mgmt::HostCounts;
 use crate::packet::DropReason;
 use crate::path::{Clock, WorkerCounters};
 use crate::stage::WorkerId;
@@ -55,6 +56,8 @@ fn every_figure_is_published_under_its_name() {
     counters.answers.resets.add(5);
     counters.answers.rate_limited.add(6);
     counters.held.add(7);
+    counters.punt.copied.add(8);
+    counters.punt.no_buffer.add(2);
     counters.flows.opened.add(4);
     counters.flows.ended_idle.add(1);
     let stats = PortStats { rx_packets: 12, rx_missed: 2, ..PortStats::default() };
@@ -72,7 +75,10 @@ fn every_figure_is_published_under_its_name() {
     let (flows, view) = flows();
     let notebook = Notebook::default();
     let stages = ["edge".to_owned()];
-    metrics::with_local_recorder(&notebook, || publish(&snapshot, &reasons, &stages, &pool, Some(&view)));
+    metrics::with_local_recorder(&notebook, || {
+        publish(&snapshot, &reasons, &stages, &pool, Some(&view));
+        publish_management(&management());
+    });
     assert_eq!(flows.live(), 0);
 
     let seen = notebook.0.into_inner().unwrap();
@@ -90,6 +96,19 @@ fn every_figure_is_published_under_its_name() {
     assert_eq!(value("sluicegate_answers_total{worker=3,outcome=rate_limited}"), 6);
     assert_eq!(value("sluicegate_answers_total{worker=3,outcome=no_buffer}"), 0);
     assert_eq!(f64::from_bits(value("sluicegate_held_packets{worker=3}")), 7.0);
+    assert_eq!(value("sluicegate_punt_frames_total{worker=3,outcome=copied}"), 8);
+    assert_eq!(value("sluicegate_punt_frames_total{worker=3,outcome=no_buffer}"), 2);
+    assert_eq!(value("sluicegate_host_frames_total{outcome=sent}"), 11);
+    assert_eq!(value("sluicegate_check_connections_total{on=port,outcome=evicted}"), 4);
+    assert_eq!(value("sluicegate_check_connections_total{on=socket,outcome=made}"), 9);
+    assert_eq!(value("sluicegate_check_requests_total{on=port,code=200}"), 21);
+    assert_eq!(value("sluicegate_check_requests_total{on=port,code=503}"), 22);
+    assert_eq!(value("sluicegate_check_requests_total{on=socket,code=431}"), 26);
+    assert_eq!(f64::from_bits(value("sluicegate_health_state{state=draining}")), 1.0);
+    assert_eq!(f64::from_bits(value("sluicegate_health_state{state=ready}")), 0.0);
+    assert_eq!(f64::from_bits(value("sluicegate_health_cause{cause=draining}")), 1.0);
+    assert_eq!(f64::from_bits(value("sluicegate_health_cause{cause=pool-empty}")), 0.0);
+    assert_eq!(value("sluicegate_health_flips_total{}"), 3);
     assert_eq!(value("sluicegate_flow_opened_total{worker=3}"), 4);
     assert_eq!(value("sluicegate_flow_ended_idle_total{worker=3}"), 1);
     assert_eq!(f64::from_bits(value("sluicegate_flow_capacity{worker=3}")), 1024.0);
@@ -113,6 +132,26 @@ fn every_figure_is_published_under_its_name() {
         assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
         assert_eq!(name.ends_with("_total"), *kind == "counter", "{name}");
         assert!(help.ends_with('.'), "{name}: {help}");
+    }
+}
+
+/// A management side that has counted.
+fn management() -> ManagementSnapshot {
+    let checks = CheckCounts {
+        connections: 9,
+        connects_only: 2,
+        requests: [21, 22, 23, 24, 25, 26],
+        cut: 3,
+        evicted: 4,
+    };
+    let host = HostCounts { received: 10, sent: 11, no_room: 12, checks };
+    ManagementSnapshot {
+        state: State::Draining,
+        flips: 3,
+        causes: vec![Cause::Draining],
+        host,
+        connections: 5,
+        listener: checks,
     }
 }
 

@@ -246,7 +246,7 @@ fn the_plan_of_flows_reads_well() {
     let plan = good(&text, &Overrides::default());
     let printed = plan.to_string();
     let start = printed.find("\nflows").unwrap();
-    let end = printed.find("\nstages").unwrap();
+    let end = printed.find("\nmanagement").unwrap();
     assert_eq!(&printed[start + 1..end], include_str!("tests/plan.txt"));
     let json = plan.to_json();
     assert_eq!(json["flow"]["tcp_idle"], "350s");

@@ -150,6 +150,16 @@ impl Port {
                 notes.push(format!("promiscuous mode is not in effect: {}", Errno::from_return(code)));
             }
         }
+        if config.multicast {
+            // SAFETY: any port number is accepted.
+            let code = unsafe { dpdk_sys::rte_eth_allmulticast_enable(self.id) };
+            if code != 0 {
+                notes.push(format!(
+                    "not every multicast address is received: {}; neighbour discovery of IPv6 may fail",
+                    Errno::from_return(code)
+                ));
+            }
+        }
         // SAFETY: as above. A driver that cannot forget its counters reports them from its own start on.
         unsafe { dpdk_sys::rte_eth_stats_reset(self.id) };
 

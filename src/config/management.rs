@@ -1,0 +1,314 @@
+//! `[management]`, and the addresses of `[[port]]`.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::check::Check;
+use super::flow::range;
+use super::value::suggestion;
+use super::{
+    AddressV4, Cause, DrainPlan, HealthPlan, HostKind, HostPlan, ManagementPlan, PortAddress, Tunnel, schema,
+};
+
+/// Sources are searched one by one.
+const MOST_SOURCES: usize = 64;
+/// A kernel interface's name has at most 15 bytes, three of which a port's number may need.
+const LONGEST_NAME: usize = 12;
+
+/// The whole plan.
+pub(super) fn check(
+    check: &mut Check<'_>,
+    file: &schema::Management,
+    ports: &[schema::Port],
+    tunnel: Option<&Tunnel>,
+) -> ManagementPlan {
+    let host = host(check, file, ports, tunnel);
+    let listen = file.listen.as_ref().and_then(|text| match text.parse::<SocketAddr>() {
+        Ok(address) => Some(address),
+        Err(_) => {
+            let what = format!("{text:?} is not an address with a port");
+            check.problem("management.listen", what, "write it as \"127.0.0.1:9100\"");
+            None
+        }
+    });
+    if let Some(listen) = listen.filter(|listen| !listen.ip().is_loopback()) {
+        check.warnings.push(format!(
+            "management.listen = {listen}: anyone who can reach this address is answered; 127.0.0.1 is for this machine only"
+        ));
+    }
+    let health = health(check, &file.health);
+    let drain = drain(check, file);
+    ManagementPlan { host, listen, health, drain }
+}
+
+fn host(
+    check: &mut Check<'_>,
+    file: &schema::Management,
+    ports: &[schema::Port],
+    tunnel: Option<&Tunnel>,
+) -> HostPlan {
+    let addresses: Vec<PortAddress> =
+        ports.iter().enumerate().map(|(i, port)| address(check, i, port)).collect();
+    let mut first: BTreeMap<Ipv4Addr, usize> = BTreeMap::new();
+    for (i, address) in addresses.iter().enumerate() {
+        let Some(AddressV4::Static(net)) = address.v4 else { continue };
+        let same = *first.entry(net.addr()).or_insert(i);
+        if same != i {
+            let what = format!("{} is the address of port[{same}] already", net.addr());
+            check.problem(&format!("port[{i}].address"), what, "each port has its own");
+        }
+    }
+    let has_address = addresses.iter().any(|address| address.v4.is_some() || address.v6.is_some());
+    let kind = match file.host {
+        Some(HostKind::Stack) if !has_address => {
+            let remedy = "give a [[port]] an address = \"10.0.8.20/24\" or \"dhcp\"";
+            check.problem("management.host", "is \"stack\", but no port has an address", remedy);
+            HostKind::Off
+        }
+        None if !has_address => HostKind::Off,
+        given => given.unwrap_or_default(),
+    };
+    if kind == HostKind::Tap && has_address {
+        check.warnings.push(
+            "management.host = tap: the kernel has addresses of its own (`ip address add`), those of [[port]] are not used"
+                .into(),
+        );
+    }
+    let allowed_sources = sources(check, file, kind, &addresses, tunnel);
+    let frames_per_s = check.range("management.frames_per_s", file.frames_per_s, 10_000, 100, 1_000_000);
+    let tap_name = file.tap_name.clone().unwrap_or_else(|| "sluice".into());
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+    if tap_name.is_empty() || tap_name.len() > LONGEST_NAME || !tap_name.bytes().all(plain) {
+        let what = format!("{tap_name:?} cannot be the start of an interface's name");
+        check.problem(
+            "management.tap_name",
+            what,
+            format!("use up to {LONGEST_NAME} letters, digits, `-` or `_`"),
+        );
+    }
+    let plan = HostPlan { kind, allowed_sources, frames_per_s, tap_name, ports: addresses };
+    unreachable_sources(check, &plan);
+    plan
+}
+
+fn address(check: &mut Check<'_>, i: usize, port: &schema::Port) -> PortAddress {
+    let at = |key: &str| format!("port[{i}].{key}");
+    let v4 = match port.address.as_deref() {
+        None => None,
+        Some("dhcp") => Some(AddressV4::Dhcp),
+        Some(text) => match text.parse::<Ipv4Net>() {
+            Ok(net) if is_host(net) => Some(AddressV4::Static(net)),
+            Ok(net) => {
+                let what = format!("{net} is not the address of a host in its subnet");
+                check.problem(&at("address"), what, "give the address of the port itself");
+                None
+            }
+            Err(_) => {
+                let what = format!("{text:?} is not an IPv4 address with its prefix");
+                check.problem(&at("address"), what, "write it as \"10.0.8.20/24\", or \"dhcp\"");
+                None
+            }
+        },
+    };
+    let gateway = match (port.gateway.as_deref().map(|text| (text, text.parse::<Ipv4Addr>())), v4) {
+        (None, _) => None,
+        (Some((_, Ok(gateway))), Some(AddressV4::Static(net))) => {
+            if !net.contains(&gateway) || gateway == net.addr() {
+                let what = format!("{gateway} is not a neighbour in {}", net.trunc());
+                check.problem(&at("gateway"), what, "a gateway is another host of the port's subnet");
+            }
+            Some(gateway)
+        }
+        (Some((_, Ok(_))), Some(AddressV4::Dhcp)) => {
+            check.problem(&at("gateway"), "is told by DHCP", "leave it out, or give an address");
+            None
+        }
+        (Some((_, Ok(_))), None) => {
+            if port.address.is_none() {
+                check.problem(&at("gateway"), "is there without an address", "give the port an address");
+            }
+            None
+        }
+        (Some((text, Err(_))), _) => {
+            check.problem(
+                &at("gateway"),
+                format!("{text:?} is not an IPv4 address"),
+                "write it as \"10.0.8.1\"",
+            );
+            None
+        }
+    };
+    let v6 = port.address6.as_deref().and_then(|text| match text.parse::<Ipv6Net>() {
+        Ok(net)
+            if !net.addr().is_multicast() && !net.addr().is_unspecified() && !net.addr().is_loopback() =>
+        {
+            Some(net)
+        }
+        Ok(net) => {
+            check.problem(&at("address6"), format!("{net} is not the address of a host"), "");
+            None
+        }
+        Err(_) => {
+            let what = format!("{text:?} is not an IPv6 address with its prefix");
+            check.problem(&at("address6"), what, "write it as \"2001:db8::20/64\"");
+            None
+        }
+    });
+    PortAddress { v4, gateway, v6 }
+}
+
+/// Not the subnet itself, its broadcast address, or what no host can have.
+fn is_host(net: Ipv4Net) -> bool {
+    let address = net.addr();
+    let inside = net.prefix_len() >= 31 || (address != net.network() && address != net.broadcast());
+    inside && matches!(address.octets()[0], 1..=126 | 128..=223)
+}
+
+/// Who may reach the host stack: who is named, else the tunnel's sources; and the ports' own subnets.
+fn sources(
+    check: &mut Check<'_>,
+    file: &schema::Management,
+    kind: HostKind,
+    addresses: &[PortAddress],
+    tunnel: Option<&Tunnel>,
+) -> Option<Vec<IpNet>> {
+    let mut sources = Vec::new();
+    match &file.allowed_sources {
+        // A kernel has a firewall of its own, and what it connects to may be anywhere.
+        None if kind == HostKind::Tap => return None,
+        None => {
+            let tunnel = tunnel.map_or(&[][..], |tunnel| &tunnel.allowed_sources);
+            if tunnel.is_empty() {
+                return None;
+            }
+            sources.extend(tunnel.iter().copied().map(IpNet::from));
+        }
+        Some(given) => {
+            if given.len() > MOST_SOURCES {
+                let what = format!("{} prefixes are too many", given.len());
+                check.problem(
+                    "management.allowed_sources",
+                    what,
+                    format!("{MOST_SOURCES} are enough; join neighbours"),
+                );
+            }
+            for (i, text) in given.iter().enumerate() {
+                sources.extend(source(check, &format!("management.allowed_sources[{i}]"), text));
+            }
+        }
+    }
+    for address in addresses {
+        if let Some(AddressV4::Static(net)) = address.v4 {
+            sources.push(net.trunc().into());
+        }
+        if let Some(net) = address.v6 {
+            sources.push(net.trunc().into());
+        }
+    }
+    // Neighbour discovery speaks from link-local addresses, and from none at all (RFC 4861, RFC 4862 section 5.4).
+    let link_local = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+    sources.extend([IpNet::from(link_local), Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128).into()]);
+    sources.sort_unstable();
+    sources.dedup();
+    Some(sources)
+}
+
+fn source(check: &mut Check<'_>, place: &str, text: &str) -> Option<IpNet> {
+    let net: Option<IpNet> =
+        text.parse().ok().or_else(|| Some(text.parse::<std::net::IpAddr>().ok()?.into()));
+    let Some(net) = net else {
+        let what = format!("{text:?} is not a prefix");
+        check.problem(place, what, "write it as \"10.0.8.0/24\" or \"2001:db8::/64\"");
+        return None;
+    };
+    if net.trunc() != net {
+        let what = format!("{net} has bits set behind the prefix");
+        check.problem(place, what, format!("write {}", net.trunc()));
+    }
+    Some(net)
+}
+
+/// Sources in other networks can be let in and still get no answer.
+fn unreachable_sources(check: &mut Check<'_>, plan: &HostPlan) {
+    if plan.kind != HostKind::Stack {
+        return;
+    }
+    for (i, port) in plan.ports.iter().enumerate() {
+        let Some(AddressV4::Static(own)) = port.v4 else { continue };
+        let other = plan.allowed_sources.iter().flatten().find_map(|net| match net {
+            IpNet::V4(net) if !own.contains(net) && !plan.ports.iter().any(|other| holds(other, net)) => {
+                Some(net)
+            }
+            _ => None,
+        });
+        if let (Some(net), None) = (other, port.gateway) {
+            check.warnings.push(format!(
+                "port[{i}].gateway is missing: {net} may reach the host stack but is in another network, so it gets no answer"
+            ));
+        }
+    }
+}
+
+fn holds(port: &PortAddress, net: &Ipv4Net) -> bool {
+    matches!(port.v4, Some(AddressV4::Static(own)) if own.contains(net))
+}
+
+fn health(check: &mut Check<'_>, file: &schema::Health) -> HealthPlan {
+    let default = HealthPlan::default();
+    let port = check.range("management.health.port", file.port, default.port.into(), 1, 65_535) as u16;
+    let mut fail_on = Vec::new();
+    for (i, name) in file.fail_on.iter().enumerate() {
+        let place = format!("management.health.fail_on[{i}]");
+        let found = Cause::ALL.into_iter().find(|cause| cause.name() == name);
+        match found {
+            Some(cause) if cause.fails() => {
+                check.problem(&place, format!("{name:?} always fails"), "leave it out");
+            }
+            Some(cause) => fail_on.push(cause),
+            None => {
+                let names: Vec<&str> =
+                    Cause::ALL.into_iter().filter(|cause| !cause.fails()).map(Cause::name).collect();
+                let what = format!("{name:?} is not one of {}", names.join(", "));
+                check.problem(&place, what, suggestion(name, &names).unwrap_or_default());
+            }
+        }
+    }
+    let (ms, second) = (Duration::from_millis(1), Duration::from_secs(1));
+    let mut time = |key: &str, given, default, least, most| {
+        range(check, &format!("management.health.{key}"), given, default, least, most)
+    };
+    HealthPlan {
+        port,
+        when_failed: file.when_failed,
+        fail_on,
+        stuck_after: time("stuck_after", file.stuck_after, default.stuck_after, 500 * ms, 60 * second),
+        pool_after: time("pool_after", file.pool_after, default.pool_after, second, 60 * second),
+        hold: time("hold", file.hold, default.hold, Duration::ZERO, 600 * second),
+    }
+}
+
+fn drain(check: &mut Check<'_>, file: &schema::Management) -> DrainPlan {
+    let (second, day) = (Duration::from_secs(1), Duration::from_secs(86_400));
+    let default = DrainPlan::default();
+    let deadline =
+        range(check, "management.drain_deadline", file.drain_deadline, default.deadline, second, day);
+    let at_least = default.at_least.min(deadline);
+    DrainPlan {
+        on_sigterm: file.drain_on_sigterm,
+        deadline,
+        at_least: range(
+            check,
+            "management.drain_at_least",
+            file.drain_at_least,
+            at_least,
+            Duration::ZERO,
+            deadline,
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

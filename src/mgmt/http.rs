@@ -1,0 +1,226 @@
+//! Answers to health checks over HTTP/1.x: one request, one answer, and the connection is closed.
+//!
+//! Bytes of a connection go in, bytes of an answer come out; whose socket it is, this file does not know. A request is at most
+//! [`LONGEST`] bytes with [`HEADERS`] headers; whatever is not a request is answered as such. Whether somebody is too slow is
+//! decided by whoever holds the socket.
+//!
+//! | path | 200 | 503 |
+//! |---|---|---|
+//! | `/`, `/readyz` | ready, degraded | otherwise |
+//! | `/healthz` | the same, with the reasons as JSON | |
+//! | `/livez` | always: whoever answers is alive | |
+
+use serde_json::json;
+
+#[cfg(any(test, fuzzing))]
+use super::health::State;
+use super::health::Status;
+
+/// Bytes of a request, at most.
+pub const LONGEST: usize = 2048;
+/// Headers of a request, at most.
+pub const HEADERS: usize = 32;
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Answered as the state is: 200.
+    Fit,
+    /// Answered as the state is: 503.
+    Unfit,
+    /// No such path: 404.
+    NotFound,
+    /// A method other than GET and HEAD: 405.
+    Method,
+    /// Not HTTP/1: 400.
+    Bad,
+    /// Too long, or too many headers: 431.
+    TooLarge,
+}
+
+impl Outcome {
+    /// Status code.
+    pub const fn code(self) -> u16 {
+        match self {
+            Outcome::Fit => 200,
+            Outcome::Unfit => 503,
+            Outcome::NotFound => 404,
+            Outcome::Method => 405,
+            Outcome::Bad => 400,
+            Outcome::TooLarge => 431,
+        }
+    }
+
+    const fn phrase(self) -> &'static str {
+        match self {
+            Outcome::Fit => "OK",
+            Outcome::Unfit => "Service Unavailable",
+            Outcome::NotFound => "Not Found",
+            Outcome::Method => "Method Not Allowed",
+            Outcome::Bad => "Bad Request",
+            Outcome::TooLarge => "Request Header Fields Too Large",
+        }
+    }
+}
+
+/// One connection's request and answer.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    input: Vec<u8>,
+    answer: Option<(Outcome, Vec<u8>)>,
+    sent: usize,
+}
+
+impl Exchange {
+    /// More bytes of the request. Those behind its end are not looked at. `at` is now, on the clock of the status.
+    pub fn take(&mut self, bytes: &[u8], status: &Status, at: std::time::Duration) {
+        if self.answer.is_some() {
+            return;
+        }
+        let room = LONGEST.saturating_sub(self.input.len());
+        self.input.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        self.answer = answer(&self.input, status, at);
+        if self.answer.is_none() && bytes.len() > room {
+            self.answer =
+                Some((Outcome::TooLarge, page(Outcome::TooLarge, "text/plain", "too large\n", true)));
+        }
+    }
+
+    /// Has a byte come?
+    pub fn has_begun(&self) -> bool {
+        !self.input.is_empty()
+    }
+
+    /// What the request came to, when it is complete.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.answer.as_ref().map(|(outcome, _)| *outcome)
+    }
+
+    /// Bytes to be sent.
+    pub fn pending(&self) -> &[u8] {
+        self.answer.as_ref().and_then(|(_, bytes)| bytes.get(self.sent..)).unwrap_or(&[])
+    }
+
+    /// So many of them were.
+    pub fn sent(&mut self, n: usize) {
+        self.sent += n;
+    }
+
+    /// The answer is sent.
+    pub fn is_over(&self) -> bool {
+        self.answer.as_ref().is_some_and(|(_, bytes)| self.sent >= bytes.len())
+    }
+}
+
+/// The answer to a request, if it is complete.
+fn answer(input: &[u8], status: &Status, at: std::time::Duration) -> Option<(Outcome, Vec<u8>)> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let (outcome, kind, body) = match request.parse(input) {
+        Ok(httparse::Status::Partial) => return None,
+        Ok(httparse::Status::Complete(_)) => {
+            let target = request.path.unwrap_or_default();
+            // A query does not change the answer; a proxy may send a whole URI (RFC 9112 section 3.2.2).
+            let path = target.split(['?', '#']).next().unwrap_or_default();
+            let path = path
+                .strip_prefix("http://")
+                .map_or(path, |rest| rest.find('/').map_or("/", |at| &rest[at..]));
+            match request.method {
+                Some("GET" | "HEAD") => by_path(path, status, at),
+                _ => (Outcome::Method, "text/plain", "GET or HEAD\n".to_owned()),
+            }
+        }
+        Err(httparse::Error::TooManyHeaders) => {
+            (Outcome::TooLarge, "text/plain", "too many headers\n".to_owned())
+        }
+        Err(_) => (Outcome::Bad, "text/plain", "not a request\n".to_owned()),
+    };
+    let body_wanted = request.method != Some("HEAD");
+    Some((outcome, page(outcome, kind, &body, body_wanted)))
+}
+
+fn by_path(path: &str, status: &Status, at: std::time::Duration) -> (Outcome, &'static str, String) {
+    let fit = if status.state.is_fit() { Outcome::Fit } else { Outcome::Unfit };
+    match path {
+        "/" | "/readyz" => (fit, "text/plain", format!("{}\n", status.state.name())),
+        "/healthz" => (fit, "application/json", format!("{}\n", status.to_json(at))),
+        "/livez" => (Outcome::Fit, "text/plain", "alive\n".to_owned()),
+        _ => (Outcome::NotFound, "text/plain", "paths are /, /healthz, /readyz, /livez\n".to_owned()),
+    }
+}
+
+fn page(outcome: Outcome, kind: &str, body: &str, body_wanted: bool) -> Vec<u8> {
+    let allow = if outcome == Outcome::Method { "Allow: GET, HEAD\r\n" } else { "" };
+    let mut page = format!(
+        "HTTP/1.1 {} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{allow}Connection: close\r\n\r\n",
+        outcome.code(),
+        outcome.phrase(),
+        body.len()
+    )
+    .into_bytes();
+    if body_wanted {
+        page.extend_from_slice(body.as_bytes());
+    }
+    page
+}
+
+impl Status {
+    /// As data: what `/healthz` says.
+    pub fn to_json(&self, at: std::time::Duration) -> serde_json::Value {
+        json!({
+            "state": self.state,
+            "fit": self.state.is_fit(),
+            "since_s": at.saturating_sub(self.since).as_secs(),
+            "reasons": self.reasons,
+            "recovering": self.recovering,
+        })
+    }
+}
+
+/// A status to try things on.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn some_status(state: State) -> Status {
+    Status { state, reasons: Vec::new(), recovering: false, since: std::time::Duration::ZERO }
+}
+
+/// One case of the fuzz target `mgmt_http` and of the property test: whatever comes, in whatever pieces, there is at most one answer, it is
+/// well formed, and the pieces do not change it. The first byte says how it is cut.
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a broken promise must panic")]
+pub fn arbitrary_input(bytes: &[u8]) {
+    let Some((cut, bytes)) = bytes.split_first() else { return };
+    let state = State::ALL[usize::from(*cut) % 5];
+    let status = some_status(state);
+    let now = std::time::Duration::from_secs(7);
+    let (mut whole, mut pieces) = (Exchange::default(), Exchange::default());
+    whole.take(bytes, &status, now);
+    for piece in bytes.chunks(usize::from(cut / 5).max(1)) {
+        pieces.take(piece, &status, now);
+    }
+    // A mistake may be seen before the rest has come, so the pieces know at least as much.
+    assert!(whole.outcome().is_none() || pieces.outcome().is_some());
+    assert!(whole.outcome().is_some() || bytes.len() <= LONGEST, "somebody who goes on and on is answered");
+    let Some(outcome) = pieces.outcome() else { return };
+    let answer = pieces.pending().to_vec();
+    let mut headers = [httparse::EMPTY_HEADER; 8];
+    let mut response = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(head) = response.parse(&answer).unwrap() else { panic!("{answer:?}") };
+    assert_eq!(response.code, Some(outcome.code()));
+    let header = |name: &str| {
+        let found = response.headers.iter().find(|header| header.name == name);
+        std::str::from_utf8(found.unwrap().value).unwrap().to_owned()
+    };
+    assert_eq!(header("Connection"), "close");
+    let body = answer.len() - head;
+    assert!(body == 0 || header("Content-Length") == body.to_string());
+    if outcome == Outcome::Unfit {
+        assert!(!state.is_fit());
+    }
+    pieces.sent(answer.len());
+    assert!(pieces.is_over() && pieces.pending().is_empty());
+    pieces.take(bytes, &status, now);
+    assert!(pieces.is_over(), "one request, one answer");
+}
+
+#[cfg(test)]
+mod tests;
