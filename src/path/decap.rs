@@ -102,9 +102,12 @@ impl Usual {
             .map(|(word, (mask, value))| (OPTIONS + 8 * word, mask.to_ne_bytes(), value.to_ne_bytes()));
         let mut pattern = Pattern { mask: [0; HEAD - COMPARED], value: [0; HEAD - COMPARED] };
         for (at, mask, value) in headers.into_iter().chain(options) {
-            let at = at - COMPARED;
-            pattern.mask[at..at + 8].copy_from_slice(&mask);
-            pattern.value[at..at + 8].copy_from_slice(&value);
+            let part = at - COMPARED..at - COMPARED + 8;
+            for (place, bytes) in [(&mut pattern.mask, mask), (&mut pattern.value, value)] {
+                if let Some(place) = place.get_mut(part.clone()) {
+                    place.copy_from_slice(&bytes);
+                }
+            }
         }
         let simple = match (scope, shape.endpoint, shape.cookie_at) {
             (Scope::Endpoint, (at @ 0..32, 8), Some(cookie @ 0..32)) => Some((at as u8, cookie as u8)),
