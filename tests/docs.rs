@@ -105,6 +105,10 @@ fn configuration_keys_are_documented() {
         ("[[tenant]]", "## `[[tenant]]`", 4),
         ("[[tenant]]\n[tenant.limits]", "### `[tenant.limits]`", 3),
         ("[tenants]", "## `[tenants]`", 2),
+        ("[events]", "## `[events]`", 7),
+        ("[events.drop]", "### `[events.drop]`", 2),
+        ("[events.anomaly]", "### `[events.drop]`", 2),
+        ("[[events.sink]]", "### `[[events.sink]]`", 8),
     ];
     for (section, heading, count) in sections {
         let text = format!("{section}\nnot-a-key-of-any-section = 1\n");

@@ -1,8 +1,12 @@
 //! `sluicegate run`: packets, until somebody says stop.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use signal_hook::consts::SIGHUP;
+use signal_hook::flag;
 
 use super::interrupt::Interrupt;
 use super::{ConfigArgs, FAILED, Failure, OK, Outcome, show};
@@ -34,7 +38,12 @@ impl Run {
         let interrupt = Interrupt::install().map_err(|e| Failure::Other(format!("signals: {e}")))?;
         let plan = self.config.plan(true)?;
         show::warnings(&plan.warnings);
-        let app = start(App::new(plan))?;
+        let reopen = Arc::<AtomicBool>::default();
+        if !plan.events.sinks.is_empty() {
+            // As logrotate and its like ask for it. Without sinks the signal means what it always does.
+            flag::register(SIGHUP, reopen.clone()).map_err(|e| Failure::Other(format!("signals: {e}")))?;
+        }
+        let app = start(App::new(plan).with_reopen(reopen))?;
         show::started(&app, self.json);
         let begin = Instant::now();
         let end = self.duration.and_then(|d| begin.checked_add(d));

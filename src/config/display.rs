@@ -1,6 +1,7 @@
 //! A plan for people (`Display`) and for programs ([`Plan::to_json`]): what `sluicegate check` prints.
 
 mod flow;
+mod events;
 
 use std::fmt;
 
@@ -18,6 +19,7 @@ impl fmt::Display for Plan {
         self.write_memory(f)?;
         self.tunnel.write(f)?;
         self.flow.write(f, self.workers.len())?;
+        self.events.write(f, self.flow.events_ring)?;
         self.write_stages(f)?;
         if !self.overrides.is_empty() {
             writeln!(f, "\noverrides")?;
@@ -193,6 +195,7 @@ impl Plan {
             "flow": self.flow.to_json(),
             "tenant": self.flow.tenants_to_json(),
             "tenants": { "unknown_endpoint": self.flow.unknown_endpoint },
+            "events": self.events.to_json(&self.reasons),
             "stage": stages.collect::<Vec<_>>(),
             "drop_reasons": self.reasons.iter().map(|(_, label, _)| label).collect::<Vec<_>>(),
             "overrides": self.overrides.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),

@@ -23,6 +23,7 @@ mod ports;
 mod csv;
 mod tenants;
 mod flow;
+mod events;
 mod stages;
 mod memory;
 mod display;
@@ -33,8 +34,9 @@ use std::path::Path;
 
 pub use machine::Machine;
 pub use plan::{
-    FLOW_BYTES, FlowPlan, Fragments, Idle, OnError, Orphans, Pickup, Plan, PoolPlan, PortPlan, QueueCount,
-    Scope, StagePlan, TenantPlan, Tunnel, UnknownEndpoint, VerifyChecksum, WhenFull, WindowCheck, WorkerPlan,
+    EventsPlan, FLOW_BYTES, FlowPlan, Format, Fragments, Idle, OnError, Orphans, Pickup, Plan, PoolPlan,
+    PortPlan, QueueCount, ReportPlan, Rotation, Scope, SinkPlan, StagePlan, TenantPlan, To, Tunnel,
+    UnknownEndpoint, VerifyChecksum, WhenFull, WindowCheck, WorkerPlan,
 };
 pub use problem::{Origin, Problem};
 pub use settings::Settings;

@@ -1,9 +1,11 @@
 //! A checked configuration: what will run, where, and how much memory it takes.
 
 mod flow;
+mod events;
 
 use std::net::Ipv4Addr;
 
+pub use events::{EventsPlan, Format, ReportPlan, Rotation, SinkPlan, To};
 pub use flow::{
     FLOW_BYTES, FlowPlan, Fragments, Orphans, Pickup, Scope, TenantPlan, UnknownEndpoint, WhenFull,
     WindowCheck,
@@ -38,6 +40,8 @@ pub struct Plan {
     pub burst: usize,
     /// What is remembered of flows, and for whom.
     pub flow: FlowPlan,
+    /// What is told, and to whom.
+    pub events: EventsPlan,
     /// The pipeline in order.
     pub stages: Vec<StagePlan>,
     /// All drop reasons: the framework's, then those of the stages.

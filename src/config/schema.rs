@@ -4,9 +4,11 @@
 //! by the deserializer for every struct.
 
 mod flow;
+mod events;
 
 use std::fmt;
 
+pub(super) use events::{Events, Report, Sink};
 pub(super) use flow::{Flow, Fragments, Span, Tenant, Tenants};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Unexpected, Visitor};
@@ -27,6 +29,7 @@ pub(super) struct File {
     pub flow: Flow,
     pub tenant: Vec<Tenant>,
     pub tenants: Tenants,
+    pub events: Events,
     /// Read stage by stage, each by its kind.
     #[serde(rename = "stage")]
     _stage: Vec<IgnoredAny>,

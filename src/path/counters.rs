@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 
 use super::answer::{AnswerCounters, AnswerSnapshot};
+use crate::event::{EventCounters, EventSnapshot};
 use crate::flow::{FlowCounters, FlowSnapshot};
 use crate::packet::{ReasonId, ReasonTable};
 use crate::stage::WorkerId;
@@ -70,6 +71,8 @@ pub struct WorkerCounters {
     pub drops: Drops,
     /// What became of flows.
     pub flows: Arc<FlowCounters>,
+    /// What became of events.
+    pub events: Arc<EventCounters>,
     /// What was made here.
     pub answers: AnswerCounters,
     /// Fragments that wait for their first; goes up and down.
@@ -136,6 +139,7 @@ impl WorkerCounters {
             busy_cycles: zero(),
             drops: Drops::new(reasons.len()),
             flows: Arc::default(),
+            events: Arc::default(),
             answers: AnswerCounters::default(),
             held: zero(),
             stages: (0..stages).map(|_| StageCounters::default()).collect(),
@@ -166,6 +170,7 @@ impl WorkerCounters {
             busy_cycles: self.busy_cycles.get(),
             drops: self.drops.iter().map(Counter::get).collect(),
             flows: self.flows.snapshot(),
+            events: self.events.snapshot(),
             answers: self.answers.snapshot(),
             held: self.held.get(),
             stages: self
@@ -199,6 +204,7 @@ pub struct WorkerSnapshot {
     pub busy_cycles: u64,
     pub drops: Vec<u64>,
     pub flows: FlowSnapshot,
+    pub events: EventSnapshot,
     pub answers: AnswerSnapshot,
     pub held: u64,
     pub stages: Vec<StageSnapshot>,

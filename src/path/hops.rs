@@ -42,6 +42,7 @@ impl Hops {
             inspect.run(batch, None::<&mut Flows>, now, counters);
         }
         let too_big = encap::run(decap.tunnel(), queues.mtu, batch);
+        inspect.tell_drops(batch, now);
         if let Some(respond) = respond
             && !(too_big | batch.rejected()).is_empty()
         {

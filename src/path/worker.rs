@@ -12,6 +12,7 @@ use super::track::Source;
 use super::{Clock, Decap, Inspect, Respond, Track, decap, rx};
 use crate::config::Idle;
 use crate::dpdk::{QueuePair, cycles};
+use crate::event::Emitter;
 use crate::flow::Flows;
 use crate::stage::WorkerId;
 
@@ -79,6 +80,12 @@ impl Worker {
     /// The same, telling the ends of what it rejects.
     pub fn with_answers(mut self, respond: Respond) -> Self {
         self.hops.respond = Some(respond);
+        self
+    }
+
+    /// The same, telling of what happens.
+    pub fn with_events(mut self, events: Emitter) -> Self {
+        self.hops.inspect.tell(events);
         self
     }
 
@@ -170,7 +177,7 @@ impl Worker {
         }
         self.finish();
         if let Some(flows) = self.flows() {
-            flows.end_all();
+            flows.end_all(LAST_WAIT);
         }
     }
 

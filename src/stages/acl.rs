@@ -35,6 +35,7 @@ use serde::Deserialize;
 
 use crate::config::{self, Problem};
 use crate::dpdk::Error;
+use crate::event::Signature;
 use crate::packet::{ReasonId, Verdict};
 use crate::stage::{Backend, Cx, Make, Parsed, Shared, Stage, StageKind};
 
@@ -43,6 +44,7 @@ pub mod csv;
 pub mod set;
 pub mod linear;
 mod flows;
+mod alerts;
 #[cfg(feature = "dpdk")]
 pub mod compiled;
 #[cfg(feature = "dpdk")]
@@ -99,8 +101,10 @@ A rule:
                     allow, deny and reject end the search. reject tells both ends: TCP by a
                     reset each, anything else its sender by ICMP "administratively
                     prohibited"; at a limited rate (flow.answers_per_s).
-                    log and count let the search go on. Events for log come with the
-                    event writer; until then it counts.
+                    log and count let the search go on. log also makes an alert record
+                    (docs/events.md), one for each flow or packet that asks, of at most 16
+                    rules for a packet: signature is the comment, or else the rule's place,
+                    signature_id its number from 1.
   protocol          any, tcp, udp, icmp, icmpv6, sctp, esp, gre, ah, ... or a number;
                     several as "tcp|udp"
   source            address or prefix, IPv4 or IPv6, or any; a rule without addresses
@@ -395,6 +399,10 @@ impl Shared for Built {
         out.push(("asked".into(), asks.into()));
         out.extend(self.facts.iter().cloned());
         out
+    }
+
+    fn signatures(&self) -> Vec<Signature> {
+        alerts::signatures(&self.set)
     }
 
     fn counts(&self) -> Vec<(String, u64)> {

@@ -55,6 +55,7 @@ fn every_figure_is_published_under_its_name() {
     counters.answers.resets.add(5);
     counters.answers.rate_limited.add(6);
     counters.held.add(7);
+    counters.events.lost[Type::Alert as usize].add(8);
     counters.flows.opened.add(4);
     counters.flows.ended_idle.add(1);
     let stats = PortStats { rx_packets: 12, rx_missed: 2, ..PortStats::default() };
@@ -72,7 +73,10 @@ fn every_figure_is_published_under_its_name() {
     let (flows, view) = flows();
     let notebook = Notebook::default();
     let stages = ["edge".to_owned()];
-    metrics::with_local_recorder(&notebook, || publish(&snapshot, &reasons, &stages, &pool, Some(&view)));
+    metrics::with_local_recorder(&notebook, || {
+        publish(&snapshot, &reasons, &stages, &pool, Some(&view));
+        publish_sinks(&[SinkSnapshot { name: "eve".into(), errors: 3, ..SinkSnapshot::default() }]);
+    });
     assert_eq!(flows.live(), 0);
 
     let seen = notebook.0.into_inner().unwrap();
@@ -90,6 +94,9 @@ fn every_figure_is_published_under_its_name() {
     assert_eq!(value("sluicegate_answers_total{worker=3,outcome=rate_limited}"), 6);
     assert_eq!(value("sluicegate_answers_total{worker=3,outcome=no_buffer}"), 0);
     assert_eq!(f64::from_bits(value("sluicegate_held_packets{worker=3}")), 7.0);
+    assert_eq!(value("sluicegate_events_lost_total{worker=3,type=alert}"), 8);
+    assert_eq!(value("sluicegate_event_sink_errors_total{sink=eve}"), 3);
+    assert_eq!(value("sluicegate_event_sink_written_total{sink=eve,type=flow}"), 0);
     assert_eq!(value("sluicegate_flow_opened_total{worker=3}"), 4);
     assert_eq!(value("sluicegate_flow_ended_idle_total{worker=3}"), 1);
     assert_eq!(f64::from_bits(value("sluicegate_flow_capacity{worker=3}")), 1024.0);

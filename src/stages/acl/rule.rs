@@ -59,7 +59,7 @@ pub enum Action {
     Deny,
     /// Dropped under a reason of its own; the search ends.
     Reject,
-    /// Counted, and to be reported as an event; the search goes on.
+    /// Counted, and told as an alert; the search goes on.
     Log,
     /// Counted; the search goes on.
     Count,
