@@ -165,6 +165,11 @@ pub trait Parsed: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Sends packets home that the stages behind it might have dropped: `check` says so where one of those denies by default.
+    fn passes_by(&self) -> bool {
+        false
+    }
+
     /// What `check` should warn of, one sentence each (shadowed rules, duplicates, ...).
     fn warnings(&self) -> Vec<String> {
         Vec::new()

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::{Options, Overrides, load_text};
-use crate::flow::{Flows, FlowsShared, Key, Newcomer, Opening, Seed, Tuple};
+use crate::flow::{End, Flows, FlowsShared, Key, Newcomer, Opening, Seed, Tuple, What};
 use crate::packet::DropReason;
 use crate::stage::WorkerId;
 
