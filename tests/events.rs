@@ -46,6 +46,8 @@ action = "log"
 protocol = "tcp"
 destination_port = "22"
 comment = "ssh"
+id = 1_000_022
+severity = 2
 
 [[stage.rule]]
 action = "allow"

@@ -60,10 +60,23 @@ impl Alerts {
 pub(super) fn signatures(set: &RuleSet) -> Vec<Signature> {
     let signature = |(n, rule): (usize, &Rule)| Signature {
         signature: if rule.comment.is_empty() { rule.label() } else { rule.comment.clone() },
-        signature_id: n as u32 + 1,
+        signature_id: id(n, rule),
         rev: 1,
         category: String::new(),
-        severity: 3,
+        severity: rule.severity,
     };
     set.rules().iter().enumerate().map(signature).collect()
+}
+
+/// The number of a rule's alerts: its own, or its place.
+fn id(n: usize, rule: &Rule) -> u32 {
+    rule.id.unwrap_or(n as u32 + 1)
+}
+
+/// A log rule that has the number of an earlier one.
+pub(super) fn same_id(rules: &[Rule]) -> Option<(&Rule, &Rule, u32)> {
+    let mut seen = std::collections::HashMap::new();
+    let logs = rules.iter().enumerate().filter(|(_, rule)| rule.action == Action::Log);
+    logs.map(|(n, rule)| (id(n, rule), rule))
+        .find_map(|(id, rule)| seen.insert(id, rule).map(|other| (rule, other, id)))
 }
