@@ -366,3 +366,42 @@ pub struct Anomaly {
     /// As in [`Drop::skipped`].
     pub skipped: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever a frame is, and whatever its facts say.
+        #[test]
+        fn any_frame_can_be_told_of(
+            frame in proptest::collection::vec(any::<u8>(), 0..120),
+            (inner, inner_len, transport) in (0u16..150, 0u16..150, 0u16..150),
+            (flags, protocol, flow_flags) in (any::<u8>(), any::<u8>(), any::<u8>()),
+        ) {
+            let meta = Meta {
+                inner, inner_len, transport, protocol,
+                flags: InnerFlags(flags),
+                flow_flags: FlowFlags(flow_flags),
+                flow: FlowSlot::new(u32::from(protocol) % 3),
+                ..Meta::default()
+            };
+            let whole = usize::from(inner)..usize::from(inner) + usize::from(inner_len);
+            let inside = frame.get(whole).unwrap_or_default();
+            for about in [About::packet(&meta, inside, WorkerId(1)), About::frame(&frame, WorkerId(1))] {
+                prop_assert!(about.ends().is_none() || about.outer().is_none());
+                prop_assert!(about.icmp().is_none() || about.ends().is_some());
+            }
+            let drop = Drop::of(ReasonId(0), 0, &meta, inside, &frame);
+            prop_assert!(drop.tcp.is_none() || protocol == 6);
+        }
+    }
+
+    /// The rings' memory is what `check` says: an event is as large as it looks.
+    #[test]
+    fn an_event_is_two_lines() {
+        assert!(size_of::<Event>() <= 128, "{}", size_of::<Event>());
+    }
+}

@@ -87,8 +87,8 @@ pub const KIND: StageKind = StageKind {
 
 const HELP: &str = r#"rules    file or list of files, relative to the configuration; none by default
          CSV with a header line: action,protocol,source,destination,source_port,
-         destination_port,icmp_type,comment,id,severity in any order; a missing column or an empty
-         value means any; lines that start with # are comments.
+         destination_port,icmp_type,comment,id,severity in any order; a missing column or
+         an empty value means any; lines that start with # are comments.
 rule     [[stage.rule]] tables with the same names as keys; they stand in front of the files
 default  what happens to flows that no rule decides on: allow | deny (default) | reject
 stateful true (default): a flow asks the rules once, as the packet that opened it travels;
