@@ -39,7 +39,8 @@ use std::sync::Arc;
 pub use per_flow::PerFlow;
 
 use crate::config::{Problem, Settings};
-use crate::packet::{Batch, Packet, ReasonId, Verdict};
+use crate::event::{About, Body, Emitter, Signature, Type};
+use crate::packet::{Batch, Meta, Packet, ReasonId, Verdict};
 
 /// Stages of a pipeline that follows flows: what a flow's mask of settled stages has bits for.
 pub const MOST_STAGES: usize = u16::BITS as usize;
@@ -59,11 +60,37 @@ pub struct Cx<'a> {
     reasons: &'a [ReasonId],
     /// The packet at hand settles its flow.
     settling: bool,
+    /// The stage's number, and where its events go.
+    events: Option<(u8, &'a mut Emitter)>,
 }
 
 impl<'a> Cx<'a> {
     pub(crate) fn new(now: u64, worker: WorkerId, reasons: &'a [ReasonId]) -> Self {
-        Cx { now, worker, reasons, settling: false }
+        Cx { now, worker, reasons, settling: false, events: None }
+    }
+
+    /// The same for the stage of that number, whose events go there.
+    pub(crate) fn with_events(mut self, stage: usize, events: &'a mut Emitter) -> Self {
+        self.events = Some((stage as u8, events));
+        self
+    }
+
+    /// Does anybody want events of this type? Whoever would have to allocate for one asks first.
+    #[inline(always)]
+    pub fn wants(&self, kind: Type) -> bool {
+        self.events.as_ref().is_some_and(|(_, events)| events.wants(kind))
+    }
+
+    /// Tells of something about a packet: an [`crate::event::Alert`], an anomaly, what a protocol said. Never waits, and allocates nothing;
+    /// what finds no room is counted and gone. `meta` and `inner` are the packet's ([`Packet::meta`], [`Batch::meta`]): the record gets its ends,
+    /// flow, tenant and direction from them, and the time of the poll.
+    #[inline(always)]
+    pub fn emit(&mut self, meta: &Meta, inner: &[u8], body: impl Into<Body>) {
+        let (now, worker) = (self.now, self.worker);
+        if let Some((stage, events)) = &mut self.events {
+            let stage = *stage;
+            events.emit(now, || About::packet(meta, inner, worker).by(stage), body.into());
+        }
     }
 
     /// For an [`Inspect`]: it is done with the flow of the packet at hand. The verdict that it is about to give holds for the flow, as
@@ -138,6 +165,11 @@ pub trait Parsed: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Sends packets home that the stages behind it might have dropped: `check` says so where one of those denies by default.
+    fn passes_by(&self) -> bool {
+        false
+    }
+
     /// What `check` should warn of, one sentence each (shadowed rules, duplicates, ...).
     fn warnings(&self) -> Vec<String> {
         Vec::new()
@@ -172,6 +204,11 @@ pub trait Shared: Send + Sync {
 
     /// What `check` and the final table print: name and value, in reading order.
     fn report(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// What the stage's rules are called in records: an [`crate::event::Alert`] names its rule by the place in this list.
+    fn signatures(&self) -> Vec<Signature> {
         Vec::new()
     }
 

@@ -125,6 +125,7 @@ impl Dice {
             destination_port: &to,
             icmp_type: icmp,
             comment: "",
+            ..Words::default()
         };
         Rule::parse(&words, Place::Inline(number)).unwrap_or_else(|wrong| panic!("{words:?}: {wrong:?}"))
     }

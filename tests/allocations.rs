@@ -8,6 +8,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
+use sluicegate::event::Type;
+use sluicegate::path::WorkerSnapshot;
 use sluicegate::traffic::{Generator, MAX_FRAME, Mix, Traffic};
 
 use common::golden::cases;
@@ -217,6 +219,26 @@ fn flows_come_and_go_without_allocating() {
     assert_eq!(spent, 0, "calls of the allocator");
 }
 
+/// Alerts, drops and anomalies go into rings with room and into full ones, and flows are told.
+#[test]
+fn events_do_not_allocate() {
+    let rules = ACL.replace("default", "stateful = false\ndefault");
+    for (ring, full) in [(64, true), (65_536, false)] {
+        let sinks = format!(
+            "[flow]\ntracking = true\n[events]\ntypes = [\"flow\", \"flow_start\", \"alert\", \"drop\", \"anomaly\"]\nring = {ring}\n\
+             drop = {{ reasons = [\"*\"], per_s = 1000000 }}\nanomaly = {{ per_s = 1000000 }}\n[[events.sink]]\nto = \"stdout\"\n"
+        );
+        let events = soft_polls_do_not_allocate(&format!("{TUNNEL}{sinks}{rules}")).events;
+        for kind in [Type::Alert, Type::Drop, Type::Anomaly].map(|kind| kind as usize) {
+            let (emitted, lost) = (events.emitted[kind], events.lost[kind]);
+            assert!(
+                if full { emitted == 64 && lost > 100 } else { emitted > 164 && lost == 0 },
+                "{events:?}"
+            );
+        }
+    }
+}
+
 /// Golden frames of every fate and generated ones, in an order that mixes them.
 fn mixed() -> Vec<Vec<u8>> {
     let mut generator = Generator::new(Arc::new(Traffic::new(&Mix { flows: 200, ..Mix::default() })));
@@ -232,7 +254,7 @@ fn mixed() -> Vec<Vec<u8>> {
     (0..count).map(|i| frames[i * 331 % count].clone()).collect()
 }
 
-fn soft_polls_do_not_allocate(text: &str) {
+fn soft_polls_do_not_allocate(text: &str) -> WorkerSnapshot {
     let mut rig = Rig::new(&plan(text));
     let (frames, mut back) = (mixed(), Vec::with_capacity(9000));
     // The wire is not the path: let it grow its buffers to the largest frame first.
@@ -269,6 +291,7 @@ fn soft_polls_do_not_allocate(text: &str) {
             && now.punted > before.punted + 10
     );
     assert_eq!(spent, 0, "calls of the allocator in {} polls", now.busy_polls - before.busy_polls);
+    now
 }
 
 /// The acl compiled by `rte_acl`, over a driver of DPDK. What DPDK itself does is not Rust's allocator's to see.

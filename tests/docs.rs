@@ -107,6 +107,10 @@ fn configuration_keys_are_documented() {
         ("[tenants]", "## `[tenants]`", 2),
         ("[management]", "## `[management]`", 9),
         ("[management.health]", "### `[management.health]`", 6),
+        ("[events]", "## `[events]`", 7),
+        ("[events.drop]", "### `[events.drop]`", 2),
+        ("[events.anomaly]", "### `[events.drop]`", 2),
+        ("[[events.sink]]", "### `[[events.sink]]`", 8),
     ];
     for (section, heading, count) in sections {
         let text = format!("{section}\nnot-a-key-of-any-section = 1\n");

@@ -22,8 +22,8 @@ const ELSEWHERE: [(&str, &str, &str); 14] = [
     ("later_fragments", "fragments_and_errors_follow_their_flow_to_its_owner", include_str!("handoff.rs")),
     ("held_fragments", "later_fragments_that_come_first_wait_for_theirs", include_str!("handoff.rs")),
     ("ended_flushed", "a_flush_is_bounded_work", include_str!("../src/flow/view/tests.rs")),
-    ("ended_stopped", "a_full_ring_loses_events_and_says_so", include_str!("../src/flow/eve/tests.rs")),
-    ("events_lost", "a_full_ring_loses_events_and_says_so", include_str!("../src/flow/eve/tests.rs")),
+    ("ended_stopped", "a_full_ring_loses_events_and_says_so", include_str!("../src/event/eve/tests.rs")),
+    ("events_lost", "a_full_ring_loses_events_and_says_so", include_str!("../src/event/eve/tests.rs")),
     ("astray", "a_packet_that_was_handed_on_goes_no_further", include_str!("../src/flow/counters/tests.rs")),
     (
         "unclaimed",

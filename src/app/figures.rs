@@ -9,6 +9,7 @@ use metrics::{counter, gauge};
 use super::Snapshot;
 use crate::config::Cause;
 use crate::dpdk::Mempool;
+use crate::event::{SinkSnapshot, Type, by_type};
 use crate::flow::{FlowSnapshot, FlowView};
 use crate::mgmt::{CheckCounts, ManagementSnapshot, State};
 use crate::packet::ReasonTable;
@@ -30,6 +31,8 @@ const COUNTER: &str = "counter";
 const GAUGE: &str = "gauge";
 const WORKER: &[&str] = &["worker"];
 const PORT: &[&str] = &["port"];
+const EVENT: &[&str] = &["worker", "type"];
+const SINK: &[&str] = &["sink", "type"];
 
 type Fixed = (&'static str, &'static str, &'static [&'static str], &'static str);
 
@@ -76,6 +79,38 @@ const FIGURES: &[Fixed] = &[
         "Packets a stage saw, by outcome: `passed_on`, `sent_home`, `dropped`.",
     ),
     ("sluicegate_stage_panics_total", COUNTER, &["stage"], "Batches in which a stage panicked."),
+    (
+        "sluicegate_events_total",
+        COUNTER,
+        EVENT,
+        "Events that a worker put into a ring, by type; flows have counters of their own.",
+    ),
+    (
+        "sluicegate_events_lost_total",
+        COUNTER,
+        EVENT,
+        "Events that found their ring full: the writer does not keep up.",
+    ),
+    (
+        "sluicegate_events_limited_total",
+        COUNTER,
+        EVENT,
+        "Drops and anomalies of which no event was made, because there were many of them in that second.",
+    ),
+    ("sluicegate_event_sink_written_total", COUNTER, SINK, "Records that a sink has written."),
+    (
+        "sluicegate_event_sink_lost_total",
+        COUNTER,
+        SINK,
+        "Records that a sink should have written and could not, or not in time.",
+    ),
+    ("sluicegate_event_sink_bytes_total", COUNTER, &["sink"], "Bytes that a sink has written."),
+    (
+        "sluicegate_event_sink_errors_total",
+        COUNTER,
+        &["sink"],
+        "Times that a sink could not write, open or rotate.",
+    ),
     ("sluicegate_port_received_packets_total", COUNTER, PORT, "Frames the driver received."),
     ("sluicegate_port_received_bytes_total", COUNTER, PORT, "Their bytes."),
     ("sluicegate_port_sent_packets_total", COUNTER, PORT, "Frames the driver sent."),
@@ -137,6 +172,22 @@ fn of_flow(counter: &str) -> String {
     format!("sluicegate_flow_{counter}_total")
 }
 
+/// Publishes what sinks of events did.
+pub(super) fn publish_sinks(sinks: &[SinkSnapshot]) {
+    for sink in sinks {
+        for (counts, name) in [
+            (&sink.written, "sluicegate_event_sink_written_total"),
+            (&sink.lost, "sluicegate_event_sink_lost_total"),
+        ] {
+            for (kind, n) in by_type(counts) {
+                counter!(name, "sink" => sink.name.clone(), "type" => kind.word()).absolute(n);
+            }
+        }
+        counter!("sluicegate_event_sink_bytes_total", "sink" => sink.name.clone()).absolute(sink.bytes);
+        counter!("sluicegate_event_sink_errors_total", "sink" => sink.name.clone()).absolute(sink.errors);
+    }
+}
+
 /// Publishes one snapshot.
 pub(super) fn publish(
     snapshot: &Snapshot,
@@ -181,6 +232,16 @@ pub(super) fn publish(
         ] {
             let labels = [("worker", id.clone()), ("outcome", outcome.to_owned())];
             counter!("sluicegate_punt_frames_total", &labels).absolute(n);
+        }
+        let events = &worker.events;
+        for (counts, name) in [
+            (&events.emitted, "sluicegate_events_total"),
+            (&events.lost, "sluicegate_events_lost_total"),
+            (&events.limited, "sluicegate_events_limited_total"),
+        ] {
+            for (kind, n) in by_type(counts).filter(|(kind, _)| Type::IN_RINGS.contains(kind)) {
+                counter!(name, "worker" => id.clone(), "type" => kind.word()).absolute(n);
+            }
         }
         gauge!("sluicegate_held_packets", "worker" => id.clone()).set(worker.held as f64);
         if flows.is_some() {

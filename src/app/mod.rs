@@ -7,6 +7,7 @@
 //! `App::start` runs on the EAL with the ports of the plan. [`App::start_on`] runs on ports that the caller made: soft
 //! ports in a test or a replay, or EAL ports that no configuration can name. Management code: nothing here is on the packet path.
 
+mod events;
 mod figures;
 mod host;
 mod manage;
@@ -24,11 +25,14 @@ use crate::config::{AddressV4, HostKind, Plan, QueueCount};
 #[cfg(feature = "dpdk")]
 use crate::dpdk::eal;
 use crate::dpdk::{Error, Mempool, Port, PortConfig, PortStats, QueuePair, RunningPort};
+use crate::event::SinkSnapshot;
 use crate::flow::{FlowEvent, FlowView, FlowsShared, Seed, Shown};
 use crate::mgmt::Management;
 use crate::path::{
     Clock, Decap, Guests, Lane, Mesh, Pipeline, Punt, Respond, Stop, Track, Worker, WorkerCounters,
 };
+use events::Telling;
+pub use events::stats;
 use host::Handle;
 
 /// MTU of a port whose plan says "auto", if the device can: a VPC's jumbo frame.
@@ -39,17 +43,26 @@ const LARGEST_MTU: u16 = 9001;
 pub struct App {
     plan: Plan,
     listens: bool,
+    reopen: Arc<AtomicBool>,
+    /// CPUs for whoever is no worker, as they are before DPDK pins this thread.
+    cpus: Vec<u32>,
 }
 
 impl App {
     /// An application of this plan.
     pub fn new(plan: Plan) -> Self {
-        App { plan, listens: false }
+        let cpus = events::spare_cpus(&plan);
+        App { plan, listens: false, reopen: Arc::default(), cpus }
     }
 
-    /// The same, with a ring of flow events from each worker ([`RunningApp::flow_events`]). Without, nobody makes any.
+    /// The same, with a ring of flow events from each worker ([`RunningApp::flow_events`]) for the caller. Sinks of the plan get none then.
     pub fn with_flow_events(self) -> Self {
         App { listens: true, ..self }
+    }
+
+    /// The same; the files of event sinks are opened anew when the flag is set, which is taken back then.
+    pub fn with_reopen(self, reopen: Arc<AtomicBool>) -> Self {
+        App { reopen, ..self }
     }
 
     /// The plan.
@@ -77,7 +90,7 @@ impl App {
         pool: Mempool,
         clock: Clock,
     ) -> Result<RunningApp, Error> {
-        let App { plan, listens } = self;
+        let App { plan, listens, reopen, cpus } = self;
         let pipeline = Pipeline::build(&plan, host.backend())?;
         let mut app = RunningApp {
             workers: Vec::new(),
@@ -93,10 +106,11 @@ impl App {
             management: None,
             resets: Vec::new(),
             port_stats: Vec::new(),
+            telling: None,
             plan,
             host,
         };
-        match app.bring_up(ports, &clock, listens) {
+        match app.bring_up(ports, &clock, listens, (reopen, cpus)) {
             Ok(()) => Ok(app),
             Err((error, idle)) => {
                 app.take_down(idle);
@@ -154,6 +168,7 @@ pub struct RunningApp {
     resets: Vec<AtomicBool>,
     /// The drivers' counters as they were at the last tick.
     port_stats: Vec<PortStats>,
+    telling: Option<Telling>,
     plan: Plan,
     // Last: the EAL goes when everything that lives on it is gone.
     host: Host,
@@ -166,8 +181,10 @@ impl RunningApp {
         ports: Vec<Port>,
         clock: &Clock,
         listens: bool,
+        (reopen, cpus): (Arc<AtomicBool>, Vec<u32>),
     ) -> Result<(), (Error, Vec<QueuePair>)> {
         let mut queues = Vec::new();
+        let mut telling = events::Setup::default();
         for (i, port) in ports.into_iter().enumerate() {
             let config = port_config(&self.plan, i, &port);
             match port.start(&config, &self.pool) {
@@ -219,11 +236,14 @@ impl RunningApp {
                 Worker::new(share, decap, inspect, self.plan.burst, self.plan.idle, clock.clone(), counting)
                     .with_answers(Respond::of(&self.plan, &self.pool))
                     .with_punt(punt)
+                    .with_events(telling.worker(&self.plan, &counters))
                     .with_flows(shared.as_ref().map(|shared| Track::of(&self.plan, shared, mesh, &counters)));
             if let Some(flows) = worker.flows() {
                 shown.push(flows.show());
                 if listens {
                     self.events.push(flows.listen(self.plan.flow.events_ring as usize));
+                } else {
+                    telling.flows(&self.plan, flows);
                 }
             }
             match self.host.launch(plan, worker, self.stop.clone()) {
@@ -242,6 +262,8 @@ impl RunningApp {
         let names = stage_names(&self.plan);
         let management = Management::new(self.plan.management.clone(), names, ends, guests, &facts);
         self.management = Some(management.map_err(|error| (error, Vec::new()))?);
+        let telling = telling.start(&self.plan, &self.pipeline, clock, cpus, reopen);
+        self.telling = telling.map_err(|error| (error, Vec::new()))?;
         Ok(())
     }
 
@@ -308,18 +330,28 @@ impl RunningApp {
         if let Some(management) = &self.management {
             figures::publish_management(&management.snapshot());
         }
+        figures::publish_sinks(&self.sinks());
     }
 
     /// What has to be done about once a second, on the thread that started the application: drivers' timers (ENA's watchdog),
     /// and the exported figures.
     pub fn tick(&self) -> Result<(), Error> {
-        self.publish(&self.snapshot());
+        let snapshot = self.snapshot();
+        self.publish(&snapshot);
+        if let Some(telling) = &self.telling {
+            telling.tick(&self.plan, &snapshot);
+        }
         self.host.tick()
     }
 
-    /// What the ports' interrupts have said since the last call, one sentence each.
+    /// What the sinks of events did, in the order of the plan.
+    pub fn sinks(&self) -> Vec<SinkSnapshot> {
+        self.telling.as_ref().map(Telling::snapshot).unwrap_or_default()
+    }
+
+    /// What the ports' interrupts and the sinks of events have said since the last call, one sentence each.
     pub fn events(&self) -> Vec<String> {
-        let mut said = Vec::new();
+        let mut said = self.telling.as_ref().map(Telling::complaints).unwrap_or_default();
         for (port, reset) in self.ports.iter().zip(&self.resets) {
             let (events, facts) = (port.events(), port.facts());
             let name = format!("port {} ({})", facts.id, facts.device);
@@ -365,6 +397,8 @@ impl RunningApp {
             ports: self.ports.iter().map(PortReport::new).collect(),
             stages: self.stage_counts(),
         };
+        let told = self.telling.take().map(|telling| telling.finish(&self.plan, &snapshot));
+        let (sinks, complaints) = told.unwrap_or_default();
         let moved = |port: &RunningPort| port.xstats().into_iter().filter(|(_, n)| *n > 0).collect();
         let xstats = self.ports.iter().map(|port| (port.facts().id, moved(port))).collect();
         for port in std::mem::take(&mut self.ports) {
@@ -384,6 +418,8 @@ impl RunningApp {
             buffers_out,
             reasons: self.plan.reasons.clone(),
             names: stage_names(&self.plan),
+            sinks,
+            complaints,
         }
     }
 

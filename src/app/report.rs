@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::dpdk::{LinkStatus, PortStats, RunningPort};
+use crate::event::SinkSnapshot;
 use crate::packet::ReasonTable;
 use crate::path::{Ledger, StageSnapshot, WorkerSnapshot};
 
@@ -85,6 +86,10 @@ pub struct Report {
     pub reasons: ReasonTable,
     /// Names of the stages.
     pub names: Vec<String>,
+    /// What the sinks of events did.
+    pub sinks: Vec<SinkSnapshot>,
+    /// What went wrong with them that nobody has been told yet.
+    pub complaints: Vec<String>,
 }
 
 impl Report {

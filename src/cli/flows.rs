@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use super::show::{self, say};
 use crate::app::Snapshot;
 use crate::config::endpoint_name;
-use crate::flow::{End, Eve, FlowEvent, FlowSnapshot, LiveFlow, Standing, Tuple, protocol};
+use crate::event::{Eve, protocol};
+use crate::flow::{End, FlowEvent, FlowSnapshot, LiveFlow, Standing, Tuple};
 
 /// Counters of flows over all workers.
 pub fn totals(snapshot: &Snapshot) -> FlowSnapshot {

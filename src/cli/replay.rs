@@ -3,6 +3,7 @@
 //! The same plan, stages and hops as `run`, on soft ports and without an EAL: the same answer every time and everywhere. Frames
 //! that are not in an envelope are wrapped as a load balancer would wrap them.
 
+mod events;
 mod flows;
 mod golden;
 
@@ -24,11 +25,14 @@ use crate::config::{Idle, Plan, Tunnel};
 use crate::dpdk::soft::pcap::{self, Link};
 use crate::dpdk::soft::{self, Setup};
 use crate::dpdk::{Mempool, PoolConfig, PortConfig, RunningPort};
-use crate::flow::{FlowsShared, Seed};
+use crate::flow::{FlowEvent, FlowsShared, Seed};
 use crate::packet::ReasonTable;
 use crate::path::{Clock, Decap, Lane, Pipeline, Respond, Track, Worker, WorkerCounters, WorkerSnapshot};
 use crate::stage::{Backend, WorkerId};
 use crate::traffic::{self, Envelope};
+
+/// More flow events than one poll can make: two for its packet, one for each flow that it ages or flushes.
+const RING: usize = 1024;
 
 /// Send a capture through a pipeline.
 #[derive(Debug, Args)]
@@ -56,6 +60,9 @@ pub struct Replay {
     /// Show (and record in the golden file) all flows, those that ended on the way included
     #[arg(long)]
     flows: bool,
+    /// Write what the pipeline tells as records in the shape of Suricata's EVE log, whatever sinks the configuration names
+    #[arg(long, value_name = "JSONL")]
+    events: Option<PathBuf>,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -88,7 +95,7 @@ impl Replay {
                 "--flows: no flow is followed; set flow.tracking=true, or use a stage that asks for flows",
             ]);
         }
-        let mut bench = Bench::new(plan, &self.input, self.output.as_deref(), self.flows)?;
+        let mut bench = Bench::new(plan, &self)?;
         let fates = self.feed(&mut bench)?;
         let seen = bench.flows.take().map(flows::Seen::finish);
         let report = bench.finish()?;
@@ -123,7 +130,9 @@ impl Replay {
             Failure::Other(format!("{option} {written} would overwrite {read}; name another file"))
         };
         let golden = self.golden.as_deref().filter(|_| self.update);
-        for (option, written) in [("--out", self.output.as_deref()), ("--golden", golden)] {
+        for (option, written) in
+            [("--out", self.output.as_deref()), ("--golden", golden), ("--events", self.events.as_deref())]
+        {
             let Some(written) = written else { continue };
             for read in [&self.input, &self.config.file] {
                 if same(written, read) {
@@ -212,14 +221,16 @@ struct Bench {
     hand: Arc<AtomicU64>,
     counters: Arc<WorkerCounters>,
     before: WorkerSnapshot,
-    reasons: ReasonTable,
-    names: Vec<String>,
+    plan: Plan,
     envelope: Envelope,
+    said: Option<rtrb::Consumer<FlowEvent>>,
     flows: Option<flows::Seen>,
+    told: Option<events::Told>,
+    now: u64,
 }
 
 impl Bench {
-    fn new(plan: Plan, input: &Path, output: Option<&Path>, flows: bool) -> Result<Self, Failure> {
+    fn new(plan: Plan, asked: &Replay) -> Result<Self, Failure> {
         let pipeline = Pipeline::build(&plan, Backend::Soft)?;
         let pool = Mempool::soft(&PoolConfig {
             name: "replay".into(),
@@ -229,8 +240,8 @@ impl Bench {
             cache: 0,
             numa: None,
         });
-        let input = pcap::Reader::open(input).map_err(unreadable)?;
-        let output = writer(output)?;
+        let input = pcap::Reader::open(&asked.input).map_err(unreadable)?;
+        let output = writer(asked.output.as_deref())?;
         let (port, capture) = soft::Port::from_pcap(Setup::default(), input, output);
         let (port, queues) =
             port.start(&PortConfig { mtu: u16::MAX - 256, ..PortConfig::default() }, &pool)?;
@@ -250,10 +261,16 @@ impl Bench {
         )
         .with_flows(track)
         .with_answers(Respond::of(&plan, &pool));
-        let flows = worker.flows().filter(|_| flows).map(|flows| flows::Seen::new(&plan, flows, clock));
+        let mut told = None;
+        if let Some(path) = &asked.events {
+            let (file, emitter) = events::Told::new(&plan, &pipeline, path, counters.events.clone())?;
+            worker = worker.with_events(emitter);
+            told = Some(file);
+        }
+        let listens = asked.flows || told.is_some();
+        let said = worker.flows().filter(|_| listens).map(|flows| flows.listen(RING));
+        let flows = worker.flows().filter(|_| asked.flows).map(|flows| flows::Seen::new(&plan, flows, clock));
         let (before, envelope) = (counters.snapshot(), envelope(&plan.tunnel));
-        let names = plan.stages.iter().map(|s| s.name.clone()).collect();
-        let reasons = plan.reasons;
         Ok(Bench {
             worker,
             capture,
@@ -263,10 +280,12 @@ impl Bench {
             hand,
             counters,
             before,
-            reasons,
-            names,
+            plan,
             envelope,
+            said,
             flows,
+            told,
+            now: 0,
         })
     }
 
@@ -274,16 +293,29 @@ impl Bench {
     fn packet(&mut self, now: u64) -> Result<String, Failure> {
         self.hand.store(now, Ordering::Relaxed);
         self.worker.poll();
-        self.flows.as_mut().map(flows::Seen::collect);
+        self.now = now;
+        self.listen();
         self.capture.collect().map_err(unreadable)?;
         let after = self.counters.snapshot();
-        let verdict = verdict(&self.before, &after, &self.reasons);
+        let verdict = verdict(&self.before, &after, &self.plan.reasons);
         self.before = after;
         Ok(verdict)
     }
 
+    /// Reads what the last poll said.
+    fn listen(&mut self) {
+        let Bench { said, flows, told, now, .. } = self;
+        if let Some(told) = told {
+            told.collect(*now);
+        }
+        for event in said.iter_mut().flat_map(|said| std::iter::from_fn(|| said.pop().ok())) {
+            flows.as_mut().into_iter().for_each(|flows| flows.hear(&event));
+            told.as_mut().into_iter().for_each(|told| told.flow(event, *now));
+        }
+    }
+
     /// Writes what is left and accounts for everything.
-    fn finish(self) -> Result<Report, Failure> {
+    fn finish(mut self) -> Result<Report, Failure> {
         self.capture.finish().map_err(unreadable)?;
         let snapshot = Snapshot {
             elapsed: Duration::ZERO,
@@ -291,6 +323,17 @@ impl Bench {
             ports: Vec::new(),
             stages: self.pipeline.stages().map(|(_, shared)| shared.counts()).collect(),
         };
+        if let Some(mut told) = self.told.take() {
+            // For the records; counters are those of a capture that goes on.
+            if let (Some(flows), Some(said)) = (self.worker.flows(), &mut self.said) {
+                flows.end_each(|| {
+                    while let Ok(event) = said.pop() {
+                        told.flow(event, self.now);
+                    }
+                });
+            }
+            told.finish(&self.plan, &snapshot)?;
+        }
         let lanes = self.worker.into_lanes().into_iter().map(|Lane(pair)| pair).collect();
         let failures = self.port.stop(lanes).err().map(|e| e.error.to_string()).into_iter().collect();
         let buffers_out = self.pool.capacity() - self.pool.available();
@@ -299,8 +342,10 @@ impl Bench {
             xstats: Vec::new(),
             failures,
             buffers_out,
-            reasons: self.reasons,
-            names: self.names,
+            names: self.plan.stages.iter().map(|stage| stage.name.clone()).collect(),
+            reasons: self.plan.reasons,
+            sinks: Vec::new(),
+            complaints: Vec::new(),
         })
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! The main thread manages: it answers for the ports, and must not wait. So what is printed goes to a thread of its own, which may.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use sd_notify::NotifyState;
+use signal_hook::consts::SIGHUP;
+use signal_hook::flag;
 
 use super::interrupt::{Interrupt, Signal};
 use super::{ConfigArgs, FAILED, Failure, OK, Outcome, show};
@@ -42,7 +46,12 @@ impl Run {
         let interrupt = Interrupt::install().map_err(|e| Failure::Other(format!("signals: {e}")))?;
         let plan = self.config.plan(true)?;
         show::warnings(&plan.warnings);
-        let app = start(App::new(plan))?;
+        let reopen = Arc::<AtomicBool>::default();
+        if !plan.events.sinks.is_empty() {
+            // As logrotate and its like ask for it. Without sinks the signal means what it always does.
+            flag::register(SIGHUP, reopen.clone()).map_err(|e| Failure::Other(format!("signals: {e}")))?;
+        }
+        let app = start(App::new(plan).with_reopen(reopen))?;
         show::started(&app, self.json);
         let (printer, printing) = printer(self.json)?;
         let report = self.manage(app, &interrupt, &printer).stop();

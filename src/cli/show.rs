@@ -254,7 +254,7 @@ pub fn report(report: &Report, json: bool) {
         let line = json!({
             "event": "stopped", "time_ns": unix_nanos(), "ledger": ledger, "balances": ledger.balances(),
             "drops": drops, "stages": stages_json(report), "workers": report.snapshot.workers,
-            "flows": super::flows::account_json(&report.snapshot), "ports": report.snapshot.ports, "xstats": xstats_json(report), "buffers_out": report.buffers_out, "failures": report.failures,
+            "flows": super::flows::account_json(&report.snapshot), "ports": report.snapshot.ports, "xstats": xstats_json(report), "sinks": report.sinks, "buffers_out": report.buffers_out, "failures": report.failures,
         });
         say!("{line}");
         return;
@@ -283,8 +283,30 @@ pub fn report(report: &Report, json: bool) {
     if report.buffers_out > 0 {
         say!("{} buffers are still with a driver", report.buffers_out);
     }
+    sinks(report);
+    warnings(&report.complaints);
     for failure in &report.failures {
         error(failure);
+    }
+}
+
+/// What became of events, where some are missing.
+fn sinks(report: &Report) {
+    let workers = &report.snapshot.workers;
+    let rings: u64 = workers.iter().map(|w| w.events.lost.iter().sum::<u64>() + w.flows.events_lost).sum();
+    if rings > 0 {
+        say!("events: {} lost at workers, whose rings were full", grouped(rings));
+    }
+    for sink in &report.sinks {
+        let written: u64 = sink.written.iter().sum();
+        let lost = sink.all_lost();
+        say!(
+            "events to {}: {} written, {} lost, {} errors",
+            sink.name,
+            grouped(written),
+            grouped(lost),
+            grouped(sink.errors)
+        );
     }
 }
 

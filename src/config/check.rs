@@ -16,11 +16,12 @@ use super::settings::find;
 use super::source::{in_reading_order, origin_of, overrides};
 use super::value::suggestion;
 use super::{
-    HostKind, Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, flow, management, memory, ports,
-    stages, tenants,
+    HostKind, Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, events, flow, management, memory,
+    ports, stages, tenants,
 };
 use crate::dpdk::BURST;
 use crate::dpdk::{EalPlan, LcorePlan};
+use crate::event::Type;
 use crate::packet::ReasonTable;
 use crate::stage::WorkerId;
 use crate::wire::geneve::Profile;
@@ -85,7 +86,9 @@ pub(super) fn plan(
     let sized = flow::capacity(&mut check, &file.flow, workers.len());
     let profile = tunnel.as_ref().map(|tunnel| tunnel.profile);
     let (tenants, unknown) = tenants::check(&mut check, &file, &sized, profile);
-    let around = flow::Around { tunnel: tunnel.as_ref(), stages: &stages };
+    let events = events::check(&mut check, &file.events, &reasons);
+    let told = events.wanted().has(Type::Flow) || events.wanted().has(Type::FlowStart);
+    let around = flow::Around { tunnel: tunnel.as_ref(), stages: &stages, told };
     let flow = flow::check(&mut check, &file.flow, sized, tenants, unknown, &around);
     if flow.tracking {
         stages::fit_flows(&mut check, stages.len());
@@ -130,6 +133,7 @@ pub(super) fn plan(
             burst,
             flow,
             management,
+            events,
             stages,
             reasons,
             overrides: overrides(root),

@@ -2,6 +2,7 @@
 
 mod flow;
 mod management;
+mod events;
 
 use std::fmt;
 
@@ -20,6 +21,7 @@ impl fmt::Display for Plan {
         self.tunnel.write(f)?;
         self.flow.write(f, self.workers.len())?;
         self.management.write(f)?;
+        self.events.write(f, self.flow.events_ring)?;
         self.write_stages(f)?;
         if !self.overrides.is_empty() {
             writeln!(f, "\noverrides")?;
@@ -200,6 +202,7 @@ impl Plan {
             "management": self.management.to_json(),
             "tenant": self.flow.tenants_to_json(),
             "tenants": { "unknown_endpoint": self.flow.unknown_endpoint },
+            "events": self.events.to_json(&self.reasons),
             "stage": stages.collect::<Vec<_>>(),
             "drop_reasons": self.reasons.iter().map(|(_, label, _)| label).collect::<Vec<_>>(),
             "overrides": self.overrides.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),

@@ -18,6 +18,8 @@ const GWLB_OTHER_IDLE: Duration = Duration::from_secs(120);
 pub(super) struct Around<'a> {
     pub tunnel: Option<&'a Tunnel>,
     pub stages: &'a [StagePlan],
+    /// A sink of events takes flows.
+    pub told: bool,
 }
 
 /// The plan without its tenants: how many flows, for which workers.
@@ -49,7 +51,7 @@ pub(super) fn check(
     let reset = time("reset", flow.reset, sized.reset, Duration::ZERO, 60 * second);
     let denied = time("denied", flow.denied, sized.denied, second, MOST_IDLE);
     let plan = FlowPlan {
-        tracking: tracking(check, flow, tenants.len() > 1, around.stages),
+        tracking: tracking(check, flow, tenants.len() > 1 || around.told, around.stages),
         stage_bytes: around.stages.iter().map(|stage| stage.parsed.flow_state_bytes()).sum(),
         scope: flow.scope,
         tcp_idle,
@@ -81,7 +83,7 @@ pub(super) fn check(
 }
 
 /// Are flows followed? Where nobody asks for it, the table would only cost.
-fn tracking(check: &mut Check<'_>, flow: &schema::Flow, tenants: bool, stages: &[StagePlan]) -> bool {
+fn tracking(check: &mut Check<'_>, flow: &schema::Flow, others: bool, stages: &[StagePlan]) -> bool {
     let wants = stages.iter().enumerate().find(|(_, stage)| stage.parsed.wants_flows());
     match (flow.tracking.0, wants) {
         (Some(false), Some((i, stage))) => {
@@ -90,7 +92,7 @@ fn tracking(check: &mut Check<'_>, flow: &schema::Flow, tenants: bool, stages: &
             false
         }
         (Some(on), _) => on,
-        (None, wants) => wants.is_some() || tenants,
+        (None, wants) => wants.is_some() || others,
     }
 }
 
@@ -116,6 +118,11 @@ fn warnings(check: &mut Check<'_>, plan: &FlowPlan, around: &Around<'_>) {
         if plan.tenants.len() > 1 || plan.unknown_endpoint == UnknownEndpoint::Drop {
             let what = "flow.tracking is false: tenants have neither shares nor limits, and packets of unknown endpoints pass";
             check.warnings.push(what.into());
+        }
+        if around.told {
+            check
+                .warnings
+                .push("flow.tracking is false: there are no flow records for [[events.sink]]".into());
         }
         return;
     }
@@ -171,7 +178,14 @@ pub(super) fn range(
 }
 
 /// A power of two in its range, or the default.
-fn power(check: &mut Check<'_>, place: &str, given: Option<u32>, default: u32, least: u32, most: u32) -> u32 {
+pub(super) fn power(
+    check: &mut Check<'_>,
+    place: &str,
+    given: Option<u32>,
+    default: u32,
+    least: u32,
+    most: u32,
+) -> u32 {
     let n = check.range(place, given, default, least, most);
     if !n.is_power_of_two() {
         let above = n.next_power_of_two();

@@ -24,6 +24,7 @@ mod csv;
 mod tenants;
 mod flow;
 mod management;
+mod events;
 mod stages;
 mod memory;
 mod display;
@@ -34,10 +35,10 @@ use std::path::Path;
 
 pub use machine::Machine;
 pub use plan::{
-    AddressV4, Cause, DrainPlan, FLOW_BYTES, FlowPlan, Fragments, HealthPlan, HostKind, HostPlan, Idle,
-    ManagementPlan, OnError, Orphans, Pickup, Plan, PoolPlan, PortAddress, PortPlan, QueueCount, Scope,
-    StagePlan, TenantPlan, Tunnel, UnknownEndpoint, VerifyChecksum, WhenFailed, WhenFull, WindowCheck,
-    WorkerPlan,
+    AddressV4, Cause, DrainPlan, EventsPlan, FLOW_BYTES, FlowPlan, Format, Fragments, HealthPlan, HostKind,
+    HostPlan, Idle, ManagementPlan, OnError, Orphans, Pickup, Plan, PoolPlan, PortAddress, PortPlan,
+    QueueCount, ReportPlan, Rotation, Scope, SinkPlan, StagePlan, TenantPlan, To, Tunnel, UnknownEndpoint,
+    VerifyChecksum, WhenFailed, WhenFull, WindowCheck, WorkerPlan,
 };
 pub use problem::{Origin, Problem};
 pub use settings::Settings;

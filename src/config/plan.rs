@@ -2,9 +2,11 @@
 
 mod flow;
 mod management;
+mod events;
 
 use std::net::Ipv4Addr;
 
+pub use events::{EventsPlan, Format, ReportPlan, Rotation, SinkPlan, To};
 pub use flow::{
     FLOW_BYTES, FlowPlan, Fragments, Orphans, Pickup, Scope, TenantPlan, UnknownEndpoint, WhenFull,
     WindowCheck,
@@ -44,6 +46,8 @@ pub struct Plan {
     pub flow: FlowPlan,
     /// Who answers for the ports, and what.
     pub management: ManagementPlan,
+    /// What is told, and to whom.
+    pub events: EventsPlan,
     /// The pipeline in order.
     pub stages: Vec<StagePlan>,
     /// All drop reasons: the framework's, then those of the stages.

@@ -5,9 +5,11 @@
 
 mod flow;
 mod management;
+mod events;
 
 use std::fmt;
 
+pub(super) use events::{Events, Report, Sink};
 pub(super) use flow::{Flow, Fragments, Span, Tenant, Tenants};
 pub(super) use management::{Health, Management};
 use serde::Deserialize;
@@ -30,6 +32,7 @@ pub(super) struct File {
     pub tenant: Vec<Tenant>,
     pub tenants: Tenants,
     pub management: Management,
+    pub events: Events,
     /// Read stage by stage, each by its kind.
     #[serde(rename = "stage")]
     _stage: Vec<IgnoredAny>,

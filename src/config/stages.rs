@@ -65,7 +65,20 @@ pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<Sta
             Err(problems) => check.problems.extend(problems),
         }
     }
+    warn_of_gaps(check, &plans);
     plans
+}
+
+/// A stage that protects behind one that lets packets pass it by.
+fn warn_of_gaps(check: &mut Check<'_>, plans: &[StagePlan]) {
+    let Some(gap) = plans.iter().position(|plan| plan.parsed.passes_by()) else { return };
+    let behind = plans.iter().enumerate().skip(gap).find(|(_, plan)| plan.parsed.denies_by_default());
+    if let (Some(before), Some((i, plan))) = (plans.get(gap), behind) {
+        check.warnings.push(format!(
+            "stage[{gap}] {:?}: what it sends home passes stage[{i}] {:?} by, which denies what no rule allows",
+            before.name, plan.name
+        ));
+    }
 }
 
 /// Where flows are followed, each remembers which stages have settled it, and has room for so many.

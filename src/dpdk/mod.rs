@@ -30,6 +30,7 @@ mod mempool;
 mod mbuf;
 mod burst;
 mod clock;
+mod affinity;
 mod memory;
 pub mod port;
 mod queue;
@@ -39,6 +40,7 @@ pub mod soft;
 #[cfg(feature = "dpdk")]
 pub mod eal;
 
+pub use affinity::run_on;
 pub use burst::{BURST, Burst};
 pub use clock::{cycles, cycles_per_second};
 pub use error::{Errno, Error};

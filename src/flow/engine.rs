@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use super::command::Commands;
 use super::counters::FlowCounters;
@@ -25,6 +26,8 @@ const MOST_AGED: u64 = 256;
 /// And in a millisecond: a sweep of more than a million entries takes longer than a second (16 s for 2^24), rather than more than a
 /// hundredth of a core.
 const MOST_PER_MS: u64 = 1024;
+/// How long the last events wait for room at a time.
+const A_LITTLE: Duration = Duration::from_millis(1);
 
 /// What all workers share of the flow engine.
 #[derive(Clone, Debug)]
@@ -109,6 +112,8 @@ pub struct Flows {
     /// Any worker can have a flow for which the directory has no place.
     stand_ins: bool,
     events: Option<rtrb::Producer<FlowEvent>>,
+    /// Flows that begin are told, too.
+    tells_starts: bool,
     counters: Arc<FlowCounters>,
     pub(super) commands: Commands,
     /// Milliseconds of this poll, and their lower half.
@@ -148,6 +153,7 @@ impl Flows {
             directory: shared.directory.as_ref().and_then(seat),
             stand_ins: false,
             events,
+            tells_starts: true,
             counters,
             commands: Commands::default(),
             time: 0,
@@ -200,6 +206,11 @@ impl Flows {
         let (events, listener) = rtrb::RingBuffer::new(ring);
         self.events = Some(events);
         listener
+    }
+
+    /// From now on only the ends of flows are told.
+    pub fn tell_ends_only(&mut self) {
+        self.tells_starts = false;
     }
 
     /// Flows in the table.
@@ -528,6 +539,9 @@ impl Flows {
 
     fn report(&mut self, entry: u32, what: What) {
         let Some(events) = &mut self.events else { return };
+        if what == What::Start && !self.tells_starts {
+            return;
+        }
         let Some(line) = self.table.entry(entry) else { return };
         let (life, birth) = (line.life(), line.birth());
         let event = FlowEvent {
@@ -610,13 +624,27 @@ impl Flows {
         self.counters.swept.add(work);
     }
 
-    /// Ends every flow, if somebody listens: the worker stops.
-    pub(crate) fn end_all(&mut self) {
+    /// Ends every flow, if somebody listens: the worker stops. Off the packet path: it waits for whoever reads the ring, `patience` in
+    /// all.
+    pub(crate) fn end_all(&mut self, patience: Duration) {
         if self.events.is_none() {
             return;
         }
+        let mut left = patience;
+        for entry in 0..self.table.reach() {
+            while !left.is_zero() && self.events.as_ref().is_some_and(rtrb::Producer::is_full) {
+                std::thread::sleep(A_LITTLE);
+                left = left.saturating_sub(A_LITTLE);
+            }
+            self.end(entry, End::Stopped);
+        }
+    }
+
+    /// The same for somebody who reads the ring on this thread: it is asked to after each flow.
+    pub fn end_each(&mut self, mut read: impl FnMut()) {
         for entry in 0..self.table.reach() {
             self.end(entry, End::Stopped);
+            read();
         }
     }
 }

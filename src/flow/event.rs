@@ -1,7 +1,7 @@
 //! What is said of flows: that one began, that one ended, and how.
 //!
 //! A worker writes into a bounded ring of its own and never waits: what finds no room is counted (`events_lost`). Who reads makes
-//! JSON of it (`eve.rs`), or whatever is wanted, on a thread of its own.
+//! JSON of it (`crate::event`), or whatever is wanted, on a thread of its own.
 
 use super::{Key, Tuple};
 use crate::packet::ReasonId;
@@ -100,7 +100,7 @@ impl FlowEvent {
 }
 
 /// Of worker, entry and version, in 53 bits, so that who reads numbers as floating point gets it right.
-pub(super) fn flow_id(worker: WorkerId, (entry, version): (u32, u32)) -> u64 {
+pub(crate) fn flow_id(worker: WorkerId, (entry, version): (u32, u32)) -> u64 {
     u64::from(worker.0 & 0xff) << 45
         | u64::from(entry & 0x03ff_ffff) << 19
         | u64::from(version >> 1) & 0x7_ffff

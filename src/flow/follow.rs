@@ -60,6 +60,9 @@ impl Flows {
                     };
                     bad.add(1);
                     if what.refused(check) {
+                        // For whoever tells of it.
+                        name(number, reply, life, meta);
+                        place(entry, life, meta);
                         return Followed::Refused;
                     }
                 }

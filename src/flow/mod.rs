@@ -26,7 +26,6 @@ mod follow;
 mod lookup;
 mod command;
 mod view;
-mod eve;
 
 use std::net::IpAddr;
 
@@ -34,11 +33,14 @@ pub use counters::{FlowCounters, FlowSnapshot};
 pub use engine::{Flows, FlowsShared};
 pub(crate) use engine::{Newcomer, Opened, Opening};
 pub use envelope::{Envelope, Home, head_len, seal};
-pub use eve::{Eve, Moment, Record as EveRecord, protocol};
+pub(crate) use event::flow_id;
 pub use event::{End, FlowEvent, What};
 pub(crate) use follow::{Followed, is_answer};
 pub use key::{Key, Seed};
 pub(crate) use lookup::{About, Lookup};
+#[cfg(test)]
+pub(crate) use state::name as state_name;
+pub(crate) use view::Names;
 pub use view::{Count, Filter, FlowView, Flushed, LiveFlow, Picture, Shown, Standing};
 
 /// Bytes that a flow takes, all shares included: the two lines of its entry and room for IPv6 addresses, its places in a bucket, and

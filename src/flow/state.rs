@@ -49,7 +49,7 @@ pub(super) fn is_new(state: u8) -> bool {
 }
 
 /// A word for people.
-pub(super) fn name(state: u8) -> &'static str {
+pub(crate) fn name(state: u8) -> &'static str {
     match state {
         FIRST => "first",
         ONE_WAY => "one-way",

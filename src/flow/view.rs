@@ -60,7 +60,7 @@ pub struct FlowView {
 
 /// What numbers in entries stand for.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(crate) struct Names {
     tenants: Vec<String>,
     reasons: ReasonTable,
     scope: Scope,
@@ -96,7 +96,7 @@ impl Names {
     }
 
     /// `settled`: stages that are done with a flow.
-    pub(super) fn standing(&self, condemned: bool, settled: u16) -> Standing {
+    pub fn standing(&self, condemned: bool, settled: u16) -> Standing {
         if condemned {
             Standing::Condemned
         } else if settled & self.stages == self.stages {

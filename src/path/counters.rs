@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::answer::{AnswerCounters, AnswerSnapshot};
 use super::heartbeat::Heartbeat;
 use super::punt::{PuntCounters, PuntSnapshot};
+use crate::event::{EventCounters, EventSnapshot};
 use crate::flow::{FlowCounters, FlowSnapshot};
 use crate::packet::{ReasonId, ReasonTable};
 use crate::stage::WorkerId;
@@ -72,6 +73,8 @@ pub struct WorkerCounters {
     pub drops: Drops,
     /// What became of flows.
     pub flows: Arc<FlowCounters>,
+    /// What became of events.
+    pub events: Arc<EventCounters>,
     /// What was made here.
     pub answers: AnswerCounters,
     /// Fragments that wait for their first; goes up and down.
@@ -142,6 +145,7 @@ impl WorkerCounters {
             busy_cycles: zero(),
             drops: Drops::new(reasons.len()),
             flows: Arc::default(),
+            events: Arc::default(),
             answers: AnswerCounters::default(),
             held: zero(),
             place: Heartbeat::default(),
@@ -179,6 +183,7 @@ impl WorkerCounters {
             busy_cycles: self.busy_cycles.get(),
             drops: self.drops.iter().map(Counter::get).collect(),
             flows: self.flows.snapshot(),
+            events: self.events.snapshot(),
             answers: self.answers.snapshot(),
             held: self.held.get(),
             punt: self.punt.snapshot(),
@@ -213,6 +218,7 @@ pub struct WorkerSnapshot {
     pub busy_cycles: u64,
     pub drops: Vec<u64>,
     pub flows: FlowSnapshot,
+    pub events: EventSnapshot,
     pub answers: AnswerSnapshot,
     pub held: u64,
     pub punt: PuntSnapshot,

@@ -45,6 +45,7 @@ impl Hops {
         }
         counters.place.at(Place::Encap);
         let too_big = encap::run(decap.tunnel(), queues.mtu, batch);
+        inspect.tell_drops(batch, now);
         if let Some(respond) = respond
             && !(too_big | batch.rejected()).is_empty()
         {

@@ -21,6 +21,7 @@ use super::Place;
 use super::counters::{StageCounters, WorkerCounters};
 use crate::config::{OnError, Plan};
 use crate::dpdk::Error;
+use crate::event::Emitter;
 use crate::packet::{Batch, DropReason, Mask, ReasonId};
 use crate::stage::{Backend, Cx, Make, Shared, Stage, WorkerId};
 pub(super) use settle::Settle;
@@ -60,7 +61,7 @@ impl Pipeline {
     pub fn make(&self, worker: WorkerId) -> Inspect {
         let make = Make { worker, flows: self.flows };
         let run = |built: &Built| Running { stage: Some(built.shared.make(&make)), built: built.clone() };
-        Inspect { make, stages: self.stages.iter().map(run).collect() }
+        Inspect { make, stages: self.stages.iter().map(run).collect(), events: Emitter::default() }
     }
 
     /// Name and shared part of each stage, in order.
@@ -80,6 +81,7 @@ impl fmt::Debug for Pipeline {
 pub struct Inspect {
     make: Make,
     stages: Vec<Running>,
+    events: Emitter,
 }
 
 /// One running stage; `None` while it could not be made anew.
@@ -107,7 +109,7 @@ impl Inspect {
             let hidden = if settled.is_empty() { Mask::NONE } else { settle::hide(batch, settled, n) };
             let shown = batch.open();
             counters.place.at(Place::Inspect(n));
-            if !shown.is_empty() && running.run(batch, now, &self.make, own) {
+            if !shown.is_empty() && running.run(batch, now, &self.make, own, (n, &mut self.events)) {
                 let (settling, turning) = batch.take_settling();
                 if let Some(flows) = flows.as_deref_mut()
                     && !(settling | turning).is_empty()
@@ -119,11 +121,31 @@ impl Inspect {
         }
     }
 
+    /// Where events go.
+    pub fn tell(&mut self, events: Emitter) {
+        self.events = events;
+    }
+
+    /// Tells of what was dropped, if somebody wants to know.
+    #[inline(always)]
+    pub(super) fn tell_drops(&mut self, batch: &Batch, now: u64) {
+        if self.events.tells_drops() {
+            let dropped = batch.dropped();
+            if !dropped.is_empty() {
+                let Inspect { make, stages, events } = self;
+                let whose =
+                    |reason| stages.iter().position(|running| running.built.reasons.contains(&reason));
+                let stage_of = |reason| whose(reason).map_or(u8::MAX, |stage| stage as u8);
+                events.drops(now, make.worker, batch, dropped, stage_of);
+            }
+        }
+    }
+
     /// Lets every stage do housekeeping.
     pub(super) fn idle(&mut self, now: u64, counters: &WorkerCounters) {
-        for (running, counters) in self.stages.iter_mut().zip(&counters.stages) {
+        for (n, (running, counters)) in self.stages.iter_mut().zip(&counters.stages).enumerate() {
             let Running { stage: Some(stage), built } = running else { continue };
-            let mut cx = Cx::new(now, self.make.worker, &built.reasons);
+            let mut cx = Cx::new(now, self.make.worker, &built.reasons).with_events(n, &mut self.events);
             if contained(|| stage.idle(&mut cx)).is_none() {
                 running.renew(&self.make, counters);
             }
@@ -143,9 +165,16 @@ impl Drop for Inspect {
 impl Running {
     /// False if it panicked: nothing is settled then.
     #[inline(always)]
-    fn run(&mut self, batch: &mut Batch, now: u64, make: &Make, counters: &StageCounters) -> bool {
+    fn run(
+        &mut self,
+        batch: &mut Batch,
+        now: u64,
+        make: &Make,
+        counters: &StageCounters,
+        (number, events): (usize, &mut Emitter),
+    ) -> bool {
         let before = batch.open();
-        let mut cx = Cx::new(now, make.worker, &self.built.reasons);
+        let mut cx = Cx::new(now, make.worker, &self.built.reasons).with_events(number, events);
         // The batch stays consistent whatever a stage does to it, so unwinding out of one leaves nothing half done.
         let outcome = self.stage.as_mut().and_then(|stage| contained(|| stage.run(batch, &mut cx)));
         if outcome.is_none() {

@@ -12,6 +12,7 @@ use super::track::Source;
 use super::{Clock, Decap, Inspect, Place, Punt, Respond, Track, decap, rx};
 use crate::config::Idle;
 use crate::dpdk::{QueuePair, cycles};
+use crate::event::Emitter;
 use crate::flow::Flows;
 use crate::stage::WorkerId;
 
@@ -85,6 +86,12 @@ impl Worker {
     /// The same, with a way to the host stack. Without, punted frames are counted and freed.
     pub fn with_punt(mut self, punt: Option<Punt>) -> Self {
         self.hops.punt = punt.map(Box::new);
+        self
+    }
+
+    /// The same, telling of what happens.
+    pub fn with_events(mut self, events: Emitter) -> Self {
+        self.hops.inspect.tell(events);
         self
     }
 
@@ -182,7 +189,7 @@ impl Worker {
         }
         self.finish();
         if let Some(flows) = self.flows() {
-            flows.end_all();
+            flows.end_all(LAST_WAIT);
         }
     }
 

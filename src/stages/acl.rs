@@ -35,6 +35,7 @@ use serde::Deserialize;
 
 use crate::config::{self, Problem};
 use crate::dpdk::Error;
+use crate::event::Signature;
 use crate::packet::{ReasonId, Verdict};
 use crate::stage::{Backend, Cx, Make, Parsed, Shared, Stage, StageKind};
 
@@ -43,6 +44,7 @@ pub mod csv;
 pub mod set;
 pub mod linear;
 mod flows;
+mod alerts;
 #[cfg(feature = "dpdk")]
 pub mod compiled;
 #[cfg(feature = "dpdk")]
@@ -85,8 +87,8 @@ pub const KIND: StageKind = StageKind {
 
 const HELP: &str = r#"rules    file or list of files, relative to the configuration; none by default
          CSV with a header line: action,protocol,source,destination,source_port,
-         destination_port,icmp_type,comment in any order; a missing column or an empty
-         value means any; lines that start with # are comments.
+         destination_port,icmp_type,comment,id,severity in any order; a missing column or
+         an empty value means any; lines that start with # are comments.
 rule     [[stage.rule]] tables with the same names as keys; they stand in front of the files
 default  what happens to flows that no rule decides on: allow | deny (default) | reject
 stateful true (default): a flow asks the rules once, as the packet that opened it travels;
@@ -99,8 +101,9 @@ A rule:
                     allow, deny and reject end the search. reject tells both ends: TCP by a
                     reset each, anything else its sender by ICMP "administratively
                     prohibited"; at a limited rate (flow.answers_per_s).
-                    log and count let the search go on. Events for log come with the
-                    event writer; until then it counts.
+                    log and count let the search go on. log also makes an alert record
+                    (docs/events.md), one for each flow or packet that asks, of at most 16
+                    rules for a packet.
   protocol          any, tcp, udp, icmp, icmpv6, sctp, esp, gre, ah, ... or a number;
                     several as "tcp|udp"
   source            address or prefix, IPv4 or IPv6, or any; a rule without addresses
@@ -108,7 +111,10 @@ A rule:
   source_port       80, 1000-2000, several as "80|443"; 0-65535 is any
   destination_port
   icmp_type         8, or type/code such as 3/4; several as "0|8"
-  comment           shown beside the rule's counter
+  comment           shown beside the rule's counter, and the signature of its alerts
+  id                signature_id of its alerts, unique among log rules; else the rule's place
+                    among all, from 1, which changes as rules come and go
+  severity          of its alerts, 1 (worst) to 255; 3 if it is not there
 
 Up to 30,000 rules; of those up to 4,096 log and count rules, of which one packet can match 16.
 Each rule counts what asked it: a flow once, however many packets it has; a packet without a
@@ -184,6 +190,10 @@ struct Inline {
     #[serde(deserialize_with = "words::text")]
     icmp_type: String,
     comment: String,
+    #[serde(deserialize_with = "words::text")]
+    id: String,
+    #[serde(deserialize_with = "words::text")]
+    severity: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -247,6 +257,11 @@ fn parse(settings: &config::Settings<'_>) -> Result<Box<dyn Parsed>, Vec<Problem
         let place = places.get(refused.rule).map(|place| format!("{place}: ")).unwrap_or_default();
         vec![settings.problem("rules", format!("{place}{}", refused.what), refused.remedy)]
     })?;
+    if let Some((rule, other, id)) = alerts::same_id(set.rules()) {
+        let what = format!("{}: {id} is the id of {} as well", rule.place, other.place);
+        let remedy = "give each log rule an id of its own; one without has its place, from 1";
+        return Err(vec![settings.problem("rules", what, remedy)]);
+    }
     Ok(Box::new(Acl { set: Arc::new(set), stateful: table.stateful }))
 }
 
@@ -261,6 +276,8 @@ impl Inline {
             destination_port: &self.destination_port,
             icmp_type: &self.icmp_type,
             comment: &self.comment,
+            id: &self.id,
+            severity: &self.severity,
         }
     }
 }
@@ -395,6 +412,10 @@ impl Shared for Built {
         out.push(("asked".into(), asks.into()));
         out.extend(self.facts.iter().cloned());
         out
+    }
+
+    fn signatures(&self) -> Vec<Signature> {
+        alerts::signatures(&self.set)
     }
 
     fn counts(&self) -> Vec<(String, u64)> {

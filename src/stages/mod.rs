@@ -7,10 +7,12 @@
 
 use crate::stage::StageKind;
 
+pub mod count;
+pub mod sample;
 pub mod acl;
 
 /// Every kind of stage that a pipeline can use.
-pub const ALL: &[&StageKind] = &[&acl::KIND];
+pub const ALL: &[&StageKind] = &[&count::KIND, &sample::KIND, &acl::KIND];
 
 /// The kind of that name.
 pub fn find(name: &str) -> Option<&'static StageKind> {

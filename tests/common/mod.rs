@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sluicegate::config::{self, Options, Overrides, Plan};
 use sluicegate::dpdk::soft::{self, Setup, Wire};
 use sluicegate::dpdk::{Mempool, PoolConfig, PortConfig, RunningPort};
+use sluicegate::event::{Rings, Type, emitters};
 use sluicegate::flow::{FlowsShared, Seed};
 use sluicegate::packet::{Meta, ReasonId, ReasonTable};
 use sluicegate::path::{
@@ -117,6 +118,8 @@ pub struct Rig {
     pub reasons: ReasonTable,
     /// Frames that were made in answer to the last.
     pub answers: Vec<Vec<u8>>,
+    /// What the worker tells, where the plan has a sink for it.
+    pub rings: Rings,
     hand: Arc<AtomicU64>,
 }
 
@@ -142,7 +145,9 @@ impl Rig {
         let pipeline = Pipeline::build(plan, Backend::Soft).expect("stages build");
         let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(1));
         let track = shared.map(|shared| Track::of(plan, &shared, None, &counters));
-        let worker = Worker::new(
+        let (mut rings, wanted) = (Rings::default(), plan.events.wanted());
+        let telling = emitters(&plan.events, wanted, plan.reasons.len(), counters.events.clone(), &mut rings);
+        let mut worker = Worker::new(
             queues.into_iter().map(Lane).collect(),
             Decap::new(plan.tunnel.clone()),
             pipeline.make(WorkerId(0)),
@@ -152,8 +157,14 @@ impl Rig {
             counters,
         )
         .with_flows(track)
+        .with_events(telling)
         .with_answers(Respond::of(plan, &pool));
-        Rig { worker, wire, pool, port, pipeline, reasons: plan.reasons.clone(), answers: Vec::new(), hand }
+        let told = wanted.has(Type::Flow) || wanted.has(Type::FlowStart);
+        if let Some(flows) = worker.flows().filter(|_| told) {
+            rings.flows.push(flows.listen(plan.flow.events_ring as usize));
+        }
+        let (reasons, answers) = (plan.reasons.clone(), Vec::new());
+        Rig { worker, wire, pool, port, pipeline, reasons, answers, rings, hand }
     }
 
     /// The same with a way to a host stack, or without.

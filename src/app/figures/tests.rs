@@ -58,6 +58,7 @@ fn every_figure_is_published_under_its_name() {
     counters.held.add(7);
     counters.punt.copied.add(8);
     counters.punt.no_buffer.add(2);
+    counters.events.lost[Type::Alert as usize].add(8);
     counters.flows.opened.add(4);
     counters.flows.ended_idle.add(1);
     let stats = PortStats { rx_packets: 12, rx_missed: 2, ..PortStats::default() };
@@ -78,6 +79,7 @@ fn every_figure_is_published_under_its_name() {
     metrics::with_local_recorder(&notebook, || {
         publish(&snapshot, &reasons, &stages, &pool, Some(&view));
         publish_management(&management());
+        publish_sinks(&[SinkSnapshot { name: "eve".into(), errors: 3, ..SinkSnapshot::default() }]);
     });
     assert_eq!(flows.live(), 0);
 
@@ -109,6 +111,9 @@ fn every_figure_is_published_under_its_name() {
     assert_eq!(f64::from_bits(value("sluicegate_health_cause{cause=draining}")), 1.0);
     assert_eq!(f64::from_bits(value("sluicegate_health_cause{cause=pool-empty}")), 0.0);
     assert_eq!(value("sluicegate_health_flips_total{}"), 3);
+    assert_eq!(value("sluicegate_events_lost_total{worker=3,type=alert}"), 8);
+    assert_eq!(value("sluicegate_event_sink_errors_total{sink=eve}"), 3);
+    assert_eq!(value("sluicegate_event_sink_written_total{sink=eve,type=flow}"), 0);
     assert_eq!(value("sluicegate_flow_opened_total{worker=3}"), 4);
     assert_eq!(value("sluicegate_flow_ended_idle_total{worker=3}"), 1);
     assert_eq!(f64::from_bits(value("sluicegate_flow_capacity{worker=3}")), 1024.0);

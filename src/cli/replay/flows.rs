@@ -7,15 +7,12 @@ use std::collections::HashMap;
 
 use super::super::flows::Row;
 use crate::config::Plan;
-use crate::flow::{Eve, Filter, FlowEvent, FlowView, Flows, What};
+use crate::event::Eve;
+use crate::flow::{Filter, FlowEvent, FlowView, Flows, What};
 use crate::path::Clock;
-
-/// More events than one poll can make: two for its packet, one for each flow that it ages or flushes.
-const RING: usize = 1024;
 
 /// Everything that is said of flows.
 pub struct Seen {
-    events: rtrb::Consumer<FlowEvent>,
     view: FlowView,
     eve: Eve,
     rows: Vec<Row>,
@@ -29,28 +26,24 @@ impl Seen {
     /// Listens to the flows of a plan's only worker.
     pub fn new(plan: &Plan, flows: &mut Flows, clock: Clock) -> Self {
         let view = FlowView::new(plan, vec![flows.show()], clock);
-        let (events, eve) = (flows.listen(RING), Eve::of(plan));
-        Seen { events, view, eve, rows: Vec::new(), places: HashMap::new(), first: None }
+        Seen { view, eve: Eve::of(plan), rows: Vec::new(), places: HashMap::new(), first: None }
     }
 
-    /// Reads what the last poll said.
-    pub fn collect(&mut self) {
-        while let Ok(event) = self.events.pop() {
-            let began = event.began.wrapping_sub(*self.first.get_or_insert(event.began));
-            let row = Row { began_ms: Some(began), ..Row::of_event(&event, &self.eve) };
-            match event.what {
-                What::Start => {
-                    self.places.insert(row.flow_id, self.rows.len());
-                    self.rows.push(row);
-                }
-                What::End(_) => self.update(row, true),
+    /// Hears of a flow.
+    pub fn hear(&mut self, event: &FlowEvent) {
+        let began = event.began.wrapping_sub(*self.first.get_or_insert(event.began));
+        let row = Row { began_ms: Some(began), ..Row::of_event(event, &self.eve) };
+        match event.what {
+            What::Start => {
+                self.places.insert(row.flow_id, self.rows.len());
+                self.rows.push(row);
             }
+            What::End(_) => self.update(row, true),
         }
     }
 
     /// All flows.
     pub fn finish(mut self) -> Vec<Row> {
-        self.collect();
         let view = self.view.clone();
         for flow in view.iter(&Filter::default()) {
             self.update(Row::of_live(flow), false);

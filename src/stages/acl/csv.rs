@@ -133,8 +133,18 @@ impl Reader {
         let value = |column: usize| {
             columns.iter().position(|&c| c == column).and_then(|n| values.get(n)).unwrap_or_default()
         };
-        let [action, protocol, source, destination, source_port, destination_port, icmp_type, comment] =
-            std::array::from_fn(value);
+        let [
+            action,
+            protocol,
+            source,
+            destination,
+            source_port,
+            destination_port,
+            icmp_type,
+            comment,
+            id,
+            severity,
+        ] = std::array::from_fn(value);
         let words = Words {
             action,
             protocol,
@@ -144,6 +154,8 @@ impl Reader {
             destination_port,
             icmp_type,
             comment,
+            id,
+            severity,
         };
         match Rule::parse(&words, Place::Line(self.file.clone(), number)) {
             Ok(rule) => self.rules.push(rule),

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Reasons;
+use super::alerts::Alerts;
 use super::counters::Counters;
 use super::flows::{self, Asking, Reverse};
 use super::rule::{Action, Rule};
@@ -88,20 +89,22 @@ pub(super) struct Linear {
     stateful: bool,
     counters: Arc<Counters>,
     asking: Asking,
+    alerts: Alerts,
 }
 
 impl Linear {
     /// `counters` has one for each rule, and then one for the default.
     pub fn new(set: Arc<RuleSet>, stateful: bool, counters: Arc<Counters>) -> Self {
-        Linear { set, stateful, counters, asking: Asking::default() }
+        Linear { set, stateful, counters, asking: Asking::default(), alerts: Alerts::default() }
     }
 }
 
 impl Stage for Linear {
     fn run(&mut self, batch: &mut Batch, cx: &mut Cx<'_>) {
-        let Linear { set, stateful, counters, asking } = self;
+        let Linear { set, stateful, counters, asking, alerts } = self;
         let rules = set.rules();
         let reasons = Reasons::of(cx);
+        alerts.begin(cx);
         asking.sort(batch, *stateful);
         for slot in asking.asking() {
             let Some(key) = Key::of(batch.meta(slot), batch.inner(slot)) else {
@@ -111,18 +114,26 @@ impl Stage for Linear {
             let action = |number: Option<usize>| {
                 number.and_then(|n| rules.get(n)).map_or(set.default_action(), |rule| rule.action)
             };
+            let mut seen = |rule| {
+                counters.add(rule);
+                alerts.matched(slot, rule, rules);
+            };
             let (number, reverse);
             if asking.for_flow().has(slot) {
                 let mut key = if asking.turns_round(batch, slot) { key.reversed() } else { key };
                 (number, reverse) = ask(set, &mut key, batch.meta(slot));
                 // A flow counts once, in the orientation that decides.
-                search(rules, &key, |seen| counters.add(seen));
+                search(rules, &key, &mut seen);
             } else {
-                (number, reverse) = (search(rules, &key, |seen| counters.add(seen)), None);
+                (number, reverse) = (search(rules, &key, &mut seen), None);
             }
             counters.add(number.unwrap_or(rules.len()));
+            if reverse == Some(Reverse::Turn) {
+                alerts.turned(slot);
+            }
             asking.answer(batch, slot, reasons.verdict(action(number), number.is_none()), reverse);
         }
+        alerts.tell(batch, cx);
         asking.follow_up(batch);
     }
 }

@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::linear::Key;
 
 /// Columns of a rule file, and keys of an inline rule.
-pub const COLUMNS: [&str; 8] = [
+pub const COLUMNS: [&str; 10] = [
     "action",
     "protocol",
     "source",
@@ -22,6 +22,8 @@ pub const COLUMNS: [&str; 8] = [
     "destination_port",
     "icmp_type",
     "comment",
+    "id",
+    "severity",
 ];
 
 /// Most classifier entries that the lists of one rule may multiply to.
@@ -59,7 +61,7 @@ pub enum Action {
     Deny,
     /// Dropped under a reason of its own; the search ends.
     Reject,
-    /// Counted, and to be reported as an event; the search goes on.
+    /// Counted, and told as an alert; the search goes on.
     Log,
     /// Counted; the search goes on.
     Count,
@@ -143,8 +145,12 @@ pub struct Words<'a> {
     pub destination_port: &'a str,
     /// Type or type/code: `8`, `3/4`, `0|8`.
     pub icmp_type: &'a str,
-    /// Shown beside the rule's counter.
+    /// Shown beside the rule's counter, and the text of its alerts.
     pub comment: &'a str,
+    /// Number of its alerts; blank: its place among the rules.
+    pub id: &'a str,
+    /// Severity of its alerts, 1 to 255; blank: 3.
+    pub severity: &'a str,
 }
 
 /// Inclusive ranges of 16-bit values: sorted, not empty, not touching. No range at all means "any".
@@ -176,6 +182,10 @@ pub struct Rule {
     pub destination_ports: Ranges,
     /// The author's words.
     pub comment: String,
+    /// Number of its alerts, if one was given.
+    pub id: Option<u32>,
+    /// Severity of its alerts.
+    pub severity: u8,
     /// Where it stands.
     pub place: Place,
 }
@@ -191,6 +201,8 @@ impl Rule {
         let ports = keep(ports("source_port", words.source_port), &mut wrong);
         let destination_ports = keep(self::ports("destination_port", words.destination_port), &mut wrong);
         let icmp = keep(icmp_types(words.icmp_type), &mut wrong);
+        let id = keep(id(words.id), &mut wrong);
+        let severity = keep(severity(words.severity), &mut wrong);
         let nets = source.zip(destination).and_then(|pair| keep(family(pair), &mut wrong));
         if let Some(protocols) = &protocols {
             for (column, text) in
@@ -219,9 +231,11 @@ impl Rule {
         else {
             return Err(wrong);
         };
+        let (Some(id), Some(severity)) = (id, severity) else { return Err(wrong) };
         let source_ports = if icmp.is_empty() { ports } else { icmp };
         let comment = words.comment.trim().to_owned();
-        let rule = Rule { action, protocols, nets, source_ports, destination_ports, comment, place };
+        let rule =
+            Rule { action, protocols, nets, source_ports, destination_ports, comment, id, severity, place };
         if rule.entries() > MAX_ENTRIES {
             let what = format!(
                 "the lists of this rule multiply to {} combinations, more than {MAX_ENTRIES}",
@@ -330,6 +344,28 @@ fn action(text: &str) -> Result<Action, Mistake> {
         Some(action) => Ok(action),
         None if word.is_empty() => mistake("action", "there is no action".into(), REMEDY),
         None => mistake("action", format!("{} is not an action", quoted(text)), REMEDY),
+    }
+}
+
+fn id(text: &str) -> Result<Option<u32>, Mistake> {
+    match text.trim() {
+        "" => Ok(None),
+        number => match number.parse() {
+            Ok(id @ 1..) => Ok(Some(id)),
+            _ => {
+                mistake("id", format!("{} is not a number of a rule", quoted(text)), "write 1 to 4294967295")
+            }
+        },
+    }
+}
+
+fn severity(text: &str) -> Result<u8, Mistake> {
+    match text.trim() {
+        "" => Ok(3),
+        number => match number.parse() {
+            Ok(severity @ 1..) => Ok(severity),
+            _ => mistake("severity", format!("{} is not a severity", quoted(text)), "write 1 (worst) to 255"),
+        },
     }
 }
 

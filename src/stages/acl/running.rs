@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Reasons;
+use super::alerts::Alerts;
 use super::compiled::{Answer, Compiled, Room, Tables, V4_KEY, V6_KEY, reversed, v4_key, v6_key};
 use super::counters::Counters;
 use super::flows::{self, Asking, Reverse};
@@ -49,6 +50,7 @@ pub struct Running {
     stateful: bool,
     counters: Arc<Counters>,
     asking: Asking,
+    alerts: Alerts,
     /// Full, then bare, then questions in reverse.
     v4: [Lane<V4_KEY>; 3],
     v6: [Lane<V6_KEY>; 3],
@@ -59,7 +61,8 @@ impl Running {
     /// A stage over compiled rules; `counters` has one for each rule, and then one for the default.
     pub fn new(rules: Arc<Compiled>, set: Arc<RuleSet>, stateful: bool, counters: Arc<Counters>) -> Self {
         let (v4, v6) = ([Lane::EMPTY; 3], [Lane::EMPTY; 3]);
-        Running { rules, set, stateful, counters, asking: Asking::default(), v4, v6, room: Room::default() }
+        let (asking, alerts, room) = (Asking::default(), Alerts::default(), Room::default());
+        Running { rules, set, stateful, counters, asking, alerts, v4, v6, room }
     }
 
     /// Sorts the packets that ask into lanes.
@@ -96,17 +99,19 @@ fn oriented<const KEY: usize>(key: [u8; KEY], turned: bool) -> [u8; KEY] {
 
 impl Stage for Running {
     fn run(&mut self, batch: &mut Batch, cx: &mut Cx<'_>) {
+        self.alerts.begin(cx);
         self.asking.sort(batch, self.stateful);
         self.gather(batch);
         let reasons = Reasons::of(cx);
-        let Running { rules, set, counters, asking, v4, v6, room, .. } = self;
-        let verdicts = Verdicts { reasons, counters, asking, set };
+        let Running { rules, set, counters, asking, alerts, v4, v6, room, .. } = self;
+        let mut verdicts = Verdicts { reasons, counters, asking, alerts, set };
         let [full, bare, reverse] = v4;
         verdicts.judge(rules.v4.of(true), full, reverse, room, batch);
         verdicts.judge(rules.v4.of(false), bare, reverse, room, batch);
         let [full, bare, reverse] = v6;
         verdicts.judge(rules.v6.of(true), full, reverse, room, batch);
         verdicts.judge(rules.v6.of(false), bare, reverse, room, batch);
+        alerts.tell(batch, cx);
         asking.follow_up(batch);
     }
 }
@@ -116,6 +121,7 @@ struct Verdicts<'a> {
     reasons: Reasons,
     counters: &'a Counters,
     asking: &'a Asking,
+    alerts: &'a mut Alerts,
     set: &'a RuleSet,
 }
 
@@ -129,7 +135,7 @@ struct Reversed {
 impl Verdicts<'_> {
     #[inline(always)]
     fn judge<const KEY: usize>(
-        &self,
+        &mut self,
         tables: &Tables<KEY>,
         lane: &mut Lane<KEY>,
         reverse: &mut Lane<KEY>,
@@ -145,7 +151,15 @@ impl Verdicts<'_> {
             reversed = self.ask_in_reverse(tables, lane, reverse, room, batch);
         }
         // Who asks counts once, in the orientation that decides.
-        tables.observe(lane.keys(), room, |_, rule| self.counters.add(rule));
+        let (counters, alerts, rules) = (self.counters, &mut *self.alerts, self.set.rules());
+        let slots = &lane.slots;
+        tables.observe(lane.keys(), room, |n, rule| {
+            counters.add(rule);
+            alerts.matched(slots.get(n).copied().unwrap_or_default().into(), rule, rules);
+        });
+        for slot in reversed.turn {
+            alerts.turned(slot);
+        }
         for ((slot, _), &answer) in lane.iter().zip(&room.answers) {
             let rule = Answer(answer).rule();
             self.counters.add(rule.unwrap_or(self.set.rules().len()));

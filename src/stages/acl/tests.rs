@@ -1,3 +1,4 @@
+mod alerts;
 mod flows;
 
 use std::net::IpAddr;
@@ -603,7 +604,7 @@ fn the_compiled_stage_does_what_the_linear_one_does() {
         all.push(packet(protocol, from, to, ports));
     }
     let mut rest = all.as_slice();
-    let mut size = 0;
+    let (mut size, mut alerts, mut ears) = (0, 0, [alerts::Ear::new(), alerts::Ear::new()]);
     while !rest.is_empty() {
         size = size % 64 + 1;
         let (now, later) = rest.split_at(size.min(rest.len()));
@@ -611,12 +612,14 @@ fn the_compiled_stage_does_what_the_linear_one_does() {
         let (mut x, mut y) = (batch(now), batch(now));
         x.forward(Mask::one(3));
         y.forward(Mask::one(3));
-        run(a.as_mut(), &mut x);
-        run(b.as_mut(), &mut y);
+        let told = ears[0].run(a.as_mut(), &mut x);
+        assert_eq!(told, ears[1].run(b.as_mut(), &mut y));
+        alerts += told.len();
         assert_eq!((x.live(), x.open(), x.dropped()), (y.live(), y.open(), y.dropped()));
         assert!(x.dropped().iter().all(|slot| x.reason(slot) == y.reason(slot)));
     }
     assert_eq!(soft.counts(), eal.counts());
+    assert_eq!(alerts as u64, soft.counts()[1].1, "one for each that the log rule counted");
     assert!(soft.counts().iter().all(|(_, packets)| *packets > 0), "{:?}", soft.counts());
     assert!(eal.report().iter().any(|(_, value)| value.starts_with("rte_acl")));
     flows::agree_on_flows(&parsed);

@@ -1,0 +1,163 @@
+//! The event writer of a running application: made with its workers, fed with counters, finished after them.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+
+use super::Snapshot;
+use crate::config::{Machine, Plan};
+use crate::dpdk::Error;
+use crate::event::{
+    Emitter, Eve, Lines, Parts, Rings, SinkSnapshot, StageStats, Stats, Type, Writer, emitters,
+};
+use crate::flow::Flows;
+use crate::path::{Clock, Pipeline, WorkerCounters};
+
+/// What is needed before workers run, and given to the writer then.
+#[derive(Debug, Default)]
+pub(super) struct Setup {
+    /// Reading ends of the rings that were made.
+    rings: Rings,
+    counters: Vec<Arc<WorkerCounters>>,
+}
+
+impl Setup {
+    /// Rings of one worker.
+    pub fn worker(&mut self, plan: &Plan, counters: &Arc<WorkerCounters>) -> Emitter {
+        self.counters.push(counters.clone());
+        let wanted = plan.events.wanted();
+        emitters(&plan.events, wanted, plan.reasons.len(), counters.events.clone(), &mut self.rings)
+    }
+
+    /// And of its flows, if a sink wants them.
+    pub fn flows(&mut self, plan: &Plan, flows: &mut Flows) {
+        let wanted = plan.events.wanted();
+        if wanted.has(Type::Flow) || wanted.has(Type::FlowStart) {
+            self.rings.flows.push(flows.listen(plan.flow.events_ring as usize));
+            if !wanted.has(Type::FlowStart) {
+                flows.tell_ends_only();
+            }
+        }
+    }
+
+    /// Starts to write, if there is where to.
+    pub fn start(
+        self,
+        plan: &Plan,
+        pipeline: &Pipeline,
+        clock: &Clock,
+        cpus: Vec<u32>,
+        reopen: Arc<AtomicBool>,
+    ) -> Result<Option<Telling>, Error> {
+        if plan.events.sinks.is_empty() {
+            return Ok(None);
+        }
+        let eve = Eve::of(plan).with_signatures(pipeline);
+        let counters = self.counters;
+        let lost = move || counters.iter().map(|counters| counters.flows.events_lost.get()).sum();
+        let parts = Parts {
+            rings: self.rings,
+            lines: Lines::new(eve, plan.events.flow_log.clone()),
+            clock: clock.clone(),
+            cpus,
+            reopen,
+            lost: Box::new(lost),
+        };
+        let writer = Writer::start(&plan.events, parts)
+            .map_err(|error| Error::refused(error.to_string(), "check the paths in [[events.sink]]"))?;
+        let every = plan.events.wanted().has(Type::Stats).then_some(plan.events.stats_every);
+        Ok(Some(Telling { writer, every, next: Mutex::new(Instant::now()) }))
+    }
+}
+
+/// CPUs that this process may use and no worker of the plan has.
+pub(super) fn spare_cpus(plan: &Plan) -> Vec<u32> {
+    let taken = |cpu: &u32| plan.workers.iter().any(|worker| worker.lcore.cpu == *cpu);
+    Machine::here().cpus.into_iter().filter(|cpu| !taken(cpu)).collect()
+}
+
+/// The writer, and when counters are due.
+#[derive(Debug)]
+pub(super) struct Telling {
+    writer: Writer,
+    every: Option<Duration>,
+    next: Mutex<Instant>,
+}
+
+impl Telling {
+    /// Counters, if they are due.
+    pub fn tick(&self, plan: &Plan, snapshot: &Snapshot) {
+        let Some(every) = self.every else { return };
+        let now = Instant::now();
+        let mut next = self.next.lock();
+        if *next > now {
+            return;
+        }
+        *next = now + every;
+        self.tell(plan, snapshot);
+    }
+
+    fn tell(&self, plan: &Plan, snapshot: &Snapshot) {
+        self.writer.stats(stats(plan, snapshot).record(SystemTime::now()));
+    }
+
+    /// What sinks did.
+    pub fn snapshot(&self) -> Vec<SinkSnapshot> {
+        self.writer.snapshot()
+    }
+
+    /// What went wrong.
+    pub fn complaints(&self) -> Vec<String> {
+        self.writer.complaints()
+    }
+
+    /// The last counters, and everything that is left. The workers have stopped.
+    pub fn finish(self, plan: &Plan, snapshot: &Snapshot) -> (Vec<SinkSnapshot>, Vec<String>) {
+        if self.every.is_some() {
+            self.tell(plan, snapshot);
+        }
+        self.writer.finish()
+    }
+}
+
+/// Counters of a snapshot, as a record has them.
+pub fn stats(plan: &Plan, snapshot: &Snapshot) -> Stats {
+    let sum = |of: fn(&crate::path::WorkerSnapshot) -> u64| snapshot.workers.iter().map(of).sum::<u64>();
+    let ports =
+        |of: fn(&crate::dpdk::PortStats) -> u64| snapshot.ports.iter().map(|port| of(&port.stats)).sum();
+    let flows = plan.flow.tracking.then(|| {
+        let refused =
+            |worker: &crate::path::WorkerSnapshot| worker.flows.refused_full + worker.flows.refused_crowded;
+        (sum(|worker| worker.flows.opened), sum(|worker| worker.flows.live()), sum(refused))
+    });
+    let own = |n: usize| snapshot.stages.get(n).cloned().unwrap_or_default();
+    let totals = snapshot.stage_totals();
+    let stages = plan.stages.iter().zip(&totals).enumerate().map(|(n, (stage, total))| StageStats {
+        name: stage.name.clone(),
+        seen: total.seen,
+        sent_home: total.forwarded,
+        dropped: total.dropped,
+        counts: own(n),
+    });
+    let lost = Type::ALL.iter().map(|kind| {
+        let rings = snapshot.workers.iter().filter_map(|worker| worker.events.lost.get(*kind as usize));
+        let flows = if *kind == Type::Flow { sum(|worker| worker.flows.events_lost) } else { 0 };
+        (*kind, rings.sum::<u64>() + flows)
+    });
+    Stats {
+        uptime: snapshot.elapsed,
+        captured: (!snapshot.ports.is_empty()).then(|| ports(|stats| stats.rx_packets)),
+        capture_drops: ports(|stats| stats.rx_missed + stats.rx_no_buffer),
+        capture_errors: ports(|stats| stats.rx_errors),
+        received: (sum(|worker| worker.received), sum(|worker| worker.received_bytes)),
+        sent: sum(|worker| worker.sent),
+        punted: sum(|worker| worker.punted),
+        rejected: sum(|worker| worker.answers.resets + worker.answers.prohibited),
+        drops: crate::event::labelled(&plan.reasons, &snapshot.drops()),
+        flows,
+        stages: stages.collect(),
+        lost: lost.filter(|(_, n)| *n > 0).collect(),
+    }
+}

@@ -1,0 +1,624 @@
+//! What is told, seen from outside: records of packets that went through all hops, examples of the documents, sinks of a running
+//! application, and the program.
+
+mod common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sluicegate::App;
+use sluicegate::app::{Host, Snapshot, stats};
+use sluicegate::config::Plan;
+use sluicegate::dpdk::Mempool;
+use sluicegate::dpdk::soft::{self, Setup};
+use sluicegate::event::{Eve, Lines, Moment, Said, Stats, Type};
+use sluicegate::path::Clock;
+
+use common::inner::{End, tcp, udp, v4, wrap};
+use common::{Rig, TUNNEL, plan, pool_config};
+
+/// 2026-11-24T12:00:00Z.
+const NOON: u64 = 1_795_521_600_000_000_000;
+const MS: u64 = 1_000_000;
+
+const FIREWALL: &str = r#"
+[events]
+types = ["flow", "flow_start", "alert", "drop", "anomaly", "stats"]
+account = "123456789012"
+
+[[events.sink]]
+to = "stdout"
+
+[flow]
+window_check = "drop"
+
+[[tenant]]
+name = "payments"
+endpoints = ["vpce-00123456789abcdef"]
+
+[[stage]]
+use = "acl"
+name = "firewall"
+
+[[stage.rule]]
+action = "log"
+protocol = "tcp"
+destination_port = "22"
+comment = "ssh"
+id = 1_000_022
+severity = 2
+
+[[stage.rule]]
+action = "allow"
+protocol = "tcp|udp"
+destination = "10.2.0.0/16"
+destination_port = "53|443"
+"#;
+
+fn client() -> End {
+    v4(10, 1, 0, 5, 40_000)
+}
+
+fn server(port: u16) -> End {
+    v4(10, 2, 0, 9, port)
+}
+
+/// One worker, and what it says as lines.
+struct Teller {
+    plan: Plan,
+    rig: Rig,
+    lines: Lines,
+    now: u64,
+}
+
+impl Teller {
+    fn new(more: &str) -> Self {
+        let plan = plan(&format!("{TUNNEL}{FIREWALL}{more}"));
+        let rig = Rig::new(&plan);
+        let eve = Eve::of(&plan).with_signatures(&rig.pipeline);
+        let lines = Lines::new(eve, plan.events.flow_log.clone());
+        let mut teller = Teller { plan, rig, lines, now: NOON };
+        teller.pass(0);
+        teller
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now += ms * MS;
+        self.rig.set_clock(self.now);
+    }
+
+    fn frame(&mut self, frame: Vec<u8>) {
+        self.rig.wire.send(frame);
+        while self.rig.worker.poll() > 0 {}
+        while self.rig.wire.receive().is_some() {}
+        self.rig.settled();
+    }
+
+    /// One packet, ten milliseconds after the last.
+    fn send(&mut self, inner: &[u8]) {
+        self.pass(10);
+        self.frame(wrap(inner, 7, 60_001));
+    }
+
+    /// What was said since the last call, as it is written.
+    fn said(&mut self) -> Vec<(Said, String)> {
+        let mut said = Vec::new();
+        while self.rig.rings.take(|event| said.push(event)) {}
+        let now = Moment::of_capture(self.now);
+        let line = |event: Said| {
+            let line = String::from_utf8(self.lines.json(&event, now).to_vec()).expect("UTF-8");
+            (event, line.trim_end().to_owned())
+        };
+        said.into_iter().map(line).collect()
+    }
+
+    fn records(&mut self) -> Vec<Value> {
+        self.said().iter().map(|(_, line)| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    fn one(&mut self, kind: &str) -> Value {
+        let records = self.records();
+        let mut found = records.iter().filter(|record| record["event_type"] == kind);
+        let one = found.next().unwrap_or_else(|| panic!("no {kind} in {records:?}")).clone();
+        assert_eq!(found.next(), None, "one {kind}");
+        one
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            elapsed: Duration::from_secs(90),
+            workers: vec![self.rig.settled()],
+            ports: Vec::new(),
+            stages: self.rig.pipeline.stages().map(|(_, shared)| shared.counts()).collect(),
+        }
+    }
+}
+
+/// A connection that is allowed, begun and reset; one that is denied; a frame of GENEVE's next version.
+fn story(teller: &mut Teller) {
+    let web = server(443);
+    teller.send(&tcp(client(), web, "S", 100, 0, &[]));
+    teller.send(&tcp(web, client(), "SA", 500, 101, &[]));
+    teller.send(&tcp(client(), web, "A", 101, 501, &[]));
+    teller.send(&tcp(client(), web, "PA", 101, 501, &[7; 100]));
+    teller.send(&tcp(v4(10, 1, 0, 5, 40_001), server(22), "S", 900, 0, &[]));
+    let mut frame = wrap(&udp(client(), server(53), b"?"), 7, 60_001);
+    frame[42] |= 0x40;
+    teller.pass(10);
+    teller.frame(frame);
+    teller.send(&tcp(client(), web, "R", 201, 0, &[]));
+    teller.pass(8000);
+    for _ in 0..3 {
+        teller.pass(1000);
+        teller.rig.worker.poll();
+    }
+}
+
+/// The records of the documents are those of this story, to the letter, and every key in them is explained there.
+#[test]
+fn examples_of_the_documents_are_what_is_written() {
+    let mut teller = Teller::new("");
+    story(&mut teller);
+    let said = teller.said();
+    let mut examples: Vec<(&str, String)> = Vec::new();
+    for kind in ["flow", "flow_start", "alert", "drop", "anomaly"] {
+        let wanted = format!("\"event_type\":\"{kind}\"");
+        let (_, line) = said.iter().find(|(_, line)| line.contains(&wanted)).expect(kind);
+        examples.push((kind, line.clone()));
+    }
+    let record = stats(&teller.plan, &teller.snapshot()).record(Stats::capture_time(teller.now));
+    examples.push(("stats", record.to_string()));
+    let ended = said.iter().find(|(_, line)| line.contains("\"event_type\":\"flow\"")).expect("a flow");
+    let log = teller.lines.flow_log(&ended.0, Moment::of_capture(teller.now)).to_vec();
+    examples.push(("vpc-flow-log", String::from_utf8(log).expect("UTF-8").trim_end().to_owned()));
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/events.md");
+    let mut document = std::fs::read_to_string(&path).expect("docs/events.md");
+    let bless = std::env::var_os("SLUICEGATE_BLESS").is_some();
+    for (kind, example) in &examples {
+        let mark = format!("<!-- example: {kind} -->\n");
+        let (before, rest) = document.split_once(&mark).expect(&mark);
+        let (fence, rest) = rest.split_once('\n').expect("a fence");
+        let (block, after) = rest.split_once("\n```").expect("a fence");
+        if bless {
+            document = format!("{before}{mark}{fence}\n{example}\n```{after}");
+        } else {
+            assert_eq!(block, example, "{kind}: SLUICEGATE_BLESS=1 cargo nextest run --test events");
+        }
+    }
+    if bless {
+        std::fs::write(&path, &document).expect("docs/events.md");
+    }
+    for (kind, example) in examples.iter().filter(|(kind, _)| *kind != "vpc-flow-log") {
+        let mut keys = Vec::new();
+        gather(&serde_json::from_str(example).expect("JSON"), &mut keys);
+        for key in keys {
+            assert!(
+                document.contains(&format!("`{key}`")),
+                "{kind}: {key} is not explained in docs/events.md"
+            );
+        }
+    }
+    for kind in Type::ALL {
+        let heading = document.contains(&format!("\n## `{kind}`"));
+        assert_eq!(heading, Type::PRODUCED.contains(kind), "{kind}: what nobody makes is not documented");
+    }
+}
+
+/// All keys, but those that are names of the plan.
+fn gather(value: &Value, keys: &mut Vec<String>) {
+    let Value::Object(object) = value else { return };
+    for (key, below) in object {
+        keys.push(key.clone());
+        if !["drops", "stages", "counts", "events_lost"].contains(&key.as_str()) {
+            gather(below, keys);
+        }
+    }
+}
+
+/// Every record of a flow has its number, and ends in the order of whoever opened it.
+#[test]
+fn records_of_a_flow_belong_together() {
+    let mut teller = Teller::new("");
+    teller.send(&tcp(v4(10, 1, 0, 5, 40_001), server(22), "S", 900, 0, &[]));
+    let records = teller.records();
+    let kinds: Vec<&str> = records.iter().filter_map(|record| record["event_type"].as_str()).collect();
+    assert_eq!(kinds, ["flow_start", "alert", "drop"]);
+    for record in &records {
+        assert_eq!(record["flow_id"], records[0]["flow_id"], "{record}");
+        assert_eq!((&record["src_ip"], &record["dest_port"]), (&"10.1.0.5".into(), &22.into()), "{record}");
+        assert_eq!((&record["tenant"], &record["timestamp"]), (&"payments".into(), &records[0]["timestamp"]));
+    }
+    assert_eq!(
+        (&records[1]["alert"]["action"], &records[1]["stage"]),
+        (&"blocked".into(), &"firewall".into())
+    );
+    assert_eq!(records[2]["drop"]["reason"], "firewall.default_deny");
+    // The flow is dropped from now on, which the first packet has told.
+    teller.send(&tcp(v4(10, 1, 0, 5, 40_001), server(22), "S", 900, 0, &[]));
+    assert_eq!(teller.records(), Vec::<Value>::new());
+}
+
+/// A segment outside the window is an anomaly of the stream, told the way it travelled.
+#[test]
+fn a_segment_out_of_window_is_an_anomaly() {
+    let mut teller = Teller::new("");
+    let web = server(443);
+    teller.send(&tcp(client(), web, "S", 100, 0, &[]));
+    teller.send(&tcp(web, client(), "SA", 500, 101, &[]));
+    teller.send(&tcp(client(), web, "A", 101, 501, &[]));
+    teller.records();
+    teller.send(&tcp(web, client(), "A", 500 + (1 << 30), 101, b"forged"));
+    let anomaly = teller.one("anomaly");
+    assert_eq!(
+        (&anomaly["anomaly"]["type"], &anomaly["anomaly"]["event"]),
+        (&"stream".into(), &"tcp_invalid".into())
+    );
+    assert_eq!((&anomaly["direction"], &anomaly["src_ip"]), (&"to_client".into(), &"10.1.0.5".into()));
+}
+
+/// A flood makes a few records a second, and says how many it did not make.
+#[test]
+fn floods_are_told_in_few_words() {
+    let mut teller = Teller::new("[events.drop]\nper_s = 3\n");
+    // Each of another flow.
+    for port in 0..20 {
+        teller.pass(1);
+        teller.frame(wrap(&udp(v4(10, 1, 0, 5, 1000 + port), server(9), b"?"), 7, 60_001));
+    }
+    let of = |records: &[Value]| -> Vec<u64> {
+        let drops = records.iter().filter(|record| record["event_type"] == "drop");
+        drops.map(|record| record["drop"]["skipped"].as_u64().expect("a number")).collect()
+    };
+    assert_eq!(of(&teller.records()), [0, 0, 0]);
+    teller.pass(1000);
+    teller.frame(wrap(&udp(v4(10, 1, 0, 5, 999), server(9), b"?"), 7, 60_001));
+    assert_eq!(of(&teller.records()), [17]);
+    let events = teller.rig.settled().events;
+    let drop = Type::Drop as usize;
+    assert_eq!((events.emitted[drop], events.limited[drop], events.lost[drop]), (4, 17, 0));
+}
+
+/// A ring that nobody reads fills up; what does not fit is counted, and packets go their way.
+#[test]
+fn a_full_ring_costs_records_and_no_packets() {
+    let mut teller = Teller::new("[events.drop]\nper_s = 1000000\n");
+    teller.plan.events.ring = 64;
+    teller.rig = Rig::new(&teller.plan);
+    teller.pass(0);
+    for port in 0..200 {
+        teller.frame(wrap(&udp(v4(10, 1, 0, 5, 1000 + port), server(9), b"?"), 7, 60_001));
+    }
+    teller.frame(wrap(&udp(client(), server(53), b"?"), 7, 60_001));
+    let now = teller.rig.settled();
+    let drop = Type::Drop as usize;
+    assert_eq!((now.events.emitted[drop], now.events.lost[drop]), (64, 136));
+    assert_eq!((now.dropped(), now.sent), (200, 1));
+    // The flood of drops has cost nothing of the other types.
+    teller.send(&tcp(v4(10, 1, 0, 5, 40_001), server(22), "S", 900, 0, &[]));
+    assert_eq!(teller.one("alert")["alert"]["signature"], "ssh");
+}
+
+/// Of an application on ports of the test, with sinks in a folder.
+fn application(sinks: &str, folder: &Path) -> (sluicegate::app::RunningApp, soft::Wire) {
+    let stages = FIREWALL.split_once("[flow]").expect("a section").1;
+    let text = format!("{TUNNEL}{sinks}[flow]{stages}").replace("FOLDER", &folder.display().to_string());
+    let mut plan = plan(&text);
+    plan.idle = sluicegate::config::Idle::Backoff;
+    let (port, wire) = soft::Port::with(Setup { rx_depth: Some(4096), ..Setup::default() });
+    let pool = Mempool::soft(&pool_config(8192));
+    let app = App::new(plan).start_on(Host::Threads, vec![port], pool, Clock::cycles()).expect("it starts");
+    (app, wire)
+}
+
+fn wait(what: &str, so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn read(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).expect("a file");
+    assert!(text.is_empty() || text.ends_with('\n'), "whole lines");
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
+
+/// Everything that workers say is in the file when the application has stopped: flows that were live as well, and last counters.
+#[test]
+fn a_running_application_writes_what_happens() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sinks = "[events]\ndrop = { per_s = 1000000 }\n[[events.sink]]\nto = \"file\"\npath = \"FOLDER/eve.json\"\n\
+                 [[events.sink]]\nto = \"file\"\nname = \"flows\"\nformat = \"vpc-flow-log\"\npath = \"FOLDER/flows.log\"\n";
+    let (app, wire) = application(sinks, folder.path());
+    for n in 0..50 {
+        wire.send(wrap(&udp(v4(10, 1, 0, 5, 1000 + n), server(53), b"?"), 7, 60_001));
+        wire.send(wrap(&udp(v4(10, 1, 0, 5, 1000 + n), server(9), b"?"), 7, 60_001));
+    }
+    wait("all frames", || app.snapshot().ledger().received == 100);
+    app.tick().expect("a tick");
+    let report = app.stop();
+    assert!(report.is_clean() && report.complaints.is_empty(), "{:?}", report.complaints);
+    let records = read(&folder.path().join("eve.json"));
+    let count = |kind: &str| records.iter().filter(|record| record["event_type"] == kind).count();
+    assert_eq!((count("drop"), count("flow"), count("flow_start"), count("alert")), (50, 100, 0, 0));
+    assert!(count("stats") >= 1);
+    let last = records.iter().rfind(|record| record["event_type"] == "stats").expect("counters");
+    assert_eq!(
+        (&last["stats"]["ips"]["accepted"], &last["stats"]["ips"]["blocked"]),
+        (&50.into(), &50.into())
+    );
+    assert_eq!(report.sinks[0].written.iter().sum::<u64>(), records.len() as u64);
+    assert_eq!(report.sinks[0].all_lost(), 0);
+    let log = std::fs::read_to_string(folder.path().join("flows.log")).expect("a file");
+    let actions = |action: &str| log.lines().filter(|line| line.ends_with(&format!(" {action} OK"))).count();
+    assert_eq!((actions("ACCEPT"), actions("REJECT"), log.lines().count()), (50, 50, 100), "{log}");
+}
+
+/// A peer that never reads: the worker takes every frame at once, and what waits for the peer has a bound.
+#[test]
+fn a_peer_that_hangs_slows_no_worker() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let _listener = std::os::unix::net::UnixListener::bind(folder.path().join("eve.sock")).expect("a socket");
+    let sinks =
+        "[events]\ndrop = { per_s = 1000000 }\n[[events.sink]]\nto = \"unix\"\npath = \"FOLDER/eve.sock\"\n";
+    let (app, wire) = application(sinks, folder.path());
+    let frames = 30_000u64;
+    for n in 0..frames {
+        // Each of a flow of its own, dropped.
+        let from = v4(10, 3, (n >> 8) as u8, n as u8, 1000);
+        wire.send(wrap(&udp(from, server(9), b"?"), 7, 60_001));
+        if n % 1024 == 1023 {
+            wait("the worker keeps up", || app.snapshot().ledger().received == n + 1);
+        }
+    }
+    wait("all frames", || app.snapshot().ledger().received == frames);
+    let begun = Instant::now();
+    let report = app.stop();
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert!(report.is_clean(), "{:?}", report.failures);
+    let worker = &report.snapshot.workers[0];
+    assert_eq!((worker.received, worker.dropped()), (frames, frames));
+    // Drops that were told are written, lost at the worker, or lost at the sink, each counted once; but for a batch in its hand.
+    let drop = Type::Drop as usize;
+    assert_eq!(worker.events.emitted[drop] + worker.events.lost[drop], frames);
+    let sink = &report.sinks[0];
+    let known = sink.written[drop] + sink.lost[drop];
+    assert!(sink.lost[drop] > 1000 && known <= worker.events.emitted[drop], "{sink:?}");
+    assert!(known + 1000 > worker.events.emitted[drop], "{sink:?} {:?}", worker.events);
+}
+
+#[cfg(feature = "program")]
+mod program {
+    use std::collections::BTreeMap;
+    use std::process::{Command, Output};
+
+    use super::*;
+
+    fn sluicegate(folder: &Path, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+        command.args(args).current_dir(folder).output().expect("the program starts")
+    }
+
+    /// A classic pcap file of raw IP packets, a second apart from noon on.
+    fn capture(packets: &[Vec<u8>]) -> Vec<u8> {
+        let words = |words: &[u32]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
+        let mut file = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, 101]);
+        for (second, packet) in ((NOON / 1_000_000_000) as u32..).zip(packets) {
+            let len = packet.len() as u32;
+            file.extend(words(&[second, 0, len, len]));
+            file.extend(packet);
+        }
+        file
+    }
+
+    fn bench(sinks: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stages = FIREWALL.split_once("[[tenant]]").expect("a section").1;
+        let text = format!("[[port]]\ndevice = \"net_null0\"\n{TUNNEL}{sinks}[[tenant]]{stages}");
+        std::fs::write(folder.path().join("edge.toml"), text).expect("a file");
+        let packets = [
+            udp(client(), server(53), b"where"),
+            tcp(client(), server(22), "S", 900, 0, &[]),
+            udp(server(53), client(), b"there"),
+        ];
+        std::fs::write(folder.path().join("a.pcap"), capture(&packets)).expect("a file");
+        folder
+    }
+
+    /// A capture's records have the capture's time, come in its order, and are the same each time.
+    #[test]
+    fn a_replay_writes_the_records_of_a_capture() {
+        let folder = bench("");
+        let args = ["replay", "edge.toml", "--in", "a.pcap", "--events", "eve.jsonl"];
+        let texts = [(), ()].map(|()| {
+            let output = sluicegate(folder.path(), &args);
+            assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+            std::fs::read_to_string(folder.path().join("eve.jsonl")).expect("a file")
+        });
+        assert_eq!(texts[0], texts[1]);
+        let records = read(&folder.path().join("eve.jsonl"));
+        let told: Vec<(&str, &str)> = records
+            .iter()
+            .map(|record| {
+                (
+                    record["event_type"].as_str().expect("a type"),
+                    record["timestamp"].as_str().expect("a time"),
+                )
+            })
+            .collect();
+        let second = |n: u32| format!("2026-11-24T12:00:0{n}.000000+0000");
+        let (one, two) = (second(1), second(2));
+        let expected = [("alert", &one), ("drop", &one), ("flow", &two), ("flow", &two), ("stats", &two)];
+        assert_eq!(told, expected.map(|(kind, time)| (kind, time.as_str())));
+        let flow = records.iter().find(|record| record["proto"] == "UDP").expect("a flow");
+        assert_eq!(
+            (&flow["flow"]["pkts_toclient"], &flow["flow"]["reason"]),
+            (&1.into(), &"shutdown".into())
+        );
+        // With --flows too: both hear of the flows.
+        let both = sluicegate(folder.path(), &[&args[..], &["--flows", "--json"]].concat());
+        let outcome: Value = serde_json::from_slice(&both.stdout).expect("JSON");
+        assert_eq!(outcome["flows"].as_array().map(Vec::len), Some(2), "{outcome}");
+        assert_eq!(std::fs::read_to_string(folder.path().join("eve.jsonl")).expect("a file"), texts[0]);
+        // What is read is not written over.
+        let clash =
+            sluicegate(folder.path(), &["replay", "edge.toml", "--in", "a.pcap", "--events", "a.pcap"]);
+        assert_eq!(clash.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&clash.stderr).contains("--events a.pcap would overwrite a.pcap"));
+    }
+
+    /// Keys of Suricata 7 on top of a record, and ours.
+    const KEYS: [&str; 23] = [
+        "timestamp",
+        "flow_id",
+        "event_type",
+        "src_ip",
+        "src_port",
+        "dest_ip",
+        "dest_port",
+        "proto",
+        "icmp_type",
+        "icmp_code",
+        "direction",
+        "flow",
+        "tcp",
+        "alert",
+        "drop",
+        "anomaly",
+        "stats",
+        "tenant",
+        "endpoint",
+        "stage",
+        "worker",
+        "picked_up",
+        "outer",
+    ];
+
+    /// A flow by its protocol and ends, in one spelling: `::ffff:1.2.3.4` is `::ffff:102:304`.
+    fn key(proto: &Value, ends: [(&Value, &Value); 2]) -> String {
+        let end = |(address, port): (&Value, &Value)| {
+            let address: std::net::IpAddr =
+                address.as_str().and_then(|text| text.parse().ok()).expect("an address");
+            format!(" {address} {port}")
+        };
+        proto.as_str().expect("a word").to_lowercase() + &end(ends[0]) + &end(ends[1])
+    }
+
+    /// Packets of each flow in both directions, under both of its keys.
+    fn packets(records: &[Value]) -> BTreeMap<String, [u64; 2]> {
+        let mut counted = BTreeMap::<String, [u64; 2]>::new();
+        for record in records.iter().filter(|record| record["event_type"] == "flow") {
+            let (from, to) =
+                ((&record["src_ip"], &record["src_port"]), (&record["dest_ip"], &record["dest_port"]));
+            let [there, back] =
+                ["pkts_toserver", "pkts_toclient"].map(|key| record["flow"][key].as_u64().expect("a number"));
+            let sum = counted.entry(key(&record["proto"], [from, to])).or_default();
+            *sum = [sum[0] + there, sum[1] + back];
+            if from != to {
+                let sum = counted.entry(key(&record["proto"], [to, from])).or_default();
+                *sum = [sum[0] + back, sum[1] + there];
+            }
+        }
+        counted
+    }
+
+    /// Every capture of the corpus: whole records with known keys, and as many packets in each direction of each flow as tshark counts.
+    #[test]
+    fn flows_of_the_corpus_have_as_many_packets_as_tshark_counts() {
+        let Some(corpus) = std::env::var_os("SLUICEGATE_CORPUS").map(std::path::PathBuf::from) else {
+            return common::skipped(
+                "flow records",
+                "SLUICEGATE_CORPUS does not name the folder of the corpus",
+            );
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = "[[port]]\ndevice = \"net_null0\"\n[tunnel]\nmax_return = \"unlimited\"\n[flow]\ntracking = true\n";
+        std::fs::write(folder.path().join("all.toml"), text).expect("a file");
+        let mut captures = BTreeMap::<String, Vec<Value>>::new();
+        for fact in
+            read(&corpus.join("expected.jsonl")).into_iter().filter(|fact| fact["kind"] == "flow.packets")
+        {
+            captures.entry(fact["capture"].as_str().expect("a name").to_owned()).or_default().push(fact);
+        }
+        let (mut right, mut left_out, mut wrong) = (0, 0, Vec::new());
+        for (capture, facts) in &captures {
+            let input = corpus.join("pcap").join(capture);
+            let input = input.to_str().expect("UTF-8");
+            let args = ["replay", "all.toml", "--in", input, "--events", "eve.jsonl", "--flows", "--json"];
+            let output = sluicegate(folder.path(), &args);
+            let said = String::from_utf8_lossy(&output.stderr);
+            if said.contains("is not Ethernet or raw IP") {
+                left_out += facts.len(); // a few come from "any" interfaces
+                continue;
+            }
+            assert_eq!(output.status.code(), Some(0), "{said}");
+            let records = read(&folder.path().join("eve.jsonl"));
+            for record in &records {
+                let object = record.as_object().expect("an object");
+                assert!(object.keys().all(|key| KEYS.contains(&key.as_str())), "{record}");
+            }
+            // Damaged packets are dropped, some (scans, a RST out of nowhere) belong to no flow, and a tunnel's own packets are no flow
+            // inside it: tshark counts all of those.
+            let outcome: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            let none = |counter: &Value| counter.as_u64().unwrap_or(0) == 0;
+            let dropped = outcome["drops"].as_object().is_none_or(|drops| !drops.is_empty());
+            if dropped || !none(&outcome["flow_counters"]["stateless"]) || capture.contains("geneve") {
+                left_out += facts.len();
+                continue;
+            }
+            let counted = packets(&records);
+            for fact in facts {
+                let flow = &fact["flow"];
+                let ends = [(&flow["src_ip"], &flow["src_port"]), (&flow["dst_ip"], &flow["dst_port"])];
+                let key = key(&flow["proto"], ends);
+                let expected =
+                    ["src_to_dst", "dst_to_src"].map(|way| fact["value"][way].as_u64().expect("a number"));
+                match counted.get(&key) {
+                    Some(found) if *found == expected => right += 1,
+                    // Behind PPPoE and the like there is a packet that `replay` does not wrap.
+                    None if !none(&outcome["ledger"]["punted"]) => left_out += 1,
+                    found => wrong.push(format!("{capture} {key}: {found:?}, tshark {expected:?}")),
+                }
+            }
+        }
+        common::say(&format!("{right} flows right, {left_out} left out, {} wrong", wrong.len()));
+        assert!(right >= 800 && wrong.is_empty(), "{right} right\n{}", wrong.join("\n"));
+    }
+
+    /// logrotate's way with the program as it runs: rename, SIGHUP, and a file that begins anew.
+    #[cfg(feature = "dpdk")]
+    #[test]
+    fn a_hangup_reopens_files() {
+        let folder =
+            bench("[events]\nstats_every = \"1s\"\n[[events.sink]]\nto = \"file\"\npath = \"eve.json\"\n");
+        let prefix = common::prefix("hangup");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+        command.args(["run", "edge.toml", "--set", "eal.memory=no-huge", "--stats-interval", "0s"]);
+        command.env("SLUICEGATE_EAL__FILE_PREFIX", &prefix).env("SLUICEGATE_EAL__IDLE", "backoff");
+        let mut child = command
+            .current_dir(folder.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let send = |signal: &str, pid: u32| {
+            let status = Command::new("kill").args([signal, &pid.to_string()]).status().expect("kill");
+            assert!(status.success());
+        };
+        let (path, moved) = (folder.path().join("eve.json"), folder.path().join("eve.json-1"));
+        let lines = |path: &Path| std::fs::read_to_string(path).map_or(0, |text| text.lines().count());
+        wait("a record", || lines(&path) > 0);
+        std::fs::rename(&path, &moved).expect("a rename");
+        send("-HUP", child.id());
+        wait("a record in a new file", || lines(&path) > 0);
+        let before = lines(&moved);
+        wait("another one", || lines(&path) > 1);
+        send("-TERM", child.id());
+        assert_eq!(child.wait().expect("it ends").code(), Some(0));
+        assert_eq!(lines(&moved), before, "the old file is done with");
+        assert!(read(&path).iter().chain(&read(&moved)).all(|record| record["event_type"] == "stats"));
+        common::assert_nothing_left(&prefix);
+    }
+}
