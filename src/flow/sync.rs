@@ -59,6 +59,18 @@ mod stepped {
                     self.0.compare_exchange(from, to, yes, no)
                 }
 
+                pub(crate) fn fetch_update(&self, yes: Ordering, no: Ordering, mut change: impl FnMut($of) -> Option<$of>) -> Result<$of, $of> {
+                    // The standard library's loop, with a step for each access.
+                    let mut now = self.load(no);
+                    while let Some(next) = change(now) {
+                        match self.compare_exchange(now, next, yes, no) {
+                            Ok(was) => return Ok(was),
+                            Err(other) => now = other,
+                        }
+                    }
+                    Err(now)
+                }
+
                 $(pub(crate) fn $op(&self, value: $of, order: Ordering) -> $of {
                     step();
                     self.0.$op(value, order)

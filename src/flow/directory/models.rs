@@ -258,3 +258,138 @@ fn loom_retired_in_the_middle_of_a_claim() {
         assert!(!directory.seated(seats[0]));
     });
 }
+
+/// The bucket is full of firm claims: a flow that finds no place lives with the worker that stands in, and all agree on that one.
+fn overfull() -> (Arc<Directory>, Vec<Seat>, WorkerId) {
+    let (directory, seats) = directory(2);
+    for flow in [FLOW, OTHER] {
+        assert_eq!(directory.claim(flow, seats[0], false), Claim::New);
+    }
+    let stand_in = directory.stand_in(THIRD).expect("somebody is seated");
+    (directory, seats, stand_in)
+}
+
+/// Where a worker that does not know THIRD takes it, as `Flows::open` and `Flows::owner` do: true if it lives here afterwards.
+fn open(directory: &Directory, seat: Seat) -> bool {
+    let me = seat.worker();
+    if directory.is_overfull(THIRD) {
+        let owner = directory.look(THIRD).or_else(|| directory.stand_in(THIRD));
+        if owner != Some(me) {
+            return false;
+        }
+    }
+    match directory.claim(THIRD, seat, false) {
+        Claim::Full if directory.stand_in(THIRD) == Some(me) => {
+            directory.count_overflow(THIRD, true);
+            true
+        }
+        claim => claim.is_mine(),
+    }
+}
+
+#[test]
+fn loom_nobody_but_the_stand_in_has_a_flow_without_a_place() {
+    loom::model(|| {
+        let (directory, seats, stand_in) = overfull();
+        let other = {
+            let (directory, seat) = (directory.clone(), seats[1]);
+            thread::spawn(move || open(&directory, seat))
+        };
+        let here = [open(&directory, seats[0]), other.join().unwrap()];
+        for (seat, here) in seats.iter().zip(here) {
+            assert_eq!(here, seat.worker() == stand_in);
+        }
+        assert!(directory.is_overfull(THIRD));
+    });
+}
+
+/// A place comes free while the flow lives with its stand-in: as long as that is counted, the other worker leaves the flow there.
+#[test]
+fn loom_a_place_comes_free_beside_a_flow_that_has_none() {
+    loom::model(|| {
+        let (directory, seats, stand_in) = overfull();
+        let other = seats.iter().copied().find(|seat| seat.worker() != stand_in).unwrap();
+        directory.count_overflow(THIRD, true);
+        let late = {
+            let directory = directory.clone();
+            thread::spawn(move || open(&directory, other))
+        };
+        directory.release(FLOW, seats[0]);
+        assert!(!late.join().unwrap(), "two workers have the flow");
+        // Its owner enters it and stops counting: from then on the claim says where it is.
+        let own = seats.iter().copied().find(|seat| seat.worker() == stand_in).unwrap();
+        assert!(directory.claim(THIRD, own, false).is_mine());
+        directory.count_overflow(THIRD, false);
+        assert!(!open(&directory, other));
+        assert!(!directory.is_overfull(THIRD));
+    });
+}
+
+/// The owner enters its flow late, first the claim and then the count, while another worker asks: whichever of the two that sees, it
+/// does not take the flow.
+#[test]
+fn loom_entered_late_while_another_asks() {
+    loom::model(|| {
+        let (directory, seats, stand_in) = overfull();
+        let seat_of = |own: bool| seats.iter().copied().find(|s| (s.worker() == stand_in) == own).unwrap();
+        directory.count_overflow(THIRD, true);
+        directory.release(FLOW, seats[0]);
+        let asks = {
+            let (directory, other) = (directory.clone(), seat_of(false));
+            thread::spawn(move || open(&directory, other))
+        };
+        assert!(directory.claim(THIRD, seat_of(true), false).is_mine());
+        directory.count_overflow(THIRD, false);
+        assert!(!asks.join().unwrap(), "two workers have the flow");
+        assert_eq!(directory.look(THIRD), Some(stand_in));
+    });
+}
+
+/// Counts of several workers for one bucket end at none: no increment is lost, and none goes below.
+#[test]
+fn loom_overflow_is_counted_by_all() {
+    loom::model(|| {
+        let (directory, ..) = overfull();
+        let other = {
+            let directory = directory.clone();
+            thread::spawn(move || {
+                directory.count_overflow(THIRD, true);
+                assert!(directory.is_overfull(THIRD));
+                directory.count_overflow(THIRD, false);
+            })
+        };
+        directory.count_overflow(THIRD, true);
+        assert!(directory.is_overfull(THIRD));
+        directory.count_overflow(THIRD, false);
+        other.join().unwrap();
+        assert!(!directory.is_overfull(THIRD));
+    });
+}
+
+/// A worker takes a seat while the watchdog ends its old one: afterwards it stands in for flows if and only if it sat down last, and
+/// a seat that is good is never one that was ended.
+#[test]
+fn loom_seated_and_retired_at_once() {
+    loom::model(|| {
+        let directory = Arc::new(Directory::new(1, 1));
+        assert_eq!(directory.stand_in(FLOW), None, "nobody is seated");
+        let old = directory.seat(WorkerId(0)).unwrap();
+        let watchdog = {
+            let directory = directory.clone();
+            thread::spawn(move || directory.retire(WorkerId(0)))
+        };
+        let new = directory.seat(WorkerId(0)).unwrap();
+        watchdog.join().unwrap();
+        assert!(!directory.seated(old));
+        let standing = directory.stand_in(FLOW).is_some();
+        assert_eq!(
+            standing,
+            directory.seated(new),
+            "it stands in with a seat that is worth nothing, or does not with one that is good"
+        );
+        // Whatever happened, the next seat is good and it stands in again.
+        let next = directory.seat(WorkerId(0)).unwrap();
+        assert!(directory.seated(next));
+        assert_eq!(directory.stand_in(FLOW), Some(WorkerId(0)));
+    });
+}
