@@ -64,10 +64,14 @@ mod tests {
 
     #[test]
     fn cycles_run_at_about_the_speed_of_the_wall() {
-        let (clock, wall) = (Clock::cycles(), std::time::Instant::now());
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        let (ours, theirs) = (clock.now() as f64, wall.elapsed().as_nanos() as f64);
-        // Loose on purpose: this catches a wrong unit, not a busy machine.
-        assert!(ours > theirs * 0.5 && ours < theirs * 2.0, "{ours} {theirs}");
+        // Whoever loses its CPU between two readings sees any ratio: one try of several must be undisturbed. A wrong unit never is right.
+        let tries: Vec<f64> = (0..10)
+            .map(|_| {
+                let (clock, wall) = (Clock::cycles(), std::time::Instant::now());
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                clock.now() as f64 / wall.elapsed().as_nanos() as f64
+            })
+            .collect();
+        assert!(tries.iter().any(|ratio| (0.9..1.1).contains(ratio)), "{tries:?}");
     }
 }
