@@ -204,7 +204,6 @@ impl RunningApp {
             shares.iter().map(|lanes| lanes.iter().map(|Lane(queues)| queues.port).collect()).collect();
         let depth = flows.handoff_ring as usize;
         let mut mesh = shared.iter().flat_map(|_| Mesh::between(&ports, depth, self.plan.burst));
-        let mut shares = shares.into_iter();
         let ports_asking = self.ports.iter().zip(&self.plan.management.host.ports);
         let asking: Vec<u16> = ports_asking
             .filter(|(_, address)| address.v4 == Some(AddressV4::Dhcp))
@@ -213,16 +212,18 @@ impl RunningApp {
         let host = &self.plan.management.host;
         let guests = Guests::new(host.allowed_sources.as_deref(), &asking);
         let mut ends = Vec::new();
-        for plan in &self.plan.workers {
+        // Made first, launched then: tables take their time, and a worker that began earlier would own what others see, too.
+        let mut ready = Vec::new();
+        for (plan, share) in self.plan.workers.iter().zip(shares) {
             let id = plan.id;
             let mesh = mesh.next();
-            let Some(share) = shares.next().filter(|share| !share.is_empty()) else {
+            if share.is_empty() {
                 self.notes.push(format!(
                     "worker {} has no queue: the ports have fewer queues than there are workers",
                     id.0
                 ));
                 continue;
-            };
+            }
             let counters = Arc::new(WorkerCounters::new(id, &self.plan.reasons, self.plan.stages.len()));
             let decap = Decap::new(self.plan.tunnel.clone());
             let (inspect, counting) = (self.pipeline.make(id), counters.clone());
@@ -246,10 +247,15 @@ impl RunningApp {
                     telling.flows(&self.plan, flows);
                 }
             }
+            ready.push((plan, worker, counters));
+        }
+        let mut ready = ready.into_iter();
+        while let Some((plan, worker, counters)) = ready.next() {
             match self.host.launch(plan, worker, self.stop.clone()) {
                 Ok(handle) => self.workers.push(Launched { counters, handle }),
                 Err((error, back)) => {
-                    let idle = back.into_iter().chain(shares.flatten());
+                    let rest = ready.flat_map(|(_, worker, _)| worker.into_lanes());
+                    let idle = back.into_iter().chain(rest);
                     return Err((error, idle.map(|Lane(pair)| pair).collect()));
                 }
             }
