@@ -13,6 +13,9 @@ use crate::stage::WorkerId;
 
 /// How long a full ring holds up receiving, in nanoseconds.
 const PATIENCE: u64 = 10_000_000;
+/// The most of it that passes between two looks. More is time for which this worker was away itself, and with it, where a hypervisor
+/// took the CPUs or somebody stopped the process, the peer: that says nothing about a peer that hangs.
+const LONGEST_STEP: u64 = PATIENCE / 10;
 
 /// What all ends of one mesh share.
 #[derive(Debug)]
@@ -30,10 +33,13 @@ pub struct Mesh {
     common: Arc<Common>,
     peers: Box<[WorkerId]>,
     burst: usize,
+    /// Room that each peer's ring has at least: to look at what the peer has taken costs a line that it writes.
+    known: Box<[usize]>,
     /// Peers whose rings had no room for another burst when they were last given something.
     crowded: Vec<WorkerId>,
-    /// Since when receiving has been held up.
-    since: Option<u64>,
+    /// How long receiving has been held up, and when that was last looked at.
+    waited: u64,
+    looked: Option<u64>,
 }
 
 impl Mesh {
@@ -55,11 +61,13 @@ impl Mesh {
         ends.into_iter()
             .map(|ends| Mesh {
                 peers: ends.peers().collect(),
+                known: vec![0; ports.len()].into(),
                 crowded: Vec::with_capacity(ports.len()),
                 ends,
                 common: common.clone(),
                 burst,
-                since: None,
+                waited: 0,
+                looked: None,
             })
             .collect()
     }
@@ -80,8 +88,13 @@ impl Mesh {
     #[allow(clippy::result_large_err, reason = "it is the parcel itself, and it comes back")]
     pub(super) fn give(&mut self, owner: WorkerId, parcel: Parcel) -> Result<(), Parcel> {
         let given = self.ends.give(owner, parcel);
-        if self.ends.room(owner) < self.burst && !self.crowded.contains(&owner) {
-            self.crowded.push(owner);
+        let Some(known) = self.known.get_mut(usize::from(owner.0)) else { return given };
+        *known = known.saturating_sub(1);
+        if *known < self.burst {
+            *known = self.ends.room(owner);
+            if *known < self.burst && !self.crowded.contains(&owner) {
+                self.crowded.push(owner);
+            }
         }
         given
     }
@@ -94,13 +107,15 @@ impl Mesh {
 
     #[cold]
     fn still_crowded(&mut self, now: u64) -> bool {
-        let Mesh { ends, crowded, burst, since, .. } = self;
+        let Mesh { ends, crowded, burst, waited, looked, .. } = self;
         crowded.retain(|&peer| ends.room(peer) < *burst);
         if crowded.is_empty() {
-            *since = None;
+            (*waited, *looked) = (0, None);
             return false;
         }
-        now.saturating_sub(*since.get_or_insert(now)) < PATIENCE
+        let step = now.saturating_sub(looked.replace(now).unwrap_or(now));
+        *waited = waited.saturating_add(step.min(LONGEST_STEP));
+        *waited < PATIENCE
     }
 
     /// Workers from which something can come.
