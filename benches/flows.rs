@@ -1,4 +1,4 @@
-//! What following flows costs, by how many there are; how fast new ones are opened; what a second worker adds.
+//! What following flows costs, by how many there are; how fast new ones are opened. What a second worker adds is in `peers`.
 //!
 //! No driver and no other program: frames are made one by one and go through a soft port, so that there can be 2^24 of them. What is
 //! measured are the cycles that a worker spends in its polls, the soft port's share included. Beside each window of a worker that
@@ -6,15 +6,14 @@
 //! before it, in an order other than that in which they were opened, so neither caches nor hardware prefetch help.
 //!
 //! `cargo bench --bench flows` prints Markdown; `-- --record PATH` writes it too, `--most BITS` ends the curve earlier, and `--only
-//! curve|new|workers` picks a part.
+//! curve|new` picks a part.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to its reader")]
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Barrier};
-use std::time::Instant;
 
 use sluicegate::config::{self, Idle, Options, Overrides, Plan};
 use sluicegate::dpdk::{self, Mempool, PoolConfig, PortConfig, soft};
@@ -53,18 +52,17 @@ fn run() -> Result<(), String> {
             "--most" => {
                 most = args.next().and_then(|n| n.parse().ok()).ok_or("--most needs a number of bits")?
             }
-            "--only" => only = Some(args.next().ok_or("--only needs curve, new or workers")?),
+            "--only" => only = Some(args.next().ok_or("--only needs curve or new")?),
             "--record" => record = Some(args.next().ok_or("--record needs a path")?),
             other => return Err(format!("{other}: use --most BITS, --only PART or --record PATH")),
         }
     }
     let mut text = heading();
-    for part in ["curve", "new", "workers"] {
+    for part in ["curve", "new"] {
         if only.as_ref().is_none_or(|only| only == part) {
             text += &match part {
                 "curve" => curve(most)?,
-                "new" => new_flows()?,
-                _ => workers()?,
+                _ => new_flows()?,
             };
         }
     }
@@ -109,8 +107,8 @@ fn curve(most: u32) -> Result<String, String> {
         let flows = 1u64 << bits;
         let plan = plan(flows)?;
         let backing = huge_pages();
-        let mut following = Rig::new(&plan, true, WorkerId(0), 1)?;
-        let mut passing = Rig::new(&plan, false, WorkerId(0), 1)?;
+        let mut following = Rig::new(&plan, true)?;
+        let mut passing = Rig::new(&plan, false)?;
         following.settle(flows)?;
         let table = (u64::from(plan.flow.per_worker) * (128 + 32 + 12)) >> 20;
         let backing = huge_pages().saturating_sub(backing);
@@ -140,7 +138,7 @@ fn curve(most: u32) -> Result<String, String> {
 fn new_flows() -> Result<String, String> {
     const ROOM: u64 = 1 << 20;
     let plan = plan(ROOM)?;
-    let mut rig = Rig::new(&plan, true, WorkerId(0), 1)?;
+    let mut rig = Rig::new(&plan, true)?;
     let room = u64::from(plan.flow.per_worker);
     let mut next = 0;
     let mut open = |rig: &mut Rig, until: u64| {
@@ -173,49 +171,6 @@ fn new_flows() -> Result<String, String> {
     ))
 }
 
-/// One worker on one thread, then two on two, each with traffic of its own. They share the directory.
-fn workers() -> Result<String, String> {
-    const FLOWS: u64 = 1 << 14;
-    const POLLS: u64 = 40_000;
-    let plan = plan(4 * FLOWS)?;
-    let rate = |count: usize| -> Result<f64, String> {
-        let shared = FlowsShared::of(&plan.flow, 2, Seed::fixed(1)).ok_or("no flows")?;
-        let barrier = Barrier::new(count);
-        std::thread::scope(|scope| {
-            let work = |id: usize| {
-                let (plan, shared, barrier) = (&plan, &shared, &barrier);
-                move || -> Result<f64, String> {
-                    let first = id as u64 * FLOWS;
-                    let rig = Rig::with(plan, Some(shared), WorkerId(id as u16), 2);
-                    let ready = rig.and_then(|mut rig| rig.settle_from(first, FLOWS).map(|()| rig));
-                    barrier.wait();
-                    let (mut rig, start) = (ready?, Instant::now());
-                    rig.window(POLLS * BURST as u64, |n| first + (n.wrapping_mul(STRIDE) & (FLOWS - 1)));
-                    Ok((POLLS * BURST as u64) as f64 / start.elapsed().as_secs_f64() / 1e6)
-                }
-            };
-            let threads: Vec<_> = (0..count).map(|id| scope.spawn(work(id))).collect();
-            threads.into_iter().map(|t| t.join().map_err(|_| "a worker panicked".to_owned())?).sum()
-        })
-    };
-    let (mut one, mut two, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..5 {
-        let (a, b) = (rate(1)?, rate(2)?);
-        one.push(a);
-        two.push(b);
-        ratios.push(b / a);
-    }
-    let ratio = median(ratios);
-    Ok(format!(
-        "## A second worker\n\nEach thread makes its own frames too, which costs more than the worker's part; {} CPUs here.\n\n\
-         | workers | Mpps | ratio | |\n|--:|--:|--:|---|\n| 1 | {:.2} | | |\n| 2 | {:.2} | {ratio:.2} | {} |\n\n",
-        config::Machine::here().cpus.len(),
-        median(one),
-        median(two),
-        if ratio >= 1.8 { "met (1.8)" } else { "MISSED (1.8)" }
-    ))
-}
-
 /// A worker, the far end of its port, and a clock.
 struct Rig {
     worker: Worker,
@@ -230,12 +185,10 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(plan: &Plan, following: bool, id: WorkerId, workers: usize) -> Result<Rig, String> {
-        let shared = FlowsShared::of(&plan.flow, workers, Seed::fixed(1)).filter(|_| following);
-        Rig::with(plan, shared.as_ref(), id, workers)
-    }
-
-    fn with(plan: &Plan, shared: Option<&FlowsShared>, id: WorkerId, workers: usize) -> Result<Rig, String> {
+    fn new(plan: &Plan, following: bool) -> Result<Rig, String> {
+        let id = WorkerId(0);
+        let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(1)).filter(|_| following);
+        let shared = shared.as_ref();
         let (port, wire) = soft::Port::new();
         let pool = PoolConfig { name: "bench".into(), buffers: 256, data_room: 2048, cache: 0, numa: None };
         let started = port.start(&PortConfig::default(), &Mempool::soft(&pool)).map_err(|e| e.to_string())?;
@@ -249,7 +202,7 @@ impl Rig {
         let pipeline = Pipeline::build(if stages == 0 { &bare } else { plan }, Backend::Soft)
             .map_err(|e| e.to_string())?;
         let track = shared.map(|shared| {
-            let flows = Flows::new(id, &plan.flow, workers, shared, None, counters.flows.clone());
+            let flows = Flows::new(id, &plan.flow, 1, shared, None, counters.flows.clone());
             Track::new(flows, &plan.flow, shared, None, stages)
         });
         let decap = Decap::new(plan.tunnel.clone());
@@ -296,13 +249,9 @@ impl Rig {
 
     /// Opens flows and sees them again after more than a second: then they are established, and the stage is done with them.
     fn settle(&mut self, flows: u64) -> Result<(), String> {
-        self.settle_from(0, flows)
-    }
-
-    fn settle_from(&mut self, first: u64, flows: u64) -> Result<(), String> {
-        self.window(flows, |n| first + n);
+        self.window(flows, |n| n);
         self.polls += 2000 * POLLS_PER_MS;
-        self.window(flows, |n| first + n);
+        self.window(flows, |n| n);
         let opened = self.counters.flows.snapshot().opened;
         if opened == flows { Ok(()) } else { Err(format!("{opened} of {flows} flows were opened")) }
     }

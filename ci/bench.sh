@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# dpdk-testpmd and Sluicegate side by side on one core (benches/peers). Arguments go to the bench:
+# dpdk-testpmd and Sluicegate side by side on one core, and Sluicegate on two (benches/peers). Arguments go to the bench:
 #
-#   ci/bench.sh                      everything: about 25 minutes
+#   ci/bench.sh                      everything: about 26 minutes
+#   ci/bench.sh --only "two workers" one worker against two, and half of the flows misaligned: 75 seconds
 #   ci/bench.sh --quick              three short windows on 64 B, 1k frames: one minute
 #   RECORD=1 ci/bench.sh             keeps table and raw windows in benches/record/<date>-<cpu>.{md,json}
 #

@@ -37,8 +37,10 @@ pub struct Window {
     pub sent: u64,
     /// Nanoseconds between the readings.
     pub nanos: u64,
-    /// Share of that time in which the busiest thread, which is the forwarding lcore, had its core.
+    /// Share of that time in which the busiest threads, which are the forwarding lcores, had their cores: the mean.
     pub share: f64,
+    /// The same of the one that had the least.
+    pub least_share: f64,
 }
 
 /// How a program tells what it did.
@@ -59,11 +61,18 @@ pub struct Live {
     lines: Receiver<String>,
     last: VecDeque<String>,
     born: Instant,
+    forwarding: usize,
 }
 
 impl Live {
-    /// Starts it, waits for the first packets and stops it. `first` is what it is told at the start.
-    pub fn start(name: &str, tongue: Tongue, command: &mut Command, first: &str) -> Result<Live, String> {
+    /// Starts it, waits for the first packets and stops it. `first` is what it is told at the start; so many lcores forward.
+    pub fn start(
+        name: &str,
+        tongue: Tongue,
+        command: &mut Command,
+        first: &str,
+        forwarding: usize,
+    ) -> Result<Live, String> {
         let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child =
             spawned.map_err(|e| format!("{name}: cannot start {:?}: {e}", command.get_program()))?;
@@ -82,7 +91,8 @@ impl Live {
         }
         let stdin = child.stdin.take();
         let born = Instant::now();
-        let mut live = Live { name: name.into(), tongue, child, stdin, lines, last: VecDeque::new(), born };
+        let (name, last) = (name.into(), VecDeque::new());
+        let mut live = Live { name, tongue, child, stdin, lines, last, born, forwarding };
         live.say(first)?;
         while live.read(START)?.received == 0 {
             std::thread::sleep(Duration::from_millis(50));
@@ -108,12 +118,17 @@ impl Live {
         }
         let (took, after) = (begin.elapsed(), self.time_on_core());
         self.signal("STOP")?;
-        let spent = after.iter().map(|(thread, ns)| ns - before.get(thread).unwrap_or(ns)).max();
+        let spent = after.iter().map(|(thread, ns)| ns - before.get(thread).unwrap_or(ns));
+        let mut shares: Vec<f64> = spent.map(|ns| (ns as f64 / took.as_nanos() as f64).min(1.0)).collect();
+        shares.sort_by(f64::total_cmp);
+        // Where the kernel does not tell, none.
+        let busiest = &shares[shares.len().saturating_sub(self.forwarding)..];
         Ok(Window {
             received: second.received - first.received,
             sent: second.sent - first.sent,
             nanos: second.at - first.at,
-            share: spent.map_or(1.0, |ns| (ns as f64 / took.as_nanos() as f64).min(1.0)),
+            share: if busiest.is_empty() { 1.0 } else { busiest.iter().sum::<f64>() / busiest.len() as f64 },
+            least_share: busiest.first().copied().unwrap_or(1.0),
         })
     }
 

@@ -4,7 +4,9 @@
 //! has the core. Every row is a median with its range, as a ratio to testpmd's rows in the same table. Rates of
 //! two runs are not comparable; ratios of one table are.
 //!
-//! `--quick` takes three short windows on one capture; `--only TEXT` picks captures by name, `--rows TEXT,TEXT` programs;
+//! The last table compares ours with ours: one worker, two, and two with half of the flows misaligned (`workers.rs`).
+//!
+//! `--quick` takes three short windows on one capture; `--only TEXT` picks captures (or "workers") by name, `--rows TEXT,TEXT` programs;
 //! `--record PATH` writes `PATH.md` and `PATH.json`. Run it by `make bench`, which also reserves hugepages.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to its reader")]
 
@@ -13,11 +15,13 @@ mod live;
 mod machine;
 mod report;
 mod traffic;
+mod workers;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use gate::Setup;
 use live::{Live, Tongue};
 use machine::Machine;
 use report::{Row, Table};
@@ -97,20 +101,29 @@ fn run() -> Result<(), String> {
             continue;
         }
         let file = capture.write(folder.path())?;
-        let table = measure(&options, &machine, folder.path(), capture, &file)?;
-        println!("{}", table.markdown(&machine));
+        tables.push(measure(&options, &machine, folder.path(), capture, &file)?);
+        show(&options, &machine, &heading, &tables)?;
+    }
+    if options.only.as_ref().is_none_or(|only| report::WORKERS.contains(only.as_str()))
+        && let Some(table) = workers::measure(&options, &machine, folder.path())?
+    {
         tables.push(table);
-        // After every table: a later one that fails takes nothing away.
-        if let Some(record) = &options.record {
-            let shown: String = tables.iter().map(|t| t.markdown(&machine) + "\n").collect();
-            let targets = report::targets(&tables);
-            keep(&record.with_extension("md"), &format!("{heading}{shown}{targets}"))?;
-            let json = report::json(&machine, options.seconds, &tables);
-            keep(&record.with_extension("json"), &format!("{json:#}\n"))?;
-        }
+        show(&options, &machine, &heading, &tables)?;
     }
     println!("{}", report::targets(&tables));
     Ok(())
+}
+
+/// Prints the last table and keeps all of them. After every table: a later one that fails takes nothing away.
+fn show(options: &Options, machine: &Machine, heading: &str, tables: &[Table]) -> Result<(), String> {
+    if let Some(last) = tables.last() {
+        println!("{}", last.markdown(machine));
+    }
+    let Some(record) = &options.record else { return Ok(()) };
+    let shown: String = tables.iter().map(|t| t.markdown(machine) + "\n").collect();
+    keep(&record.with_extension("md"), &format!("{heading}{shown}{}", report::targets(tables)))?;
+    let json = report::json(machine, options.seconds, tables);
+    keep(&record.with_extension("json"), &format!("{json:#}\n"))
 }
 
 impl Options {
@@ -170,11 +183,7 @@ fn measure(
     for round in 1..=options.windows {
         eprintln!("bench: {}: window {round} of {}", capture.name, options.windows);
         for (_, program, row) in &mut programs {
-            let found = program.window(window)?;
-            row.mpps.push(found.received as f64 / (found.nanos as f64 * found.share) * 1e3);
-            row.shares.push(found.share);
-            row.received += found.received;
-            row.sent += found.sent;
+            row.add(&program.window(window)?);
         }
     }
     let mut rows = Vec::new();
@@ -188,7 +197,7 @@ fn measure(
             ));
         }
         if let Case::Sluicegate(_) = case {
-            gate::verify(&last).map_err(|trouble| format!("{}: {trouble}", row.program))?;
+            gate::verify(&last, 0.0).map_err(|trouble| format!("{}: {trouble}", row.program))?;
         }
         rows.push(row);
     }
@@ -220,14 +229,19 @@ fn start(
             command.arg(format!("--forward-mode={mode}")).arg(format!("--total-num-mbufs={buffers}"));
             command.args(["--mbuf-size=2176", "--rxd=512", "--txd=512", "--burst=32"]);
             let first = if parse_tunnel { "csum parse-tunnel on 0\nstart\n" } else { "start\n" };
-            Live::start(name, Tongue::Testpmd, &mut command, first)
+            Live::start(name, Tongue::Testpmd, &mut command, first, 1)
         }
         Case::Sluicegate(rules) => {
-            let pipeline = {
-                let buffers = capture.frames + WORKING_BUFFERS;
-                gate::pipeline(folder, machine, &device, buffers, capture.frames, rules)?
+            let setup = Setup {
+                name: &name.replace(' ', "-"),
+                device: &device,
+                lcores: &[machine.main_cpu, machine.worker_cpu],
+                buffers: capture.frames + WORKING_BUFFERS,
+                flows: capture.frames,
+                rules,
             };
-            Live::start(name, Tongue::Sluicegate, &mut gate::command(&pipeline), "")
+            let pipeline = gate::pipeline(folder, machine, &setup)?;
+            Live::start(name, Tongue::Sluicegate, &mut gate::command(&pipeline), "", 1)
         }
     }
 }
