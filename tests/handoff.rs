@@ -237,6 +237,31 @@ fn a_ring_that_stays_full_loses_what_it_must_and_says_so() {
     assert_eq!(team.flows().opened, 1);
 }
 
+/// SIGSTOP, or a hypervisor that takes all CPUs for a second, while a ring is full: nobody hangs.
+#[test]
+fn time_for_which_all_stood_still_is_not_held_against_a_peer() {
+    let mut team = Team::new(2, "", 64);
+    let ports: Vec<u16> = (60_000..60_200).collect();
+    team.wire.send(wrap(&udp(client(1), SERVER(), b"x"), 7, ports[0]));
+    team.settle();
+    let owner = usize::from(team.snapshots()[1].flows.opened == 1);
+    for &port in &ports {
+        team.wire.send(wrap(&udp(client(1), SERVER(), b"x"), 7, port));
+    }
+    for _ in 0..20 {
+        team.workers[1 - owner].poll();
+    }
+    let given = team.snapshots()[1 - owner].flows.handed_out;
+    assert!(given > 32, "the ring is full: {given}");
+    team.hand.fetch_add(1_000_000_000, Ordering::Relaxed);
+    for _ in 0..20 {
+        team.workers[1 - owner].poll();
+    }
+    team.settle();
+    let ledger = team.ledger();
+    assert_eq!((ledger.dropped, ledger.sent), (0, ledger.received));
+}
+
 #[test]
 fn fragments_and_errors_follow_their_flow_to_its_owner() {
     let mut team = Team::new(3, "", 1024);
