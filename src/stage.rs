@@ -28,18 +28,26 @@
 //! - A stage that panicked has settled nothing in that batch.
 //! - What a stage wants to remember of a flow lies in [`PerFlow`].
 //!
+//! # Streams
+//!
+//! A stage that reads what TCP carries writes [`StreamInspect`] and says [`Parsed::wants_streams`]. The framework puts the bytes in order, once for
+//! all stages, copies only what comes early, and holds back what must not arrive before it was judged ([`crate::stream`]).
+//!
 //! A stage is one file under `stages/` with: module doc with a TOML example (a test parses it), settings, the stage,
 //! `KIND`, tests. It is listed in [`crate::stages::ALL`].
 
 mod per_flow;
+mod per_stream;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use per_flow::PerFlow;
+pub use per_stream::{PerStream, StreamInspect};
 
-use crate::config::{Problem, Settings};
+use crate::config::{OnError, Problem, Settings};
 use crate::packet::{Batch, Packet, ReasonId, Verdict};
+use crate::stream::Reassembly;
 
 /// Stages of a pipeline that follows flows: what a flow's mask of settled stages has bits for.
 pub const MOST_STAGES: usize = u16::BITS as usize;
@@ -59,11 +67,19 @@ pub struct Cx<'a> {
     reasons: &'a [ReasonId],
     /// The packet at hand settles its flow.
     settling: bool,
+    /// The streams of the batch, if anybody reads them.
+    streams: Option<&'a Reassembly>,
+    on_unread: OnError,
 }
 
 impl<'a> Cx<'a> {
     pub(crate) fn new(now: u64, worker: WorkerId, reasons: &'a [ReasonId]) -> Self {
-        Cx { now, worker, reasons, settling: false }
+        Cx { now, worker, reasons, settling: false, streams: None, on_unread: OnError::Pass }
+    }
+
+    /// The same, with streams to read, and what becomes of what cannot be read of them.
+    pub(crate) fn with_streams(self, streams: Option<&'a Reassembly>, on_unread: OnError) -> Self {
+        Cx { streams, on_unread, ..self }
     }
 
     /// For an [`Inspect`]: it is done with the flow of the packet at hand. The verdict that it is about to give holds for the flow, as
@@ -125,6 +141,11 @@ pub trait Parsed: Send + Sync + fmt::Debug {
 
     /// Needs flows: where no stage does, `flow.tracking = "auto"` leaves the table out.
     fn wants_flows(&self) -> bool {
+        false
+    }
+
+    /// Reads TCP streams ([`StreamInspect`]): they are put in order for it, which takes flows.
+    fn wants_streams(&self) -> bool {
         false
     }
 

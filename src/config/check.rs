@@ -16,7 +16,7 @@ use super::settings::find;
 use super::source::{in_reading_order, origin_of, overrides};
 use super::value::suggestion;
 use super::{
-    Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, flow, memory, ports, stages, tenants,
+    Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, flow, memory, ports, stages, stream, tenants,
 };
 use crate::dpdk::BURST;
 use crate::dpdk::{EalPlan, LcorePlan};
@@ -89,6 +89,8 @@ pub(super) fn plan(
     if flow.tracking {
         stages::fit_flows(&mut check, stages.len());
     }
+    let stream = stream::check(&mut check, &file.stream, flow.tenants.len());
+    let reads = stages.iter().any(|stage| stage.parsed.wants_streams());
     let (pool, memory) = memory::plan(&memory::Needs {
         ports: &ports,
         workers: workers.len(),
@@ -96,6 +98,7 @@ pub(super) fn plan(
         extra_buffers: file.eal.extra_buffers,
         stages: stages.iter().map(|stage| stage.parsed.eal_memory()).sum(),
         flow: &flow,
+        held_for_stages: if reads { stream.hold } else { 0 },
     });
     eal.memory_mb = match file.eal.memory_mb.0 {
         None => memory.megabytes,
@@ -123,6 +126,7 @@ pub(super) fn plan(
             idle: file.eal.idle,
             burst,
             flow,
+            stream,
             stages,
             reasons,
             overrides: overrides(root),

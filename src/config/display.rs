@@ -1,6 +1,7 @@
 //! A plan for people (`Display`) and for programs ([`Plan::to_json`]): what `sluicegate check` prints.
 
 mod flow;
+mod stream;
 
 use std::fmt;
 
@@ -18,6 +19,9 @@ impl fmt::Display for Plan {
         self.write_memory(f)?;
         self.tunnel.write(f)?;
         self.flow.write(f, self.workers.len())?;
+        if self.reads_streams() {
+            self.stream.write(f, self.workers.len())?;
+        }
         self.write_stages(f)?;
         if !self.overrides.is_empty() {
             writeln!(f, "\noverrides")?;
@@ -129,6 +133,10 @@ impl Plan {
             if stage.on_error == OnError::Pass {
                 row(f, "on_error", "pass")?;
             }
+            if stage.parsed.wants_streams() {
+                let what = if stage.on_unread == OnError::Pass { "pass" } else { "drop" };
+                row(f, "on_unread", what)?;
+            }
         }
         let own = DropReason::ALL.len();
         writeln!(
@@ -162,6 +170,7 @@ impl Plan {
                 "use": stage.kind.name,
                 "name": stage.name,
                 "on_error": stage.on_error,
+                "on_unread": stage.parsed.wants_streams().then_some(stage.on_unread),
                 "settings": stage.settings.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
             })
         });
@@ -191,6 +200,7 @@ impl Plan {
                 "max_return": match self.tunnel.max_return { u16::MAX => json!("unlimited"), bytes => json!(bytes) },
             },
             "flow": self.flow.to_json(),
+            "stream": self.reads_streams().then(|| self.stream.to_json()),
             "tenant": self.flow.tenants_to_json(),
             "tenants": { "unknown_endpoint": self.flow.unknown_endpoint },
             "stage": stages.collect::<Vec<_>>(),

@@ -23,6 +23,7 @@ mod ports;
 mod csv;
 mod tenants;
 mod flow;
+mod stream;
 mod stages;
 mod memory;
 mod display;
@@ -33,8 +34,9 @@ use std::path::Path;
 
 pub use machine::Machine;
 pub use plan::{
-    FLOW_BYTES, FlowPlan, Fragments, Idle, OnError, Orphans, Pickup, Plan, PoolPlan, PortPlan, QueueCount,
-    Scope, StagePlan, TenantPlan, Tunnel, UnknownEndpoint, VerifyChecksum, WhenFull, WindowCheck, WorkerPlan,
+    Conflict, FLOW_BYTES, FlowPlan, Fragments, Idle, OnError, Orphans, Overlap, Pickup, Plan, PoolPlan,
+    PortPlan, QueueCount, Scope, StagePlan, StreamPlan, TenantPlan, Tunnel, UnknownEndpoint, VerifyChecksum,
+    WhenFull, WindowCheck, WorkerPlan,
 };
 pub use problem::{Origin, Problem};
 pub use settings::Settings;

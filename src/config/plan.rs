@@ -1,6 +1,7 @@
 //! A checked configuration: what will run, where, and how much memory it takes.
 
 mod flow;
+mod stream;
 
 use std::net::Ipv4Addr;
 
@@ -9,6 +10,7 @@ pub use flow::{
     WindowCheck,
 };
 use ipnet::Ipv4Net;
+pub use stream::{Conflict, Overlap, StreamPlan};
 
 use crate::dpdk::{EalPlan, LcorePlan, PoolConfig, PortConfig};
 use crate::packet::{ReasonId, ReasonTable};
@@ -38,6 +40,8 @@ pub struct Plan {
     pub burst: usize,
     /// What is remembered of flows, and for whom.
     pub flow: FlowPlan,
+    /// How TCP streams are read.
+    pub stream: StreamPlan,
     /// The pipeline in order.
     pub stages: Vec<StagePlan>,
     /// All drop reasons: the framework's, then those of the stages.
@@ -46,6 +50,13 @@ pub struct Plan {
     pub overrides: Vec<(String, String)>,
     /// What is allowed but probably not meant, one sentence each.
     pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Does any stage read streams?
+    pub fn reads_streams(&self) -> bool {
+        self.stages.iter().any(|stage| stage.parsed.wants_streams())
+    }
 }
 
 /// One port.
@@ -142,6 +153,8 @@ pub struct StagePlan {
     pub reasons: Vec<ReasonId>,
     /// What happens to a batch in which it panicked.
     pub on_error: OnError,
+    /// What becomes of TCP that it should read and cannot, if it reads streams.
+    pub on_unread: OnError,
     /// Its settings in the order of their names, shortened for people.
     pub settings: Vec<(String, String)>,
 }
@@ -155,4 +168,11 @@ pub enum OnError {
     Drop,
     /// They go on to the next stage.
     Pass,
+}
+
+impl OnError {
+    /// The default of `on_unread`: what cannot be read passes.
+    pub(crate) fn pass() -> Self {
+        OnError::Pass
+    }
 }

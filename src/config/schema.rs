@@ -4,18 +4,20 @@
 //! by the deserializer for every struct.
 
 mod flow;
+mod stream;
 
 use std::fmt;
 
 pub(super) use flow::{Flow, Fragments, Span, Tenant, Tenants};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Unexpected, Visitor};
+pub(super) use stream::Stream;
 
 use super::{Idle, OnError, VerifyChecksum};
 use crate::dpdk::Memory;
 
 /// Keys of a `[[stage]]` that are the framework's; the rest are its kind's.
-pub(super) const STAGE_KEYS: &[&str] = &["use", "name", "on_error"];
+pub(super) const STAGE_KEYS: &[&str] = &["use", "name", "on_error", "on_unread"];
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -25,6 +27,7 @@ pub(super) struct File {
     pub port: Vec<Port>,
     pub tunnel: Tunnel,
     pub flow: Flow,
+    pub stream: Stream,
     pub tenant: Vec<Tenant>,
     pub tenants: Tenants,
     /// Read stage by stage, each by its kind.
@@ -80,6 +83,8 @@ pub(super) struct Stage {
     pub kind: Option<String>,
     pub name: Option<String>,
     pub on_error: OnError,
+    #[serde(default = "OnError::pass")]
+    pub on_unread: OnError,
 }
 
 /// `"auto"` (`None`) or a number.

@@ -12,6 +12,7 @@ use super::answer::{AnswerCounters, AnswerSnapshot};
 use crate::flow::{FlowCounters, FlowSnapshot};
 use crate::packet::{ReasonId, ReasonTable};
 use crate::stage::WorkerId;
+use crate::stream::{StreamCounters, StreamSnapshot};
 
 /// Counters on two cache lines, which are fetched together.
 const LINE: usize = 16;
@@ -74,6 +75,10 @@ pub struct WorkerCounters {
     pub answers: AnswerCounters,
     /// Fragments that wait for their first; goes up and down.
     pub held: Counter,
+    /// What streams came to.
+    pub streams: Arc<StreamCounters>,
+    /// Frames that wait for a stage's decision; goes up and down.
+    pub held_for_stages: Counter,
     /// What each stage did, in pipeline order.
     pub stages: Box<[StageCounters]>,
 }
@@ -138,6 +143,8 @@ impl WorkerCounters {
             flows: Arc::default(),
             answers: AnswerCounters::default(),
             held: zero(),
+            streams: Arc::default(),
+            held_for_stages: zero(),
             stages: (0..stages).map(|_| StageCounters::default()).collect(),
         }
     }
@@ -168,6 +175,8 @@ impl WorkerCounters {
             flows: self.flows.snapshot(),
             answers: self.answers.snapshot(),
             held: self.held.get(),
+            streams: self.streams.snapshot(),
+            held_for_stages: self.held_for_stages.get(),
             stages: self
                 .stages
                 .iter()
@@ -201,6 +210,8 @@ pub struct WorkerSnapshot {
     pub flows: FlowSnapshot,
     pub answers: AnswerSnapshot,
     pub held: u64,
+    pub streams: StreamSnapshot,
+    pub held_for_stages: u64,
     pub stages: Vec<StageSnapshot>,
 }
 
@@ -238,7 +249,7 @@ impl WorkerSnapshot {
             handed_out: self.flows.handed_out,
             punted: self.punted,
             dropped: self.dropped(),
-            held: self.held,
+            held: self.held + self.held_for_stages,
         }
     }
 }
@@ -260,7 +271,7 @@ pub struct Ledger {
     pub punted: u64,
     /// Frames dropped for any reason.
     pub dropped: u64,
-    /// Fragments that wait.
+    /// Frames that wait: fragments for their first, others for a stage.
     pub held: u64,
 }
 

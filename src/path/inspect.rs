@@ -8,9 +8,12 @@
 //! (`settle`). Where nothing is settled, both cost a compare for each stage. Packets of flows that all stages have settled do not come
 //! here: track takes them out of the open ones.
 //!
-//! May drop: [`DropReason::StagePanic`], and whatever the stages declare.
+//! Stages that read streams find them in order (`streams`).
+//!
+//! May drop: [`DropReason::StagePanic`], what `streams` drops, and whatever the stages declare.
 
 mod settle;
+mod streams;
 
 use std::any::Any;
 use std::fmt;
@@ -18,11 +21,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::counters::{StageCounters, WorkerCounters};
-use crate::config::{OnError, Plan};
+use crate::config::{OnError, Plan, StagePlan};
 use crate::dpdk::Error;
 use crate::packet::{Batch, DropReason, Mask, ReasonId};
-use crate::stage::{Backend, Cx, Make, Shared, Stage, WorkerId};
+use crate::stage::{Backend, Cx, MOST_STAGES, Make, Shared, Stage, WorkerId};
+use crate::stream::Reassembly;
 pub(super) use settle::Settle;
+pub use streams::HOLD_BYTES;
+use streams::Setup;
+pub(super) use streams::Streams;
 
 /// The built pipeline of a plan: what all workers share.
 #[derive(Clone)]
@@ -30,6 +37,7 @@ pub struct Pipeline {
     stages: Vec<Built>,
     /// Entries of a worker's flow table.
     flows: usize,
+    streams: Option<Setup>,
 }
 
 #[derive(Clone)]
@@ -38,6 +46,7 @@ struct Built {
     shared: Arc<dyn Shared>,
     reasons: Arc<[ReasonId]>,
     on_error: OnError,
+    on_unread: OnError,
 }
 
 impl Pipeline {
@@ -49,17 +58,30 @@ impl Pipeline {
                 shared: stage.parsed.build(backend)?,
                 reasons: stage.reasons.clone().into(),
                 on_error: stage.on_error,
+                on_unread: stage.on_unread,
             })
         });
         let flows = if plan.flow.tracking { plan.flow.per_worker as usize } else { 0 };
-        Ok(Pipeline { stages: stages.collect::<Result<_, Error>>()?, flows })
+        let bits = |picked: &dyn Fn(&StagePlan) -> bool| {
+            let stages = plan.stages.iter().enumerate().take(MOST_STAGES);
+            stages.fold(0, |bits, (n, stage)| bits | u16::from(picked(stage)) << n)
+        };
+        let readers = bits(&|stage| stage.parsed.wants_streams());
+        let streams = (readers != 0).then(|| Setup {
+            plan: plan.stream.clone(),
+            tenants: plan.flow.tenants.len(),
+            readers,
+            closed: readers & bits(&|stage| stage.on_unread == OnError::Drop),
+        });
+        Ok(Pipeline { stages: stages.collect::<Result<_, Error>>()?, flows, streams })
     }
 
     /// Running stages for one worker.
     pub fn make(&self, worker: WorkerId) -> Inspect {
         let make = Make { worker, flows: self.flows };
         let run = |built: &Built| Running { stage: Some(built.shared.make(&make)), built: built.clone() };
-        Inspect { make, stages: self.stages.iter().map(run).collect() }
+        let streams = self.streams.as_ref().map(|setup| Box::new(Streams::new(setup, &make)));
+        Inspect { make, stages: self.stages.iter().map(run).collect(), streams }
     }
 
     /// Name and shared part of each stage, in order.
@@ -79,6 +101,7 @@ impl fmt::Debug for Pipeline {
 pub struct Inspect {
     make: Make,
     stages: Vec<Running>,
+    streams: Option<Box<Streams>>,
 }
 
 /// One running stage; `None` while it could not be made anew.
@@ -97,6 +120,9 @@ impl Inspect {
         now: u64,
         counters: &WorkerCounters,
     ) {
+        if self.streams.is_some() {
+            return self.run_with_streams(batch, flows, now, counters);
+        }
         let settled = if flows.is_some() { settle::settled(batch) } else { Mask::NONE };
         let stages = self.stages.len();
         for (n, (running, counters)) in self.stages.iter_mut().zip(&counters.stages).enumerate() {
@@ -105,7 +131,7 @@ impl Inspect {
             }
             let hidden = if settled.is_empty() { Mask::NONE } else { settle::hide(batch, settled, n) };
             let shown = batch.open();
-            if !shown.is_empty() && running.run(batch, now, &self.make, counters) {
+            if !shown.is_empty() && running.run(batch, None, now, &self.make, counters) {
                 let (settling, turning) = batch.take_settling();
                 if let Some(flows) = flows.as_deref_mut()
                     && !(settling | turning).is_empty()
@@ -115,6 +141,57 @@ impl Inspect {
             }
             batch.show(hidden);
         }
+    }
+
+    /// The same where stages read streams. Apart, so that pipelines without such stages run what they ran before there were streams.
+    #[inline(never)]
+    fn run_with_streams<F: Settle>(
+        &mut self,
+        batch: &mut Batch,
+        mut flows: Option<&mut F>,
+        now: u64,
+        counters: &WorkerCounters,
+    ) {
+        let Inspect { make, stages, streams: Some(streams) } = self else { return };
+        let settled = if flows.is_some() { settle::settled(batch) } else { Mask::NONE };
+        let all = stages.len();
+        streams.begin();
+        let mut taken = false;
+        for (n, (running, own)) in stages.iter_mut().zip(&counters.stages).enumerate() {
+            if batch.open().is_empty() {
+                break;
+            }
+            if streams.begin_before(n) {
+                streams.take(batch, flows.as_deref(), now, counters);
+                taken = true;
+            }
+            let hidden = if settled.is_empty() { Mask::NONE } else { settle::hide(batch, settled, n) };
+            let shown = batch.open();
+            let read = streams.for_stage(n);
+            let reads = read.is_some();
+            if !shown.is_empty() && running.run(batch, read, now, make, own) {
+                let (settling, turning) = batch.take_settling();
+                if let Some(flows) = flows.as_deref_mut()
+                    && !(settling | turning).is_empty()
+                {
+                    settle::write(batch, flows, n..all, shown & settling, shown & turning);
+                }
+                match reads {
+                    true => streams.decided(batch, n, shown, settling),
+                    false => drop(batch.take_holding()),
+                }
+            }
+            batch.show(hidden);
+        }
+        if taken {
+            streams.finish(batch, flows, counters);
+        }
+    }
+
+    /// Streams and what waits for stages, if any stage reads streams.
+    #[inline(always)]
+    pub(super) fn streams(&mut self) -> Option<&mut Streams> {
+        self.streams.as_deref_mut()
     }
 
     /// Lets every stage do housekeeping.
@@ -141,9 +218,17 @@ impl Drop for Inspect {
 impl Running {
     /// False if it panicked: nothing is settled then.
     #[inline(always)]
-    fn run(&mut self, batch: &mut Batch, now: u64, make: &Make, counters: &StageCounters) -> bool {
+    fn run(
+        &mut self,
+        batch: &mut Batch,
+        streams: Option<&Reassembly>,
+        now: u64,
+        make: &Make,
+        counters: &StageCounters,
+    ) -> bool {
         let before = batch.open();
-        let mut cx = Cx::new(now, make.worker, &self.built.reasons);
+        let cx = Cx::new(now, make.worker, &self.built.reasons);
+        let mut cx = cx.with_streams(streams, self.built.on_unread);
         // The batch stays consistent whatever a stage does to it, so unwinding out of one leaves nothing half done.
         let outcome = self.stage.as_mut().and_then(|stage| contained(|| stage.run(batch, &mut cx)));
         if outcome.is_none() {
@@ -163,6 +248,7 @@ impl Running {
     fn recover(&mut self, batch: &mut Batch, make: &Make, counters: &StageCounters) {
         self.renew(make, counters);
         batch.take_settling();
+        batch.take_holding();
         if self.built.on_error == OnError::Drop {
             batch.drop_all(batch.open(), DropReason::StagePanic);
         }

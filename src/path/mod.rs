@@ -32,7 +32,7 @@ pub use answer::{Answer, AnswerCounters, Answers, Outcome, Request, Seen};
 pub use clock::Clock;
 pub use counters::{Counter, Drops, Ledger, StageCounters, StageSnapshot, WorkerCounters, WorkerSnapshot};
 pub use decap::Decap;
-pub use inspect::{Inspect, Pipeline, Running};
+pub use inspect::{HOLD_BYTES, Inspect, Pipeline, Running};
 pub use mesh::Mesh;
 pub use respond::Respond;
 pub use track::Track;

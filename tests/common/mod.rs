@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test takes what it needs")]
 
 pub mod answers;
+pub mod capture;
 pub mod golden;
 pub mod inner;
 pub mod talk;
@@ -163,7 +164,7 @@ impl Rig {
     pub fn settled(&self) -> WorkerSnapshot {
         let now = self.worker.counters().snapshot();
         assert!(now.ledger().balances(), "{}", now.ledger());
-        let held = now.held as u32; // fragments that wait
+        let held = (now.held + now.held_for_stages) as u32; // what waits
         assert_eq!(self.pool.available() + held, self.pool.capacity(), "buffers are out between polls");
         now
     }
