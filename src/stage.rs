@@ -89,6 +89,14 @@ impl<'a> Cx<'a> {
         self.settling = true;
     }
 
+    /// The verdict on what a stage that reads streams cannot read, as the `on_unread` of its table says: a drop, or [`Verdict::Next`].
+    pub fn unread(&self) -> Verdict {
+        match self.on_unread {
+            OnError::Drop => Verdict::Drop(crate::packet::DropReason::StreamUnread.into()),
+            OnError::Pass => Verdict::Next,
+        }
+    }
+
     /// The id of the stage's `n`-th declared reason.
     #[inline(always)]
     pub fn reason(&self, n: usize) -> ReasonId {
@@ -106,6 +114,9 @@ pub trait Stage: Send {
 
     /// Called when a poll found nothing to do: housekeeping in small steps.
     fn idle(&mut self, _cx: &mut Cx<'_>) {}
+
+    /// The worker stops: no more packets will come.
+    fn stop(&mut self, _cx: &mut Cx<'_>) {}
 }
 
 /// One packet, one verdict: what most authors write. [`PerPacket`] makes a [`Stage`] of it.

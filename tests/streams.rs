@@ -299,7 +299,11 @@ fn gaps_are_reported_or_end_the_flow() {
         line.home("PA", 100, b"ab");
         line.home("PA", 104, b"ef");
         line.back("A", 500, 106, b"");
+        for _ in 0..7 {
+            line.back("A", 500, 106, b"");
+        }
         line.later(101);
+        assert_eq!(line.said(), ">ab ", "an eighth is missing");
         let fate = line.back("A", 500, 106, b"");
         assert_eq!(fate == Fate::Dropped("stream_unread".into()), on_unread == "drop", "{fate:?}");
         assert_eq!(line.said(), said);
@@ -405,7 +409,7 @@ fn settings_that_contradict_each_other_are_refused() {
     };
     for (stream, wrong) in [
         ("overlap = \"last\"\nconflict = \"drop\"", "stream.conflict"),
-        ("gap_time = \"4s\"", "stream.gap_time"),
+        ("gap_time = \"11s\"", "stream.gap_time"),
         ("memory_mb = 0", "stream.memory_mb"),
         ("hold_time = \"1us\"", "stream.hold_time"),
     ] {

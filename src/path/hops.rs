@@ -32,8 +32,8 @@ impl Hops {
         Hops { decap, track: None, inspect, respond: None, batch, dead, made, released, counters }
     }
 
-    /// Takes the batch from decap to the port, and leaves it empty.
-    #[inline(always)]
+    /// Takes the batch from decap to the port, and leaves it empty. Not inlined: decap's loop keeps the registers to itself.
+    #[inline(never)]
     pub fn run(&mut self, queues: &mut QueuePair, source: Source, now: u64) {
         let Hops { decap, track, inspect, respond, batch, dead, made, released, counters } = self;
         let port = u8::try_from(queues.port).unwrap_or(u8::MAX); // beyond 255 nothing is handed on: nobody reaches it

@@ -196,10 +196,19 @@ impl Inspect {
 
     /// Lets every stage do housekeeping.
     pub(super) fn idle(&mut self, now: u64, counters: &WorkerCounters) {
+        self.each(now, counters, |stage, cx| stage.idle(cx));
+    }
+
+    /// Tells every stage that nothing more will come.
+    pub(super) fn stop(&mut self, now: u64, counters: &WorkerCounters) {
+        self.each(now, counters, |stage, cx| stage.stop(cx));
+    }
+
+    fn each(&mut self, now: u64, counters: &WorkerCounters, what: impl Fn(&mut dyn Stage, &mut Cx<'_>)) {
         for (running, counters) in self.stages.iter_mut().zip(&counters.stages) {
             let Running { stage: Some(stage), built } = running else { continue };
             let mut cx = Cx::new(now, self.make.worker, &built.reasons);
-            if contained(|| stage.idle(&mut cx)).is_none() {
+            if contained(|| what(&mut **stage, &mut cx)).is_none() {
                 running.renew(&self.make, counters);
             }
         }

@@ -193,6 +193,7 @@ impl Worker {
         }
         let Worker { lanes, hops, clock, .. } = self;
         hops.streams_due(lanes, clock.now(), true);
+        hops.inspect.stop(clock.now(), &hops.counters);
     }
 
     /// Gives the lanes back.

@@ -39,6 +39,9 @@ pub trait StreamInspect: Send {
 
     /// See [`Stage::idle`].
     fn idle(&mut self, _cx: &mut Cx<'_>) {}
+
+    /// See [`Stage::stop`].
+    fn stop(&mut self, _cx: &mut Cx<'_>) {}
 }
 
 /// Runs a [`StreamInspect`] over the streams of every open packet of the batch.
@@ -62,6 +65,10 @@ impl<I: StreamInspect> Stage for PerStream<I> {
 
     fn idle(&mut self, cx: &mut Cx<'_>) {
         self.0.idle(cx);
+    }
+
+    fn stop(&mut self, cx: &mut Cx<'_>) {
+        self.0.stop(cx);
     }
 }
 

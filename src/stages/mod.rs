@@ -8,9 +8,10 @@
 use crate::stage::StageKind;
 
 pub mod acl;
+pub mod tls;
 
 /// Every kind of stage that a pipeline can use.
-pub const ALL: &[&StageKind] = &[&acl::KIND];
+pub const ALL: &[&StageKind] = &[&acl::KIND, &tls::KIND];
 
 /// The kind of that name.
 pub fn find(name: &str) -> Option<&'static StageKind> {

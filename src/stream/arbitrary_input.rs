@@ -33,6 +33,7 @@ pub fn segments(bytes: &[u8]) {
     let terms = Terms {
         depth: DEPTH,
         reach: 1 << 16,
+        gap_segments: head[1] & 3,
         patience: if choice(3) { 2 } else { u32::MAX },
         wait: if choice(5) { 50 } else { u32::MAX },
         last_wins: choice(0),

@@ -35,6 +35,8 @@ pub(super) struct Half {
     hole: u32,
     pub list: List,
     marks: u8,
+    /// Segments of the connection since then.
+    since_hole: u8,
 }
 
 /// A segment, as far as streams are concerned.
@@ -267,9 +269,10 @@ impl Half {
                 break;
             }
             if !self.has(HOLE) {
-                (self.hole, self.marks) = (now, self.marks | HOLE);
+                (self.hole, self.marks, self.since_hole) = (now, self.marks | HOLE, 0);
             }
-            if now.wrapping_sub(self.hole) < terms.patience {
+            self.since_hole = self.since_hole.saturating_add(1);
+            if now.wrapping_sub(self.hole) < terms.patience || self.since_hole <= terms.gap_segments {
                 break;
             }
             self.skip_to(beyond, out);

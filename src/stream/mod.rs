@@ -93,6 +93,8 @@ pub struct Terms {
     pub reach: u32,
     /// Milliseconds from the acknowledgment of a hole until it is given up.
     pub patience: u32,
+    /// And segments of the connection that must have come meanwhile: where hardly any come, time says little.
+    pub gap_segments: u8,
     /// Milliseconds that bytes wait at most, or are kept to be compared.
     pub wait: u32,
     /// The last copy counts, rather than the first.

@@ -6,6 +6,7 @@ const TERMS: Terms = Terms {
     depth: 1 << 16,
     reach: 1 << 16,
     patience: 100,
+    gap_segments: 0,
     wait: 1000,
     last_wins: false,
     refuse_conflicts: true,

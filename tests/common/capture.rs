@@ -27,6 +27,7 @@ pub fn packets(path: &Path) -> Vec<(u64, Vec<u8>)> {
     while let Some(Ok(packet)) = reader.next_packet() {
         let inner = match link {
             DataLink::ETHERNET => traffic::inner_packet(&packet.data),
+            DataLink::LINUX_SLL => packet.data.get(16..),
             _ => Some(&packet.data[..]),
         };
         let Some(inner) = inner.and_then(whole) else { continue };

@@ -74,8 +74,8 @@ impl Default for StreamPlan {
             overlap: Overlap::default(),
             conflict: Conflict::default(),
             compare: true,
-            // A segment that was lost is sent again after a second at the latest, then after two (RFC 6298 section 2).
-            wait: Duration::from_secs(3),
+            // A segment that was lost is sent again after a second at the latest, then after two and four (RFC 6298 section 2).
+            wait: Duration::from_secs(10),
             gap_time: Duration::from_millis(100),
             hold: 256,
             hold_time: Duration::from_millis(500),

@@ -21,6 +21,9 @@ use crate::stream::{Of, Reassembly, Segment, Sizes, Terms};
 use crate::wire::tcp::{self, Tcp};
 use crate::wire::transport;
 
+/// Segments of a connection that come before a hole in it is a gap.
+const GAP_SEGMENTS: u8 = 8;
+
 /// What a plan says of streams.
 #[derive(Clone, Debug)]
 pub(in crate::path) struct Setup {
@@ -88,6 +91,7 @@ impl Streams {
             depth: plan.depth,
             reach: plan.per_flow.max(1 << 16),
             patience: millis(plan.gap_time),
+            gap_segments: GAP_SEGMENTS,
             wait: millis(plan.wait),
             last_wins: plan.overlap == crate::config::Overlap::Last,
             refuse_conflicts: plan.conflict == crate::config::Conflict::Drop,
