@@ -40,7 +40,8 @@ pub fn segments(bytes: &[u8]) {
         refuse_conflicts: choice(1),
         compare: choice(2),
     };
-    let slab = if small { 6 } else { 4096 } * BLOCK_BYTES as u64;
+    // Both directions fit into 70 blocks.
+    let slab = if small { 6 } else { 96 } * BLOCK_BYTES as u64;
     let sizes = Sizes { flows: 2, slab, flow: slab, tenant: slab, tenants: 1, slots: 2 };
     let mut streams = Reassembly::new(terms, &sizes);
     let counters = StreamCounters::default();
