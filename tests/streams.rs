@@ -168,7 +168,7 @@ impl Line {
         self.log().iter().map(|(way, what)| format!("{}{what} ", &way[5..])).collect()
     }
 
-    fn held(&self) -> u64 {
+    fn waiting(&self) -> u64 {
         self.rig.settled().held_for_stages
     }
 }
@@ -192,12 +192,12 @@ fn stages_read_both_directions_in_order() {
 fn what_is_held_goes_before_what_decided() {
     let mut line = Line::new("", "hold = true");
     assert_eq!(line.together(&[Line::frame("PA", 100, b"abc")]), (vec![], vec![]));
-    assert_eq!(line.held(), 1);
+    assert_eq!(line.waiting(), 1);
     assert_eq!(line.together(&[Line::frame("PA", 103, b"def")]), (vec![103], vec![]), "of use only with 100");
     assert_eq!(line.together(&[Line::frame("A", 106, b"")]), (vec![106], vec![]));
-    assert_eq!(line.held(), 1);
+    assert_eq!(line.waiting(), 1);
     assert_eq!(line.together(&[Line::frame("PA", 106, b"g!")]), (vec![100, 106], vec![]));
-    assert_eq!(line.held(), 0);
+    assert_eq!(line.waiting(), 0);
     assert_eq!(line.rig.settled().streams.held, 1);
 }
 
@@ -207,7 +207,7 @@ fn what_is_held_is_dropped_with_what_decided() {
     line.together(&[Line::frame("PA", 100, b"abc")]);
     let (came, dropped) = line.together(&[Line::frame("PA", 103, b"?")]);
     assert_eq!((came.len(), dropped), (2, vec!["reader.asked".to_owned(); 2]), "two resets");
-    assert_eq!(line.held(), 0);
+    assert_eq!(line.waiting(), 0);
     assert_eq!(line.send("PA", 100, b"abc"), Fate::Dropped("flow_condemned".into()));
 }
 
@@ -246,7 +246,7 @@ fn nothing_is_held_for_ever() {
     line.later(499);
     assert_eq!(line.came(), [0; 0]);
     line.later(2);
-    assert_eq!((line.came(), line.held()), (vec![100], 0));
+    assert_eq!((line.came(), line.waiting()), (vec![100], 0));
     assert_eq!(line.together(&[Line::frame("PA", 103, b"def")]).0, [103], "once is enough");
     assert_eq!(line.rig.settled().streams.held_refused, 1);
 
@@ -273,7 +273,7 @@ fn at_the_end_nothing_is_held() {
     let mut line = Line::new("", "hold = true");
     line.together(&[Line::frame("PA", 100, b"abc")]);
     line.rig.worker.finish();
-    assert_eq!((line.came(), line.held()), (vec![100], 0));
+    assert_eq!((line.came(), line.waiting()), (vec![100], 0));
     assert_eq!(line.rig.pool.available(), line.rig.pool.capacity());
 }
 
