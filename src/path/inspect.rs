@@ -167,7 +167,7 @@ impl Inspect {
                 break;
             }
             if streams.begin_before(n) {
-                streams.take(batch, flows.as_deref(), now, counters);
+                streams.take(batch, flows.as_deref(), now, counters, events);
                 taken = true;
             }
             let hidden = if settled.is_empty() { Mask::NONE } else { settle::hide(batch, settled, n) };

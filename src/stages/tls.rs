@@ -19,6 +19,8 @@
 //! CONNECT), and of DTLS over UDP; however they are cut into segments, records, messages and fragments. With both it is done with the flow.
 //! Where a rule can deny a hello, the frame that began it waits until the hello is whole (`hold`), so that the other side never sees one that is denied.
 //!
+//! Tells: a `tls` record for each flow when both hellos were read, or as far as it came; an anomaly for a handshake that breaks the rules (docs/events.md).
+//!
 //! Promises: facts do not depend on the order in which segments came, nor on how they were cut. A ClientHello whose lengths contradict each other is read as far as they
 //! agree, counted as malformed, and passes unless `malformed = "deny"`. Memory is bounded by `sessions` and `memory_kb`; beyond that the oldest handshake
 //! that is under way is let go by `on_unread`. What is encrypted is not read: certificates, ALPN of TLS 1.3, names inside of ECH.
@@ -32,6 +34,7 @@ mod fingerprint;
 mod facts;
 mod rules;
 mod session;
+mod event;
 mod settings;
 #[cfg(any(test, fuzzing))]
 #[allow(
@@ -54,6 +57,7 @@ pub use settings::Settings;
 
 use crate::config;
 use crate::dpdk::Error;
+use crate::event::{Anomaly, AnomalyKind, Type};
 use crate::packet::{Verdict, View};
 use crate::path::Counter;
 use crate::stage::{
@@ -125,7 +129,7 @@ impl Shared for Built {
             all.push((make.worker, counts.clone()));
             counts
         });
-        Box::new(PerStream(Tls::new(&self.settings, make, counts, Silent)))
+        Box::new(PerStream(Tls::new(&self.settings, make, counts, Records)))
     }
 
     fn report(&self) -> Vec<(String, String)> {
@@ -172,15 +176,22 @@ pub struct Counts {
 /// Who hears of handshakes.
 pub trait Tell: Send {
     /// A handshake, as far as it was seen. `packet` has addresses, ports and flow; of the bytes only the IP header is there.
-    fn tell(&mut self, facts: &Facts<'_>, packet: &View<'_>, cx: &mut Cx<'_>);
+    fn tell(&mut self, _facts: &Facts<'_>, _packet: &View<'_>, _cx: &mut Cx<'_>) {}
+
+    /// The last hello of each side, when nothing more of the flow is read: once, however often a side had to say it again.
+    fn sum(&mut self, _facts: &Facts<'_>, _packet: &View<'_>, _cx: &mut Cx<'_>) {}
 }
 
-/// Nobody hears. Where an event is made of the facts once stages can emit events.
+/// Tells by events: a `tls` for each flow.
 #[derive(Clone, Copy, Debug)]
-pub struct Silent;
+pub struct Records;
 
-impl Tell for Silent {
-    fn tell(&mut self, _: &Facts<'_>, _: &View<'_>, _: &mut Cx<'_>) {}
+impl Tell for Records {
+    fn sum(&mut self, facts: &Facts<'_>, packet: &View<'_>, cx: &mut Cx<'_>) {
+        if cx.wants(Type::Tls) {
+            cx.emit(packet.meta(), packet.inner(), Box::new(event::of(facts)));
+        }
+    }
 }
 
 /// What is kept of every flow.
@@ -247,6 +258,9 @@ impl<T: Tell> Tls<T> {
     fn close(&mut self, ticket: Ticket, cx: &mut Cx<'_>) {
         if let Some(session) = self.sessions.get(ticket) {
             self.teller.tell(session, true, &self.counts, cx);
+            if let Some(facts) = session.sum() {
+                self.teller.0.sum(&facts, &session.packet(), cx);
+            }
         }
         self.sessions.end(ticket);
     }
@@ -290,11 +304,16 @@ impl<T: Tell> Tls<T> {
         }
         let Some(session) = self.sessions.get(place.ticket) else { return Verdict::Next };
         session.denied = why.is_some();
+        if std::mem::take(&mut session.malformed) || heard.standing == Standing::Malformed {
+            let reason = why.filter(|why| *why == Why::Malformed).map(|why| cx.reason(why as usize));
+            let anomaly = Anomaly { kind: AnomalyKind::Applayer, event: "tls_malformed", reason, skipped: 0 };
+            cx.emit(packet.meta(), packet.inner(), anomaly);
+        }
         self.teller.tell(session, why.is_some(), &self.counts, cx);
         let (complete, waits) = (session.is_complete(), !*of(&mut session.heard, reply));
         if let Some(why) = why {
             place.denied = Some(why);
-            self.sessions.end(place.ticket);
+            self.close(place.ticket, cx);
             self.keep(packet, place);
             return self.deny(why, cx);
         }
@@ -350,6 +369,7 @@ fn hear(
         let client = Client::of(&ClientHello::read(body, session.dtls)?, over);
         counts.clients.add(1);
         counts.malformed.add(client.malformed.into());
+        session.malformed |= client.malformed;
         let malformed = (client.malformed && rules.deny_malformed).then_some(Why::Malformed);
         let why = rules.client(&client).or(malformed);
         session.client(client);

@@ -6,6 +6,7 @@ pub mod client;
 pub mod capture;
 pub mod golden;
 pub mod inner;
+pub mod hello;
 pub mod netns;
 pub mod talk;
 pub mod team;

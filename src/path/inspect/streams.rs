@@ -13,6 +13,7 @@
 use super::settle::Settle;
 use crate::config::StreamPlan;
 use crate::dpdk::{BURST, Burst, Mbuf, TxQueue};
+use crate::event::{About, Anomaly, AnomalyKind, Emitter};
 use crate::packet::{Batch, DropReason, FlowSlot, InnerFlags, Mask, Meta, ReasonId};
 use crate::path::counters::WorkerCounters;
 use crate::path::tx;
@@ -147,6 +148,7 @@ impl Streams {
         flows: Option<&F>,
         now: u64,
         counters: &WorkerCounters,
+        events: &mut Emitter,
     ) {
         self.reassembly.begin();
         for slot in batch.open() {
@@ -154,7 +156,7 @@ impl Streams {
             if meta.protocol != transport::TCP || meta.settled & self.readers == self.readers {
                 continue;
             }
-            if let Some(reason) = self.take_one(slot, batch, flows, now, counters) {
+            if let Some(reason) = self.take_one(slot, batch, flows, now, counters, events) {
                 batch.drop_slot(slot, reason);
             }
         }
@@ -167,6 +169,7 @@ impl Streams {
         flows: Option<&F>,
         now: u64,
         counters: &WorkerCounters,
+        events: &mut Emitter,
     ) -> Option<DropReason> {
         let meta = batch.meta(slot);
         let pieces = InnerFlags::FIRST_FRAGMENT | InnerFlags::LATER_FRAGMENT;
@@ -198,7 +201,13 @@ impl Streams {
         }
         let taken = self.reassembly.take(slot, of, &segment, (now / 1_000_000) as u32, &counters.streams);
         self.taken.insert(slot);
-        // Where copies that differ are reported: the counter `conflicts`; an anomaly event belongs here as well.
+        if taken.conflict && !taken.refused {
+            // What is refused is told with the drops.
+            let event = DropReason::StreamConflict.label();
+            let about = || About::packet(meta, batch.inner(slot), counters.worker);
+            let anomaly = Anomaly { kind: AnomalyKind::Stream, event, reason: None, skipped: 0 };
+            events.emit(now, about, anomaly.into());
+        }
         taken.refused.then_some(DropReason::StreamConflict)
     }
 

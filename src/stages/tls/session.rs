@@ -32,6 +32,8 @@ pub struct Session {
     servers: [Option<Server>; HELLOS],
     told: usize,
     pub denied: bool,
+    /// A hello was, and that was not told yet.
+    pub malformed: bool,
     meta: Meta,
     head: [u8; HEAD],
 }
@@ -51,6 +53,7 @@ impl Session {
             servers: [const { None }; HELLOS],
             told: 0,
             denied: false,
+            malformed: false,
             meta: Meta::default(),
             head: [0; HEAD],
         }
@@ -77,7 +80,7 @@ impl Session {
         self.gathering.iter_mut().for_each(Gathering::clear);
         self.clients = [const { None }; HELLOS];
         self.servers = [const { None }; HELLOS];
-        (self.told, self.denied) = (0, false);
+        (self.told, self.denied, self.malformed) = (0, false, false);
         (self.reads, self.heard) = ([false; 2], [false; 2]);
     }
 
@@ -131,6 +134,13 @@ impl Session {
             server: self.servers.get(n).and_then(Option::as_ref),
             denied: self.denied,
         }
+    }
+
+    /// The last hello of each side, if there was any.
+    pub fn sum(&self) -> Option<Facts<'_>> {
+        let (client, server) = (self.clients.iter().flatten().last(), self.servers.iter().flatten().last());
+        let any = client.is_some() || server.is_some();
+        any.then_some(Facts { dtls: self.dtls, client, server, denied: self.denied })
     }
 
     /// Both sides have said what they will.
