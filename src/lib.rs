@@ -8,6 +8,7 @@ pub mod dpdk;
 pub mod wire;
 pub mod packet;
 pub mod flow;
+pub mod stream;
 pub mod event;
 pub mod path;
 pub mod stage;

@@ -28,19 +28,27 @@
 //! - A stage that panicked has settled nothing in that batch.
 //! - What a stage wants to remember of a flow lies in [`PerFlow`].
 //!
+//! # Streams
+//!
+//! A stage that reads what TCP carries writes [`StreamInspect`] and says [`Parsed::wants_streams`]. The framework puts the bytes in order, once for
+//! all stages, copies only what comes early, and holds back what must not arrive before it was judged ([`crate::stream`]).
+//!
 //! A stage is one file under `stages/` with: module doc with a TOML example (a test parses it), settings, the stage,
 //! `KIND`, tests. It is listed in [`crate::stages::ALL`].
 
 mod per_flow;
+mod per_stream;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use per_flow::PerFlow;
+pub use per_stream::{PerStream, StreamInspect};
 
-use crate::config::{Problem, Settings};
+use crate::config::{OnError, Problem, Settings};
 use crate::event::{About, Body, Emitter, Signature, Type};
 use crate::packet::{Batch, Meta, Packet, ReasonId, Verdict};
+use crate::stream::Reassembly;
 
 /// Stages of a pipeline that follows flows: what a flow's mask of settled stages has bits for.
 pub const MOST_STAGES: usize = u16::BITS as usize;
@@ -60,13 +68,21 @@ pub struct Cx<'a> {
     reasons: &'a [ReasonId],
     /// The packet at hand settles its flow.
     settling: bool,
+    /// The streams of the batch, if anybody reads them.
+    streams: Option<&'a Reassembly>,
+    on_unread: OnError,
     /// The stage's number, and where its events go.
     events: Option<(u8, &'a mut Emitter)>,
 }
 
 impl<'a> Cx<'a> {
     pub(crate) fn new(now: u64, worker: WorkerId, reasons: &'a [ReasonId]) -> Self {
-        Cx { now, worker, reasons, settling: false, events: None }
+        Cx { now, worker, reasons, settling: false, streams: None, on_unread: OnError::Pass, events: None }
+    }
+
+    /// The same, with streams to read, and what becomes of what cannot be read of them.
+    pub(crate) fn with_streams(self, streams: Option<&'a Reassembly>, on_unread: OnError) -> Self {
+        Cx { streams, on_unread, ..self }
     }
 
     /// The same for the stage of that number, whose events go there.
@@ -100,6 +116,14 @@ impl<'a> Cx<'a> {
         self.settling = true;
     }
 
+    /// The verdict on what a stage that reads streams cannot read, as the `on_unread` of its table says: a drop, or [`Verdict::Next`].
+    pub fn unread(&self) -> Verdict {
+        match self.on_unread {
+            OnError::Drop => Verdict::Drop(crate::packet::DropReason::StreamUnread.into()),
+            OnError::Pass => Verdict::Next,
+        }
+    }
+
     /// The id of the stage's `n`-th declared reason.
     #[inline(always)]
     pub fn reason(&self, n: usize) -> ReasonId {
@@ -117,6 +141,9 @@ pub trait Stage: Send {
 
     /// Called when a poll found nothing to do: housekeeping in small steps.
     fn idle(&mut self, _cx: &mut Cx<'_>) {}
+
+    /// The worker stops: no more packets will come.
+    fn stop(&mut self, _cx: &mut Cx<'_>) {}
 }
 
 /// One packet, one verdict: what most authors write. [`PerPacket`] makes a [`Stage`] of it.
@@ -152,6 +179,11 @@ pub trait Parsed: Send + Sync + fmt::Debug {
 
     /// Needs flows: where no stage does, `flow.tracking = "auto"` leaves the table out.
     fn wants_flows(&self) -> bool {
+        false
+    }
+
+    /// Reads TCP streams ([`StreamInspect`]): they are put in order for it, which takes flows.
+    fn wants_streams(&self) -> bool {
         false
     }
 

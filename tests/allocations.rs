@@ -8,8 +8,14 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
+use sluicegate::config::Settings;
 use sluicegate::event::Type;
+use sluicegate::packet::{Verdict, View};
 use sluicegate::path::WorkerSnapshot;
+use sluicegate::stage::{
+    Backend, Cx, Make, ParseResult, Parsed, PerStream, Shared, Stage, StageKind, StreamInspect,
+};
+use sluicegate::stream::Spot;
 use sluicegate::traffic::{Generator, MAX_FRAME, Mix, Traffic};
 
 use common::golden::cases;
@@ -237,6 +243,80 @@ fn events_do_not_allocate() {
             );
         }
     }
+}
+
+/// A stage that reads streams, holds, and is done with a flow at its hundredth byte.
+static READER: StageKind = StageKind {
+    name: "reader",
+    summary: "for tests",
+    help: "",
+    example: "",
+    reasons: &[],
+    parse: |_: &Settings<'_>| -> ParseResult { Ok(Box::new(Reader)) },
+};
+
+#[derive(Debug)]
+struct Reader;
+
+impl Parsed for Reader {
+    fn wants_streams(&self) -> bool {
+        true
+    }
+
+    fn build(&self, _: Backend) -> Result<Arc<dyn Shared>, sluicegate::dpdk::Error> {
+        Ok(Arc::new(Reader))
+    }
+}
+
+impl Shared for Reader {
+    fn make(&self, _: &Make) -> Box<dyn Stage> {
+        Box::new(PerStream(Reader))
+    }
+}
+
+impl StreamInspect for Reader {
+    fn data(&mut self, bytes: &[u8], spot: &Spot, _: &View<'_>, cx: &mut Cx<'_>) -> Verdict {
+        if spot.offset as usize + bytes.len() > 100 {
+            cx.settle();
+            return Verdict::Next;
+        }
+        if spot.offset < 50 { Verdict::Hold } else { Verdict::Next }
+    }
+}
+
+/// Segments in their turn and out of it, twice, with gaps; frames that wait for the stage, and go when it says so or when their time is over.
+#[test]
+fn streams_do_not_allocate() {
+    use common::inner::{tcp, v4, wrap};
+    let text = format!(
+        "{TUNNEL}[flow]\ncapacity = 1024\n[stream]\nhold = 16\nmemory_mb = 1\n[[stage]]\nuse = \"reader\"\n"
+    );
+    let mut rig = Rig::new(&common::plan_with(&text, &[&READER]));
+    let server = v4(192, 0, 2, 1, 443);
+    let mut back = Vec::with_capacity(9000);
+    let mut spent = 0;
+    for round in 0..1200u64 {
+        let client = v4(10, 0, 0, (round % 64) as u8, 1000 + (round / 64) as u16);
+        let say = |at: u32, len: usize| tcp(client, server, "PA", 100 + at, 500, &vec![b'x'; len]);
+        let mut frames = vec![tcp(client, server, "S", 99, 0, b"")];
+        match round % 4 {
+            0 => frames.extend([say(0, 40), say(40, 40), say(80, 40)]),
+            1 => frames.extend([say(80, 40), say(40, 60), say(0, 40)]),
+            2 => frames.extend([say(0, 30)]), // and never decided
+            _ => frames.extend([say(0, 30), say(3000, 1400), tcp(server, client, "A", 500, 4500, b"")]),
+        }
+        for frame in &frames {
+            rig.set_clock(round * 20_000_000);
+            rig.wire.send_copy(&wrap(frame, round as u32, 61_000));
+            let calls = calls(|| while rig.worker.poll() > 0 {});
+            // The soft wire grows its buffers in the first half.
+            spent += if round < 600 { 0 } else { calls };
+            while rig.wire.receive_into(&mut back) {}
+        }
+    }
+    let streams = rig.settled().streams;
+    assert!(streams.held > 500 && streams.held_overdue > 100 && streams.copied_bytes > 1000, "{streams:?}");
+    assert_eq!(spent, 0, "calls of the allocator");
 }
 
 /// Golden frames of every fate and generated ones, in an order that mixes them.

@@ -38,8 +38,8 @@ const METRICS: &str = "# Figures
 
 What a running application publishes, about once a second, through the [`metrics`](https://docs.rs/metrics) facade: whoever installs
 a recorder gets them. Counters only grow; labels have few values (workers, ports, stages, reasons, tenants). Figures of flows are there where
-flows are followed, with zeros for what never happened. This table is made from `src/app/figures.rs` and `src/flow/counters.rs`, and a test
-compares them: after a change there, run `SLUICEGATE_BLESS=1 cargo nextest run --test docs`.
+flows are followed, with zeros for what never happened. This table is made from `src/app/figures.rs`, `src/flow/counters.rs` and
+`src/stream/counters.rs`, and a test compares them: after a change there, run `SLUICEGATE_BLESS=1 cargo nextest run --test docs`.
 
 | name | type | labels | meaning |
 |---|---|---|---|
@@ -102,6 +102,7 @@ fn configuration_keys_are_documented() {
         ("[tunnel]", "## `[tunnel]`", 6),
         ("[flow]", "## `[flow]`", 17),
         ("[flow.fragments]", "### `[flow.fragments]`", 5),
+        ("[stream]", "## `[stream]`", 11),
         ("[[tenant]]", "## `[[tenant]]`", 4),
         ("[[tenant]]\n[tenant.limits]", "### `[tenant.limits]`", 3),
         ("[tenants]", "## `[tenants]`", 2),

@@ -15,6 +15,7 @@ use sluicegate::dpdk::soft::{self, Setup};
 use sluicegate::event::{Eve, Lines, Moment, Said, Stats, Type};
 use sluicegate::path::Clock;
 
+use common::hello::{client_hello, server_hello};
 use common::inner::{End, tcp, udp, v4, wrap};
 use common::{Rig, TUNNEL, plan, pool_config};
 
@@ -24,7 +25,7 @@ const MS: u64 = 1_000_000;
 
 const FIREWALL: &str = r#"
 [events]
-types = ["flow", "flow_start", "alert", "drop", "anomaly", "stats"]
+types = ["flow", "flow_start", "alert", "drop", "anomaly", "tls", "stats"]
 account = "123456789012"
 
 [[events.sink]]
@@ -155,6 +156,25 @@ fn story(teller: &mut Teller) {
     }
 }
 
+/// The same with a stage that reads TLS, and a connection that is there.
+fn reader(more: &str) -> Teller {
+    let mut teller = Teller::new(&format!("{more}\n[[stage]]\nuse = \"tls\"\n"));
+    teller.send(&tcp(client(), server(443), "S", 100, 0, &[]));
+    teller.send(&tcp(server(443), client(), "SA", 500, 101, &[]));
+    teller.send(&tcp(client(), server(443), "A", 101, 501, &[]));
+    teller
+}
+
+/// A handshake as it should be.
+fn handshake() -> Teller {
+    let mut teller = reader("");
+    let hello = client_hello(0x0303, &[0x0303], Some("shop.example"));
+    let after = 101 + hello.len() as u32;
+    teller.send(&tcp(client(), server(443), "PA", 101, 501, &hello));
+    teller.send(&tcp(server(443), client(), "PA", 501, after, &server_hello(0x0303)));
+    teller
+}
+
 /// The records of the documents are those of this story, to the letter, and every key in them is explained there.
 #[test]
 fn examples_of_the_documents_are_what_is_written() {
@@ -167,6 +187,9 @@ fn examples_of_the_documents_are_what_is_written() {
         let (_, line) = said.iter().find(|(_, line)| line.contains(&wanted)).expect(kind);
         examples.push((kind, line.clone()));
     }
+    let handshake = handshake().said();
+    let (_, line) = handshake.iter().find(|(_, line)| line.contains("\"event_type\":\"tls\"")).expect("tls");
+    examples.push(("tls", line.clone()));
     let record = stats(&teller.plan, &teller.snapshot()).record(Stats::capture_time(teller.now));
     examples.push(("stats", record.to_string()));
     let ended = said.iter().find(|(_, line)| line.contains("\"event_type\":\"flow\"")).expect("a flow");
@@ -241,6 +264,73 @@ fn records_of_a_flow_belong_together() {
 }
 
 /// A segment outside the window is an anomaly of the stream, told the way it travelled.
+/// What a hello says is told when both sides have said theirs, with the ends of the flow; and once.
+#[test]
+fn a_handshake_is_told_once() {
+    let mut teller = handshake();
+    let record = teller.one("tls");
+    assert_eq!(
+        (&record["src_ip"], &record["dest_port"], &record["direction"], &record["stage"]),
+        (&"10.1.0.5".into(), &443.into(), &"to_server".into(), &"tls".into())
+    );
+    let tls = &record["tls"];
+    assert_eq!((&tls["sni"], &tls["version"]), (&"shop.example".into(), &"TLS 1.2".into()), "{tls}");
+    assert_eq!((&tls["cipher"], &tls["client_version"]), (&"c02f".into(), &"TLS 1.2".into()), "{tls}");
+    teller.rig.worker.finish();
+    assert!(teller.records().iter().all(|record| record["event_type"] != "tls"));
+    // A connection that ends before the server has answered is told as far as it came.
+    let mut teller = reader("");
+    let hello = client_hello(0x0301, &[], Some("old.example"));
+    teller.send(&tcp(client(), server(443), "PA", 101, 501, &hello));
+    assert!(teller.records().iter().all(|record| record["event_type"] != "tls"));
+    teller.rig.worker.finish();
+    let tls = &teller.one("tls")["tls"];
+    assert_eq!((&tls["sni"], &tls["version"]), (&"old.example".into(), &"TLSv1".into()), "{tls}");
+    assert!(tls["ja3s"].is_null() && tls["cipher"].is_null(), "{tls}");
+}
+
+#[test]
+fn a_malformed_hello_is_an_anomaly() {
+    let mut hello = client_hello(0x0303, &[0x0304], Some("a.example"));
+    hello[45] = 0x7f; // ciphers beyond the end
+    for (more, dropped) in [("", false), ("malformed = \"deny\"", true)] {
+        let mut teller = reader("");
+        if dropped {
+            teller = Teller::new(&format!("\n[[stage]]\nuse = \"tls\"\n{more}\n"));
+            teller.send(&tcp(client(), server(443), "S", 100, 0, &[]));
+        }
+        teller.send(&tcp(client(), server(443), "PA", 101, 501, &hello));
+        let record = teller.one("anomaly");
+        let anomaly = &record["anomaly"];
+        assert_eq!((&anomaly["type"], &anomaly["event"]), (&"applayer".into(), &"tls_malformed".into()));
+        assert_eq!((&anomaly["dropped"], &record["stage"]), (&dropped.into(), &"tls".into()), "{record}");
+    }
+}
+
+/// Bytes that were sent twice, and differ: who does that wants others to read something else than we do.
+#[test]
+fn copies_that_differ_are_anomalies_and_few_of_a_second() {
+    for (conflict, dropped) in [("pass", false), ("drop", true)] {
+        let mut teller = reader(&format!("[stream]\nconflict = \"{conflict}\""));
+        teller.send(&tcp(client(), server(443), "PA", 101, 501, &[22; 3]));
+        teller.records();
+        for _ in 0..20 {
+            let other = tcp(client(), server(443), "PA", 101, 501, &[23; 3]);
+            teller.frame(wrap(&other, 7, 60_001));
+        }
+        let anomalies: Vec<Value> =
+            teller.records().into_iter().filter(|record| record["event_type"] == "anomaly").collect();
+        assert_eq!(anomalies.len(), 10, "{conflict}: {anomalies:?}");
+        let anomaly = &anomalies[0]["anomaly"];
+        assert_eq!((&anomaly["type"], &anomaly["event"]), (&"stream".into(), &"stream_conflict".into()));
+        assert_eq!(anomaly["dropped"], dropped, "{anomaly}");
+        assert_eq!(teller.rig.settled().events.limited[Type::Anomaly as usize], 10);
+        teller.pass(1000);
+        teller.send(&tcp(client(), server(443), "PA", 101, 501, &[24; 3]));
+        assert_eq!(teller.one("anomaly")["anomaly"]["skipped"], 10);
+    }
+}
+
 #[test]
 fn a_segment_out_of_window_is_an_anomaly() {
     let mut teller = Teller::new("");
@@ -392,7 +482,7 @@ fn a_peer_that_hangs_slows_no_worker() {
 
 #[cfg(feature = "program")]
 mod program {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::process::{Command, Output};
 
     use super::*;
@@ -471,7 +561,7 @@ mod program {
     }
 
     /// Keys of Suricata 7 on top of a record, and ours.
-    const KEYS: [&str; 23] = [
+    const KEYS: [&str; 24] = [
         "timestamp",
         "flow_id",
         "event_type",
@@ -488,6 +578,7 @@ mod program {
         "alert",
         "drop",
         "anomaly",
+        "tls",
         "stats",
         "tenant",
         "endpoint",
@@ -586,6 +677,102 @@ mod program {
         }
         common::say(&format!("{right} flows right, {left_out} left out, {} wrong", wrong.len()));
         assert!(right >= 800 && wrong.is_empty(), "{right} right\n{}", wrong.join("\n"));
+    }
+
+    /// Every TLS capture of the corpus: one record for a flow, and in it what tshark, nDPI and Suricata read.
+    #[test]
+    fn handshakes_of_the_corpus_are_what_others_read() {
+        let Some(corpus) = common::capture::corpus("handshakes_of_the_corpus_are_what_others_read") else {
+            return;
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = "[[port]]\ndevice = \"net_null0\"\n[tunnel]\nmax_return = \"unlimited\"\n[events]\ntypes = [\"tls\"]\n\
+                    [[stage]]\nuse = \"tls\"\n";
+        std::fs::write(folder.path().join("tls.toml"), text).expect("a file");
+        type Known = BTreeMap<(String, &'static str), BTreeSet<String>>;
+        let mut captures = BTreeMap::<String, Known>::new();
+        for fact in read(&corpus.join("expected.jsonl")) {
+            let kind = fact["kind"].as_str().expect("a word");
+            let field = match kind.strip_prefix("tls.").or(kind.strip_prefix("dtls.")) {
+                Some("sni") => "sni",
+                Some("negotiated_version") => "version",
+                Some("cipher") => "cipher",
+                Some("alpn_selected") => "server_alpns",
+                Some("ja3") => "ja3",
+                Some("ja3s") => "ja3s",
+                Some("ja4") => "ja4",
+                _ => continue,
+            };
+            let value = fact["value"].as_str().expect("a text");
+            // Flows that begin in the middle may be told or not; a hello may be without a name.
+            if value.is_empty() || fact["handshake"] == false {
+                continue;
+            }
+            let key = (fact["key"].as_str().expect("a key").to_owned(), field);
+            let capture = fact["capture"].as_str().expect("a name").to_owned();
+            captures.entry(capture).or_default().entry(key).or_default().insert(value.to_owned());
+        }
+        let (mut right, mut wrong, mut missing) = (0, Vec::new(), Vec::new());
+        for (capture, known) in &captures {
+            let input = corpus.join("pcap").join(capture);
+            let args =
+                ["replay", "tls.toml", "--in", input.to_str().expect("UTF-8"), "--events", "eve.jsonl"];
+            let output = sluicegate(folder.path(), &args);
+            let said = String::from_utf8_lossy(&output.stderr);
+            if said.contains("is not Ethernet or raw IP") {
+                continue;
+            }
+            assert_eq!(output.status.code(), Some(0), "{said}");
+            let (mut told, mut flows) = (Known::new(), BTreeSet::new());
+            for record in read(&folder.path().join("eve.jsonl")) {
+                assert_eq!(record["event_type"], "tls", "{record}");
+                assert!(flows.insert(record["flow_id"].to_string()), "{capture}: two of one flow: {record}");
+                let end = |address: &str, port: &str| {
+                    (
+                        record[address].as_str().expect("an address").to_owned(),
+                        record[port].as_u64().expect("a port"),
+                    )
+                };
+                let mut ends = [end("src_ip", "src_port"), end("dest_ip", "dest_port")];
+                ends.sort();
+                let [(a, b), (c, d)] = &ends;
+                let key =
+                    format!("{} {a}:{b} {c}:{d}", record["proto"].as_str().expect("a word").to_lowercase());
+                let tls = &record["tls"];
+                for (field, value) in [
+                    ("sni", &tls["sni"]),
+                    ("version", if tls["cipher"].is_null() { &Value::Null } else { &tls["version"] }),
+                    ("cipher", &tls["cipher"]),
+                    ("server_alpns", &tls["server_alpns"][0]),
+                    ("ja3", &tls["ja3"]["hash"]),
+                    ("ja3s", &tls["ja3s"]["hash"]),
+                    ("ja4", &tls["ja4"]),
+                ] {
+                    let Some(value) = value.as_str() else { continue };
+                    let value = match value {
+                        "SSLv3" => "SSL 3.0".to_owned(),
+                        "TLSv1" => "TLS 1.0".to_owned(),
+                        value if field == "cipher" => format!("0x{value}"),
+                        value => value.split(" draft-").next().unwrap_or_default().to_owned(),
+                    };
+                    told.entry((key.clone(), field)).or_default().insert(value);
+                }
+            }
+            for (key, values) in known {
+                let plain = |value: &str| value.split(" (").next().unwrap_or_default().to_owned();
+                let values: BTreeSet<String> =
+                    values.iter().flat_map(|value| [value.clone(), plain(value)]).collect();
+                match told.get(key) {
+                    Some(ours) if ours.is_subset(&values) => right += 1,
+                    Some(ours) => wrong.push(format!("{capture} {key:?}: {ours:?}, others {values:?}")),
+                    None => missing.push(format!("{capture} {key:?}: {values:?}")),
+                }
+            }
+        }
+        common::say(&format!("{right} facts right, {} wrong, {} missing", wrong.len(), missing.len()));
+        missing.iter().take(40).for_each(|line| common::say(line));
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(right >= 700 && missing.len() * 50 <= right, "{right} right\n{}", missing.join("\n"));
     }
 
     /// logrotate's way with the program as it runs: rename, SIGHUP, and a file that begins anew.

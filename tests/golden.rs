@@ -95,7 +95,7 @@ fn unknown_checksums_are_counted_under_auto() {
 }
 
 /// Reasons that no single frame can provoke, and the tests that do.
-const NOT_BY_A_FRAME: [(&str, &str, &str); 10] = [
+const NOT_BY_A_FRAME: [(&str, &str, &str); 13] = [
     ("chained", "a_chained_frame_is_dropped_whole", include_str!("golden_eal.rs")),
     ("flow_condemned", "a_condemned_flow_is_dropped_before_the_stages", include_str!("flow.rs")),
     (
@@ -112,6 +112,9 @@ const NOT_BY_A_FRAME: [(&str, &str, &str); 10] = [
     ),
     ("fragment_orphan", "a_fragment_whose_first_never_comes_waits_and_goes", include_str!("flow.rs")),
     ("handoff_full", "a_ring_that_stays_full_loses_what_it_must_and_says_so", include_str!("handoff.rs")),
+    ("stream_conflict", "another_copy_does_not_pass", include_str!("streams.rs")),
+    ("stream_unread", "fragments_and_what_has_no_flow_go_by_on_unread", include_str!("streams.rs")),
+    ("held_again", "what_is_held_need_not_be_sent_again", include_str!("streams.rs")),
     ("stage_panic", "stage_panic_follows_on_error", include_str!("ledger.rs")),
     ("tx_full", "tx_full_is_counted", include_str!("ledger.rs")),
 ];

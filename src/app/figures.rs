@@ -13,6 +13,7 @@ use crate::event::{SinkSnapshot, Type, by_type};
 use crate::flow::{FlowSnapshot, FlowView};
 use crate::mgmt::{CheckCounts, ManagementSnapshot, State};
 use crate::packet::ReasonTable;
+use crate::stream::StreamSnapshot;
 
 /// One exported figure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,7 @@ const FIGURES: &[Fixed] = &[
         "Answers of our own that were asked for, by outcome: made were `reset`, `prohibited`, `too_big`; not made `rate_limited`, `not_answerable`, `no_buffer`.",
     ),
     ("sluicegate_held_packets", GAUGE, WORKER, "Fragments that wait for their first."),
+    ("sluicegate_stage_held_packets", GAUGE, WORKER, "Frames that wait for a stage's decision."),
     (
         "sluicegate_dropped_packets_total",
         COUNTER,
@@ -164,7 +166,14 @@ pub fn figures() -> Vec<Figure> {
         labels: WORKER,
         help,
     });
-    FIGURES.iter().map(fixed).chain(counters).chain(OF_FLOWS.iter().map(fixed)).collect()
+    let streams = StreamSnapshot::HELP.iter().map(|(name, help)| Figure {
+        name: of_stream(name),
+        kind: COUNTER,
+        labels: WORKER,
+        help,
+    });
+    let fixed_ones = FIGURES.iter().map(fixed);
+    fixed_ones.chain(counters).chain(OF_FLOWS.iter().map(fixed)).chain(streams).collect()
 }
 
 /// The figure of a counter of flows.
@@ -186,6 +195,11 @@ pub(super) fn publish_sinks(sinks: &[SinkSnapshot]) {
         counter!("sluicegate_event_sink_bytes_total", "sink" => sink.name.clone()).absolute(sink.bytes);
         counter!("sluicegate_event_sink_errors_total", "sink" => sink.name.clone()).absolute(sink.errors);
     }
+}
+
+/// The figure of a counter of streams.
+fn of_stream(counter: &str) -> String {
+    format!("sluicegate_stream_{counter}_total")
 }
 
 /// Publishes one snapshot.
@@ -244,7 +258,11 @@ pub(super) fn publish(
             }
         }
         gauge!("sluicegate_held_packets", "worker" => id.clone()).set(worker.held as f64);
+        gauge!("sluicegate_stage_held_packets", "worker" => id.clone()).set(worker.held_for_stages as f64);
         if flows.is_some() {
+            for (name, n) in worker.streams.values() {
+                counter!(of_stream(name), "worker" => id.clone()).absolute(n);
+            }
             for (name, n) in worker.flows.values() {
                 counter!(of_flow(name), "worker" => id.clone()).absolute(n);
             }

@@ -234,7 +234,7 @@ impl Bench {
         let pipeline = Pipeline::build(&plan, Backend::Soft)?;
         let pool = Mempool::soft(&PoolConfig {
             name: "replay".into(),
-            buffers: 256,
+            buffers: 256 + plan.flow.fragments.hold + plan.stream.hold,
             // Captures may hold frames that offloads have merged: up to the largest IP packet.
             data_room: u16::MAX - 128,
             cache: 0,
@@ -316,6 +316,9 @@ impl Bench {
 
     /// Writes what is left and accounts for everything.
     fn finish(mut self) -> Result<Report, Failure> {
+        self.worker.finish(); // what waits goes
+        self.listen();
+        self.capture.collect().map_err(unreadable)?;
         self.capture.finish().map_err(unreadable)?;
         let snapshot = Snapshot {
             elapsed: Duration::ZERO,
@@ -374,6 +377,9 @@ fn unreadable(error: pcap::Error) -> Failure {
 
 /// The difference that one packet made.
 fn verdict(before: &WorkerSnapshot, after: &WorkerSnapshot, reasons: &ReasonTable) -> String {
+    if after.held_for_stages > before.held_for_stages {
+        return "held".into();
+    }
     if after.sent - after.answers.made() > before.sent - before.answers.made() {
         return "home".into();
     }

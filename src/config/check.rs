@@ -17,7 +17,7 @@ use super::source::{in_reading_order, origin_of, overrides};
 use super::value::suggestion;
 use super::{
     HostKind, Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, events, flow, management, memory,
-    ports, stages, tenants,
+    ports, stages, stream, tenants,
 };
 use crate::dpdk::BURST;
 use crate::dpdk::{EalPlan, LcorePlan};
@@ -98,6 +98,8 @@ pub(super) fn plan(
         let kind = management.host.kind;
         port.config.multicast = kind == HostKind::Tap || (kind == HostKind::Stack && address.v6.is_some());
     }
+    let stream = stream::check(&mut check, &file.stream, flow.tenants.len());
+    let reads = stages.iter().any(|stage| stage.parsed.wants_streams());
     let (pool, memory) = memory::plan(&memory::Needs {
         ports: &ports,
         workers: workers.len(),
@@ -105,6 +107,7 @@ pub(super) fn plan(
         extra_buffers: file.eal.extra_buffers,
         stages: stages.iter().map(|stage| stage.parsed.eal_memory()).sum(),
         flow: &flow,
+        held_for_stages: if reads { stream.hold } else { 0 },
     });
     eal.memory_mb = match file.eal.memory_mb.0 {
         None => memory.megabytes,
@@ -132,6 +135,7 @@ pub(super) fn plan(
             idle: file.eal.idle,
             burst,
             flow,
+            stream,
             management,
             events,
             stages,

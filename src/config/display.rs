@@ -1,6 +1,7 @@
 //! A plan for people (`Display`) and for programs ([`Plan::to_json`]): what `sluicegate check` prints.
 
 mod flow;
+mod stream;
 mod management;
 mod events;
 
@@ -20,6 +21,9 @@ impl fmt::Display for Plan {
         self.write_memory(f)?;
         self.tunnel.write(f)?;
         self.flow.write(f, self.workers.len())?;
+        if self.reads_streams() {
+            self.stream.write(f, self.workers.len())?;
+        }
         self.management.write(f)?;
         self.events.write(f, self.flow.events_ring)?;
         self.write_stages(f)?;
@@ -133,6 +137,10 @@ impl Plan {
             if stage.on_error == OnError::Pass {
                 row(f, "on_error", "pass")?;
             }
+            if stage.parsed.wants_streams() {
+                let what = if stage.on_unread == OnError::Pass { "pass" } else { "drop" };
+                row(f, "on_unread", what)?;
+            }
         }
         let own = DropReason::ALL.len();
         writeln!(
@@ -170,6 +178,7 @@ impl Plan {
                 "use": stage.kind.name,
                 "name": stage.name,
                 "on_error": stage.on_error,
+                "on_unread": stage.parsed.wants_streams().then_some(stage.on_unread),
                 "settings": stage.settings.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
             })
         });
@@ -199,6 +208,7 @@ impl Plan {
                 "max_return": match self.tunnel.max_return { u16::MAX => json!("unlimited"), bytes => json!(bytes) },
             },
             "flow": self.flow.to_json(),
+            "stream": self.reads_streams().then(|| self.stream.to_json()),
             "management": self.management.to_json(),
             "tenant": self.flow.tenants_to_json(),
             "tenants": { "unknown_endpoint": self.flow.unknown_endpoint },

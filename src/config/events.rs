@@ -18,7 +18,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// The plan of `[events]`; reasons are those of the path and of all stages.
 pub(super) fn check(check: &mut Check<'_>, given: &schema::Events, reasons: &ReasonTable) -> EventsPlan {
-    let usual = [Type::Flow, Type::Alert, Type::Drop, Type::Anomaly, Type::Stats].into_iter().collect();
+    let usual = [Type::Flow, Type::Alert, Type::Drop, Type::Anomaly, Type::Tls, Type::Stats];
+    let usual = usual.into_iter().collect();
     let types = types(check, "events.types", given.types.as_deref(), usual);
     let ring = power(check, "events.ring", given.ring, 4096, 64, 1 << 20);
     let stats_every =
@@ -41,7 +42,11 @@ pub(super) fn check(check: &mut Check<'_>, given: &schema::Events, reasons: &Rea
 /// Malformed packets are anomalies; so is what cannot belong to its connection.
 fn is_anomaly(reason: Option<DropReason>) -> bool {
     reason.is_some_and(|reason| {
-        reason.hop() == "decap" || matches!(reason, DropReason::TcpInvalid | DropReason::FragmentOrphan)
+        reason.hop() == "decap"
+            || matches!(
+                reason,
+                DropReason::TcpInvalid | DropReason::FragmentOrphan | DropReason::StreamConflict
+            )
     })
 }
 

@@ -52,7 +52,7 @@ pub(super) fn check(
     let denied = time("denied", flow.denied, sized.denied, second, MOST_IDLE);
     let plan = FlowPlan {
         tracking: tracking(check, flow, tenants.len() > 1 || around.told, around.stages),
-        stage_bytes: around.stages.iter().map(|stage| stage.parsed.flow_state_bytes()).sum(),
+        stage_bytes: stage_bytes(around.stages),
         scope: flow.scope,
         tcp_idle,
         other_idle,
@@ -82,9 +82,19 @@ pub(super) fn check(
     plan
 }
 
+/// What stages keep of a flow, and streams where they read any.
+fn stage_bytes(stages: &[StagePlan]) -> u64 {
+    let own: u64 = stages.iter().map(|stage| stage.parsed.flow_state_bytes()).sum();
+    let reads = stages.iter().any(|stage| stage.parsed.wants_streams());
+    own + if reads { crate::stream::FLOW_BYTES + crate::path::HOLD_BYTES } else { 0 }
+}
+
 /// Are flows followed? Where nobody asks for it, the table would only cost.
 fn tracking(check: &mut Check<'_>, flow: &schema::Flow, others: bool, stages: &[StagePlan]) -> bool {
-    let wants = stages.iter().enumerate().find(|(_, stage)| stage.parsed.wants_flows());
+    let wants = stages
+        .iter()
+        .enumerate()
+        .find(|(_, stage)| stage.parsed.wants_flows() || stage.parsed.wants_streams());
     match (flow.tracking.0, wants) {
         (Some(false), Some((i, stage))) => {
             let what = format!("is false, but stage[{i}] {:?} decides by flow", stage.name);

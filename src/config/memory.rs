@@ -1,7 +1,8 @@
 //! How many buffers a plan needs, and how much memory.
 //!
 //! Every place where a buffer can be is counted at its fullest: the rings of all queues, the caches of the lcores, the
-//! batch a worker holds and the one it could not send yet, the rings between workers and the fragments that wait. Nothing is rounded up to a power of two: that would
+//! batch a worker holds and the one it could not send yet, the rings between workers, the fragments that wait
+//! and the frames that wait for stages. Nothing is rounded up to a power of two: that would
 //! save 8 bytes per entry of the pool's ring and cost a buffer of 9 kB for each.
 
 use super::{FlowPlan, PoolPlan, PortPlan};
@@ -35,6 +36,8 @@ pub(super) struct Needs<'a> {
     /// Bytes that stages want from the EAL.
     pub stages: u64,
     pub flow: &'a FlowPlan,
+    /// Frames of a worker that wait for stages.
+    pub held_for_stages: u32,
 }
 
 /// The EAL's memory.
@@ -45,7 +48,7 @@ pub(super) struct Memory {
 
 /// The pool and the memory of a plan, each with its formula in words and figures.
 pub(super) fn plan(needs: &Needs<'_>) -> (PoolPlan, Memory) {
-    let Needs { ports, workers, burst, extra_buffers, stages, flow } = *needs;
+    let Needs { ports, workers, burst, extra_buffers, stages, flow, held_for_stages } = *needs;
     let (workers, burst) = (workers as u64, burst as u64);
     let rings = |port: &PortPlan| {
         let config = &port.config;
@@ -60,7 +63,8 @@ pub(super) fn plan(needs: &Needs<'_>) -> (PoolPlan, Memory) {
     let rings_between = tracked * tracked.saturating_sub(1);
     let handed = rings_between * u64::from(flow.handoff_ring);
     let fragments = tracked * u64::from(flow.fragments.hold);
-    let buffers = descriptors + held + spare + handed + fragments + u64::from(extra_buffers);
+    let waiting = workers * u64::from(held_for_stages);
+    let buffers = descriptors + held + spare + handed + fragments + waiting + u64::from(extra_buffers);
     let mtu = ports.iter().map(|port| port.config.mtu).max().unwrap_or(9001);
     let data_room = (mtu + ETHERNET + CRC).next_multiple_of(ROOM_STEP).max(LEAST_ROOM);
 
@@ -83,6 +87,11 @@ pub(super) fn plan(needs: &Needs<'_>) -> (PoolPlan, Memory) {
         let hold = flow.fragments.hold;
         formula +=
             &format!("{fragments:>8}  waiting fragments: {workers} workers x flow.fragments.hold, {hold}\n");
+    }
+    if waiting > 0 {
+        formula += &format!(
+            "{waiting:>8}  frames that wait for stages: {workers} workers x stream.hold, {held_for_stages}\n"
+        );
     }
     if extra_buffers > 0 {
         formula += &format!("{extra_buffers:>8}  eal.extra_buffers\n");

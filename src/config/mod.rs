@@ -23,6 +23,7 @@ mod ports;
 mod csv;
 mod tenants;
 mod flow;
+mod stream;
 mod management;
 mod events;
 mod stages;
@@ -35,10 +36,10 @@ use std::path::Path;
 
 pub use machine::Machine;
 pub use plan::{
-    AddressV4, Cause, DrainPlan, EventsPlan, FLOW_BYTES, FlowPlan, Format, Fragments, HealthPlan, HostKind,
-    HostPlan, Idle, ManagementPlan, OnError, Orphans, Pickup, Plan, PoolPlan, PortAddress, PortPlan,
-    QueueCount, ReportPlan, Rotation, Scope, SinkPlan, StagePlan, TenantPlan, To, Tunnel, UnknownEndpoint,
-    VerifyChecksum, WhenFailed, WhenFull, WindowCheck, WorkerPlan,
+    AddressV4, Cause, Conflict, DrainPlan, EventsPlan, FLOW_BYTES, FlowPlan, Format, Fragments, HealthPlan,
+    HostKind, HostPlan, Idle, ManagementPlan, OnError, Orphans, Overlap, Pickup, Plan, PoolPlan, PortAddress,
+    PortPlan, QueueCount, ReportPlan, Rotation, Scope, SinkPlan, StagePlan, StreamPlan, TenantPlan, To,
+    Tunnel, UnknownEndpoint, VerifyChecksum, WhenFailed, WhenFull, WindowCheck, WorkerPlan,
 };
 pub use problem::{Origin, Problem};
 pub use settings::Settings;

@@ -1,6 +1,7 @@
 //! A checked configuration: what will run, where, and how much memory it takes.
 
 mod flow;
+mod stream;
 mod management;
 mod events;
 
@@ -15,6 +16,7 @@ use ipnet::Ipv4Net;
 pub use management::{
     AddressV4, Cause, DrainPlan, HealthPlan, HostKind, HostPlan, ManagementPlan, PortAddress, WhenFailed,
 };
+pub use stream::{Conflict, Overlap, StreamPlan};
 
 use crate::dpdk::{EalPlan, LcorePlan, PoolConfig, PortConfig};
 use crate::packet::{ReasonId, ReasonTable};
@@ -44,6 +46,8 @@ pub struct Plan {
     pub burst: usize,
     /// What is remembered of flows, and for whom.
     pub flow: FlowPlan,
+    /// How TCP streams are read.
+    pub stream: StreamPlan,
     /// Who answers for the ports, and what.
     pub management: ManagementPlan,
     /// What is told, and to whom.
@@ -56,6 +60,13 @@ pub struct Plan {
     pub overrides: Vec<(String, String)>,
     /// What is allowed but probably not meant, one sentence each.
     pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Does any stage read streams?
+    pub fn reads_streams(&self) -> bool {
+        self.stages.iter().any(|stage| stage.parsed.wants_streams())
+    }
 }
 
 /// One port.
@@ -152,6 +163,8 @@ pub struct StagePlan {
     pub reasons: Vec<ReasonId>,
     /// What happens to a batch in which it panicked.
     pub on_error: OnError,
+    /// What becomes of TCP that it should read and cannot, if it reads streams.
+    pub on_unread: OnError,
     /// Its settings in the order of their names, shortened for people.
     pub settings: Vec<(String, String)>,
 }
@@ -165,4 +178,11 @@ pub enum OnError {
     Drop,
     /// They go on to the next stage.
     Pass,
+}
+
+impl OnError {
+    /// The default of `on_unread`: what cannot be read passes.
+    pub(crate) fn pass() -> Self {
+        OnError::Pass
+    }
 }

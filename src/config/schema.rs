@@ -4,6 +4,7 @@
 //! by the deserializer for every struct.
 
 mod flow;
+mod stream;
 mod management;
 mod events;
 
@@ -14,12 +15,13 @@ pub(super) use flow::{Flow, Fragments, Span, Tenant, Tenants};
 pub(super) use management::{Health, Management};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Unexpected, Visitor};
+pub(super) use stream::Stream;
 
 use super::{Idle, OnError, VerifyChecksum};
 use crate::dpdk::Memory;
 
 /// Keys of a `[[stage]]` that are the framework's; the rest are its kind's.
-pub(super) const STAGE_KEYS: &[&str] = &["use", "name", "on_error"];
+pub(super) const STAGE_KEYS: &[&str] = &["use", "name", "on_error", "on_unread"];
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -29,6 +31,7 @@ pub(super) struct File {
     pub port: Vec<Port>,
     pub tunnel: Tunnel,
     pub flow: Flow,
+    pub stream: Stream,
     pub tenant: Vec<Tenant>,
     pub tenants: Tenants,
     pub management: Management,
@@ -89,6 +92,8 @@ pub(super) struct Stage {
     pub kind: Option<String>,
     pub name: Option<String>,
     pub on_error: OnError,
+    #[serde(default = "OnError::pass")]
+    pub on_unread: OnError,
 }
 
 /// `"auto"` (`None`) or a number.

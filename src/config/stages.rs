@@ -59,6 +59,7 @@ pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<Sta
                     parsed,
                     reasons,
                     on_error: head.on_error,
+                    on_unread: head.on_unread,
                     settings: summary,
                 });
             }

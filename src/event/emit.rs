@@ -59,6 +59,10 @@ pub struct Emitter {
     wanted: Types,
     rings: [Option<rtrb::Producer<Event>>; TYPES],
     reports: Option<Reports>,
+    /// Anomalies of packets that were not dropped for them, by their layer.
+    noted: [Limit; 3],
+    /// Of each, in a second.
+    anomalies: u32,
     counters: Arc<EventCounters>,
 }
 
@@ -119,7 +123,9 @@ impl Reports {
         each(Type::Anomaly, &plan.anomaly, &mut |report, id| {
             let reason = DropReason::ALL.iter().find(|reason| ReasonId::from(**reason) == id);
             let kind = match reason {
-                Some(DropReason::TcpInvalid | DropReason::Pickup) => AnomalyKind::Stream,
+                Some(DropReason::TcpInvalid | DropReason::Pickup | DropReason::StreamConflict) => {
+                    AnomalyKind::Stream
+                }
                 Some(_) => AnomalyKind::Decode,
                 None => AnomalyKind::Applayer,
             };
@@ -140,7 +146,8 @@ impl Emitter {
     ) -> Self {
         let is_there = |kind: &Type| rings.get(*kind as usize).is_some_and(Option::is_some);
         let wanted: Types = Type::IN_RINGS.iter().copied().filter(is_there).collect();
-        Emitter { wanted, rings, reports: Reports::of(plan, reasons, wanted), counters }
+        let (noted, anomalies) = (Default::default(), plan.anomaly.per_s);
+        Emitter { wanted, rings, reports: Reports::of(plan, reasons, wanted), noted, anomalies, counters }
     }
 
     /// Does anybody want events of this type? Whoever would have to allocate for one asks first.
@@ -149,11 +156,28 @@ impl Emitter {
         self.wanted.has(kind)
     }
 
-    /// Tells of something, if anybody wants to know.
+    /// Tells of something, if anybody wants to know; of anomalies the first of each layer in a second.
     #[inline(always)]
-    pub fn emit(&mut self, at: u64, about: impl FnOnce() -> About, body: Body) {
-        if self.wanted.has(body.kind()) {
+    pub fn emit(&mut self, at: u64, about: impl FnOnce() -> About, mut body: Body) {
+        if self.wanted.has(body.kind()) && self.is_due(at, &mut body) {
             self.push(Event { at, about: about(), body });
+        }
+    }
+
+    /// Are there not too many of its kind? An anomaly learns how many were skipped before it.
+    #[inline(always)]
+    fn is_due(&mut self, now: u64, body: &mut Body) -> bool {
+        let Body::Anomaly(anomaly) = body else { return true };
+        let limit = self.noted.get_mut(anomaly.kind as usize);
+        match limit.and_then(|limit| limit.take(now, self.anomalies)) {
+            Some(skipped) => {
+                anomaly.skipped = skipped;
+                true
+            }
+            None => {
+                EventCounters::add(&self.counters.limited, Type::Anomaly);
+                false
+            }
         }
     }
 

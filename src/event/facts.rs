@@ -89,7 +89,7 @@ pub struct Tls {
     /// Server name, of the ClientHello.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sni: Option<Text>,
-    /// Negotiated: `SSLv3`, `TLSv1`, `TLS 1.1`, `TLS 1.2`, `TLS 1.3`; the client's highest where no server has answered.
+    /// Negotiated: `SSLv3`, `TLSv1`, `TLS 1.1`, `TLS 1.2`, `TLS 1.3`, and ours: `DTLS 1.2`; the client's highest where no server has answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<Text>,
     /// The protocol that was left for TLS (STARTTLS).
@@ -110,7 +110,7 @@ pub struct Tls {
     /// ALPN that the server chose.
     #[serde(skip_serializing_if = "List::is_empty")]
     pub server_alpns: List<Text>,
-    /// Ours: the cipher suite, by its IANA name or as four hexadecimal digits.
+    /// Ours: the cipher suite, as four hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cipher: Option<Text>,
     /// Ours: the client's highest version.

@@ -244,6 +244,12 @@ impl Flows {
         entry.is_some_and(|entry| entry.version() == meta.incarnation)
     }
 
+    /// Is the packet's flow a TCP connection that was reset?
+    pub fn is_reset(&self, meta: &Meta) -> bool {
+        let entry = meta.flow.entry().and_then(|entry| self.table.entry(entry));
+        entry.is_some_and(|entry| state::tcp(entry.life().state()) == Some(tcp::State::Reset))
+    }
+
     /// Stages are done with a flow.
     #[inline(always)]
     pub fn settle(&mut self, flow: FlowSlot, stages: u16) {

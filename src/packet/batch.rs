@@ -1,6 +1,6 @@
 //! The frames of one poll. Slots keep their frame until tx; what is decided is a bit per slot.
 
-use super::{DropReason, Mask, Meta, Packet, ReasonId, Verdict};
+use super::{DropReason, Mask, Meta, Packet, ReasonId, Verdict, View};
 use crate::dpdk::{BURST, Burst, Mbuf};
 
 /// At most [`BURST`] frames with their facts and fates.
@@ -22,6 +22,7 @@ pub struct Batch {
     held: Mask,
     settling: Mask,
     turning: Mask,
+    holding: Mask,
     /// Of all frames, as they came.
     bytes: u64,
 }
@@ -43,6 +44,7 @@ impl Batch {
             held: Mask::NONE,
             settling: Mask::NONE,
             turning: Mask::NONE,
+            holding: Mask::NONE,
             bytes: 0,
         }
     }
@@ -59,6 +61,7 @@ impl Batch {
         self.held = Mask::NONE;
         self.settling = Mask::NONE;
         self.turning = Mask::NONE;
+        self.holding = Mask::NONE;
     }
 
     /// Adds a frame whose facts are known already to a batch that holds nothing else; [`Self::begin`] follows. Gives it back
@@ -135,6 +138,12 @@ impl Batch {
     pub(crate) fn take_settling(&mut self) -> (Mask, Mask) {
         let used = Mask::first(self.frames.len());
         (std::mem::take(&mut self.settling) & used, std::mem::take(&mut self.turning) & used)
+    }
+
+    /// Slots of which a stage said [`Verdict::Hold`] since the last call.
+    #[inline(always)]
+    pub(crate) fn take_holding(&mut self) -> Mask {
+        std::mem::take(&mut self.holding)
     }
 
     /// Takes slots out of the open ones for a while; returns those that were open. [`Self::show`] ends the while.
@@ -220,7 +229,14 @@ impl Batch {
         self.away
     }
 
-    /// Slots that wait for their first fragment.
+    /// A live slot waits from now on: encap has turned it around already.
+    pub(crate) fn park(&mut self, slots: Mask) {
+        self.live = self.live.without(slots);
+        self.open = self.open.without(slots);
+        self.held = self.held | slots;
+    }
+
+    /// Slots that wait: for their first fragment, or for a stage.
     #[inline(always)]
     pub(crate) fn held(&self) -> Mask {
         self.held
@@ -243,6 +259,12 @@ impl Batch {
     pub fn inner(&self, slot: usize) -> &[u8] {
         let m = self.meta(slot);
         self.frame(slot).get(m.inner as usize..m.inner as usize + m.inner_len as usize).unwrap_or(&[])
+    }
+
+    /// One packet, for looking at.
+    #[inline(always)]
+    pub fn view(&self, slot: usize) -> View<'_> {
+        View::new(self.frame(slot), self.meta(slot))
     }
 
     /// One packet, for looking at and changing; `None` unless it is live.
@@ -269,6 +291,7 @@ impl Batch {
                 self.drop_slot(slot, reason);
                 self.rejected.insert(slot);
             }
+            Verdict::Hold => self.holding.insert(slot),
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{FlowFlags, InnerFlags, Mask, Meta};
+use super::{Mask, Meta, View};
 use crate::dpdk::Mbuf;
 use crate::wire::checksum;
 
@@ -31,63 +31,42 @@ impl<'a> Packet<'a> {
         self.meta
     }
 
+    /// The same packet, to look at only.
+    #[inline(always)]
+    pub fn view(&self) -> View<'_> {
+        View::new(self.frame.data(), self.meta)
+    }
+
     /// The inner packet, as long as its IP header says.
     #[inline(always)]
     pub fn inner(&self) -> &[u8] {
-        let start = self.meta.inner as usize;
-        self.frame.data().get(start..start + self.meta.inner_len as usize).unwrap_or(&[])
+        self.view().inner()
     }
 
     /// The inner transport header and what follows it; empty in a later fragment.
     #[inline(always)]
     pub fn transport(&self) -> &[u8] {
-        let start = self.meta.transport as usize;
-        self.frame.data().get(start..start + self.meta.transport_len as usize).unwrap_or(&[])
+        self.view().transport()
     }
 
     /// Inner source address.
     pub fn source(&self) -> IpAddr {
-        self.address(12, 8)
+        self.view().source()
     }
 
     /// Inner destination address.
     pub fn destination(&self) -> IpAddr {
-        self.address(16, 24)
+        self.view().destination()
     }
 
-    /// Address and port of who opened the flow; of the sender, for a packet without a flow and for an ICMP error. The port is 0 where
-    /// the packet shows none.
+    /// As [`View::originator`].
     pub fn originator(&self) -> SocketAddr {
-        self.end(self.opener_receives())
+        self.view().originator()
     }
 
-    /// Address and port of the other end than [`Self::originator`].
+    /// As [`View::responder`].
     pub fn responder(&self) -> SocketAddr {
-        self.end(!self.opener_receives())
-    }
-
-    fn opener_receives(&self) -> bool {
-        self.meta.is_reply() && !self.meta.flow_flags.has(FlowFlags::RELATED)
-    }
-
-    fn end(&self, receiving: bool) -> SocketAddr {
-        let ports = match self.meta.flags.has(InnerFlags::PORTS) {
-            true => (self.meta.source_port, self.meta.destination_port),
-            false => (0, 0),
-        };
-        match receiving {
-            true => SocketAddr::new(self.destination(), ports.1),
-            false => SocketAddr::new(self.source(), ports.0),
-        }
-    }
-
-    fn address(&self, v4: usize, v6: usize) -> IpAddr {
-        let inner = self.inner();
-        if self.meta.is_ipv6() {
-            IpAddr::from(inner.get(v6..).and_then(|b| b.first_chunk::<16>()).copied().unwrap_or_default())
-        } else {
-            IpAddr::from(inner.get(v4..).and_then(|b| b.first_chunk::<4>()).copied().unwrap_or_default())
-        }
+        self.view().responder()
     }
 
     /// Overwrites bytes of the inner packet, `at` bytes behind its start, and keeps the outer UDP checksum right.
@@ -181,7 +160,7 @@ fn change(data: &mut [u8], at: usize, before: u32, after: u32) {
 mod tests {
     use super::*;
     use crate::dpdk::{Mempool, PoolConfig};
-    use crate::packet::{Batch, DropReason, InnerFlags};
+    use crate::packet::{Batch, DropReason, FlowFlags, InnerFlags};
 
     /// A frame of 70 bytes that is a later fragment: outer IPv4 at 14, UDP at 34, 20 bytes of inner packet at 50.
     fn batch() -> Batch {

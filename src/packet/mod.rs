@@ -1,6 +1,7 @@
 //! What travels: a batch of frames, what the hops learned of each, and what was decided.
 
 mod batch;
+mod view;
 mod edit;
 mod mask;
 mod meta;
@@ -11,3 +12,4 @@ pub use edit::Packet;
 pub use mask::Mask;
 pub use meta::{FlowFlags, FlowSlot, InnerFlags, Meta};
 pub use verdict::{DropReason, ReasonId, ReasonTable, Verdict};
+pub use view::View;

@@ -15,6 +15,10 @@ pub enum Verdict {
     /// Drop it and tell both ends: TCP by a reset each, anything else its sender by ICMP "administratively prohibited". Answers
     /// go out at a limited rate and only where they may (RFC 1122 section 3.2.2); the packet is dropped in any case.
     Reject(ReasonId),
+    /// As `Next`, but the far end must not get the packet's bytes yet: the frame waits until the stage says something else of a later piece
+    /// of the stream, or `stream.hold_time` is over. Only a packet that brings bytes of a stream can be held
+    /// ([`crate::stage::StreamInspect`]); for any other this is `Next`.
+    Hold,
 }
 
 /// A drop reason of the running plan: the framework's first, then each stage's own, in pipeline order.
@@ -114,6 +118,12 @@ drop_reasons! {
     FragmentOrphan "fragment_orphan" "track",
     /// The ring to the worker that owns the flow stayed full.
     HandoffFull "handoff_full" "track",
+    /// A TCP segment that differs from bytes of the same numbers which stages have read, and `stream.conflict` is "drop".
+    StreamConflict "stream_conflict" "inspect",
+    /// A stage that reads streams could not read this one (a gap, no room, a hold that lasted too long), and its `on_unread` is "drop".
+    StreamUnread "stream_unread" "inspect",
+    /// A TCP segment with bytes of a frame that is held: they were sent again, and the held frame will do.
+    HeldAgain "held_again" "inspect",
     /// A stage panicked while it held the batch.
     StagePanic "stage_panic" "inspect",
     /// The inner packet is larger than the load balancer takes back, or a stage made the outer one larger than the port's MTU.

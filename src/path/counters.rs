@@ -15,6 +15,7 @@ use crate::event::{EventCounters, EventSnapshot};
 use crate::flow::{FlowCounters, FlowSnapshot};
 use crate::packet::{ReasonId, ReasonTable};
 use crate::stage::WorkerId;
+use crate::stream::{StreamCounters, StreamSnapshot};
 
 /// Counters on two cache lines, which are fetched together.
 const LINE: usize = 16;
@@ -83,6 +84,10 @@ pub struct WorkerCounters {
     pub place: Heartbeat,
     /// What became of frames for the host stack.
     pub punt: PuntCounters,
+    /// What streams came to.
+    pub streams: Arc<StreamCounters>,
+    /// Frames that wait for a stage's decision; goes up and down.
+    pub held_for_stages: Counter,
     /// What each stage did, in pipeline order.
     pub stages: Box<[StageCounters]>,
 }
@@ -150,6 +155,8 @@ impl WorkerCounters {
             held: zero(),
             place: Heartbeat::default(),
             punt: PuntCounters::default(),
+            streams: Arc::default(),
+            held_for_stages: zero(),
             stages: (0..stages).map(|_| StageCounters::default()).collect(),
         }
     }
@@ -187,6 +194,8 @@ impl WorkerCounters {
             answers: self.answers.snapshot(),
             held: self.held.get(),
             punt: self.punt.snapshot(),
+            streams: self.streams.snapshot(),
+            held_for_stages: self.held_for_stages.get(),
             stages: self
                 .stages
                 .iter()
@@ -222,6 +231,8 @@ pub struct WorkerSnapshot {
     pub answers: AnswerSnapshot,
     pub held: u64,
     pub punt: PuntSnapshot,
+    pub streams: StreamSnapshot,
+    pub held_for_stages: u64,
     pub stages: Vec<StageSnapshot>,
 }
 
@@ -259,7 +270,7 @@ impl WorkerSnapshot {
             handed_out: self.flows.handed_out,
             punted: self.punted,
             dropped: self.dropped(),
-            held: self.held,
+            held: self.held + self.held_for_stages,
         }
     }
 }
@@ -281,7 +292,7 @@ pub struct Ledger {
     pub punted: u64,
     /// Frames dropped for any reason.
     pub dropped: u64,
-    /// Fragments that wait.
+    /// Frames that wait: fragments for their first, others for a stage.
     pub held: u64,
 }
 

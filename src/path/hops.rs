@@ -21,19 +21,22 @@ pub(super) struct Hops {
     dead: Box<Burst>,
     /// Frames of our own.
     made: Box<Burst>,
+    /// Frames that have waited for a stage.
+    released: Box<Burst>,
     pub counters: Arc<WorkerCounters>,
 }
 
 impl Hops {
     pub fn new(decap: Decap, inspect: Inspect, counters: Arc<WorkerCounters>) -> Self {
-        let (batch, dead, made) = (Box::new(Batch::new()), Box::default(), Box::default());
-        Hops { decap, track: None, inspect, respond: None, punt: None, batch, dead, made, counters }
+        let (batch, dead) = (Box::new(Batch::new()), Box::default());
+        let (made, released) = (Box::default(), Box::default());
+        Hops { decap, track: None, inspect, respond: None, punt: None, batch, dead, made, released, counters }
     }
 
-    /// Takes the batch from decap to the port, and leaves it empty.
-    #[inline(always)]
+    /// Takes the batch from decap to the port, and leaves it empty. Not inlined: decap's loop keeps the registers to itself.
+    #[inline(never)]
     pub fn run(&mut self, queues: &mut QueuePair, source: Source, now: u64) {
-        let Hops { decap, track, inspect, respond, punt, batch, dead, made, counters } = self;
+        let Hops { decap, track, inspect, respond, punt, batch, dead, made, released, counters } = self;
         let port = u8::try_from(queues.port).unwrap_or(u8::MAX); // beyond 255 nothing is handed on: nobody reaches it
         if let Some(track) = track {
             counters.place.at(Place::Track);
@@ -52,6 +55,9 @@ impl Hops {
             let flows = track.as_mut().map(|track| &*track.flows());
             respond.run(now, batch, (too_big, queues.mtu), flows, made, &counters.answers);
         }
+        if let Some(streams) = inspect.streams() {
+            streams.before_tx(batch, &mut queues.tx, port, released, counters);
+        }
         let parting = !(batch.away() | batch.held()).is_empty();
         counters.place.at(Place::Tx);
         let id = queues.port;
@@ -64,7 +70,7 @@ impl Hops {
             if let Some(track) = track
                 && parting
             {
-                track.part(batch, dead, port, now, counters);
+                track.part(batch, dead, inspect.streams(), port, now, counters);
             }
         });
         if !made.is_empty() {
@@ -130,6 +136,26 @@ impl Hops {
             track.flows().begin(now);
             track.flows().reseat();
             track.flows().age();
+        }
+    }
+
+    /// What streams want done now and then; frames that have waited long enough for a stage go home. `last`: all that wait.
+    #[inline(always)]
+    pub fn streams_due(&mut self, lanes: &mut [Lane], now: u64, last: bool) {
+        let Hops { track, inspect, counters, released, .. } = self;
+        let Some(streams) = inspect.streams() else { return };
+        streams.housekeeping(track.as_mut().map(Track::flows), now, last, counters);
+        while streams.has_out() {
+            let lane = streams.take_out(None, released, counters);
+            let lane = lanes.iter_mut().find(|Lane(queues)| lane.map(u16::from) == Some(queues.port));
+            match lane {
+                Some(Lane(queues)) => tx::made(&mut queues.tx, released, counters),
+                None => {
+                    // It came in by a lane of this worker, so there is one.
+                    counters.as_ref().drop(DropReason::TxFull.into(), released.len() as u64);
+                    released.free();
+                }
+            }
         }
     }
 

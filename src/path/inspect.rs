@@ -8,9 +8,12 @@
 //! (`settle`). Where nothing is settled, both cost a compare for each stage. Packets of flows that all stages have settled do not come
 //! here: track takes them out of the open ones.
 //!
-//! May drop: [`DropReason::StagePanic`], and whatever the stages declare.
+//! Stages that read streams find them in order (`streams`).
+//!
+//! May drop: [`DropReason::StagePanic`], what `streams` drops, and whatever the stages declare.
 
 mod settle;
+mod streams;
 
 use std::any::Any;
 use std::fmt;
@@ -19,12 +22,16 @@ use std::sync::Arc;
 
 use super::Place;
 use super::counters::{StageCounters, WorkerCounters};
-use crate::config::{OnError, Plan};
+use crate::config::{OnError, Plan, StagePlan};
 use crate::dpdk::Error;
 use crate::event::Emitter;
 use crate::packet::{Batch, DropReason, Mask, ReasonId};
-use crate::stage::{Backend, Cx, Make, Shared, Stage, WorkerId};
+use crate::stage::{Backend, Cx, MOST_STAGES, Make, Shared, Stage, WorkerId};
+use crate::stream::Reassembly;
 pub(super) use settle::Settle;
+pub use streams::HOLD_BYTES;
+use streams::Setup;
+pub(super) use streams::Streams;
 
 /// The built pipeline of a plan: what all workers share.
 #[derive(Clone)]
@@ -32,6 +39,7 @@ pub struct Pipeline {
     stages: Vec<Built>,
     /// Entries of a worker's flow table.
     flows: usize,
+    streams: Option<Setup>,
 }
 
 #[derive(Clone)]
@@ -40,6 +48,7 @@ struct Built {
     shared: Arc<dyn Shared>,
     reasons: Arc<[ReasonId]>,
     on_error: OnError,
+    on_unread: OnError,
 }
 
 impl Pipeline {
@@ -51,17 +60,31 @@ impl Pipeline {
                 shared: stage.parsed.build(backend)?,
                 reasons: stage.reasons.clone().into(),
                 on_error: stage.on_error,
+                on_unread: stage.on_unread,
             })
         });
         let flows = if plan.flow.tracking { plan.flow.per_worker as usize } else { 0 };
-        Ok(Pipeline { stages: stages.collect::<Result<_, Error>>()?, flows })
+        let bits = |picked: &dyn Fn(&StagePlan) -> bool| {
+            let stages = plan.stages.iter().enumerate().take(MOST_STAGES);
+            stages.fold(0, |bits, (n, stage)| bits | u16::from(picked(stage)) << n)
+        };
+        let readers = bits(&|stage| stage.parsed.wants_streams());
+        let streams = (readers != 0).then(|| Setup {
+            plan: plan.stream.clone(),
+            tenants: plan.flow.tenants.len(),
+            readers,
+            closed: readers & bits(&|stage| stage.on_unread == OnError::Drop),
+        });
+        Ok(Pipeline { stages: stages.collect::<Result<_, Error>>()?, flows, streams })
     }
 
     /// Running stages for one worker.
     pub fn make(&self, worker: WorkerId) -> Inspect {
         let make = Make { worker, flows: self.flows };
         let run = |built: &Built| Running { stage: Some(built.shared.make(&make)), built: built.clone() };
-        Inspect { make, stages: self.stages.iter().map(run).collect(), events: Emitter::default() }
+        let streams = self.streams.as_ref().map(|setup| Box::new(Streams::new(setup, &make)));
+        let stages = self.stages.iter().map(run).collect();
+        Inspect { make, stages, streams, events: Emitter::default() }
     }
 
     /// Name and shared part of each stage, in order.
@@ -81,6 +104,7 @@ impl fmt::Debug for Pipeline {
 pub struct Inspect {
     make: Make,
     stages: Vec<Running>,
+    streams: Option<Box<Streams>>,
     events: Emitter,
 }
 
@@ -100,6 +124,9 @@ impl Inspect {
         now: u64,
         counters: &WorkerCounters,
     ) {
+        if self.streams.is_some() {
+            return self.run_with_streams(batch, flows, now, counters);
+        }
         let settled = if flows.is_some() { settle::settled(batch) } else { Mask::NONE };
         let stages = self.stages.len();
         for (n, (running, own)) in self.stages.iter_mut().zip(&counters.stages).enumerate() {
@@ -109,7 +136,7 @@ impl Inspect {
             let hidden = if settled.is_empty() { Mask::NONE } else { settle::hide(batch, settled, n) };
             let shown = batch.open();
             counters.place.at(Place::Inspect(n));
-            if !shown.is_empty() && running.run(batch, now, &self.make, own, (n, &mut self.events)) {
+            if !shown.is_empty() && running.run(batch, None, now, &self.make, own, (n, &mut self.events)) {
                 let (settling, turning) = batch.take_settling();
                 if let Some(flows) = flows.as_deref_mut()
                     && !(settling | turning).is_empty()
@@ -118,6 +145,52 @@ impl Inspect {
                 }
             }
             batch.show(hidden);
+        }
+    }
+
+    /// The same where stages read streams. Apart, so that pipelines without such stages run what they ran before there were streams.
+    #[inline(never)]
+    fn run_with_streams<F: Settle>(
+        &mut self,
+        batch: &mut Batch,
+        mut flows: Option<&mut F>,
+        now: u64,
+        counters: &WorkerCounters,
+    ) {
+        let Inspect { make, stages, streams: Some(streams), events } = self else { return };
+        let settled = if flows.is_some() { settle::settled(batch) } else { Mask::NONE };
+        let all = stages.len();
+        streams.begin();
+        let mut taken = false;
+        for (n, (running, own)) in stages.iter_mut().zip(&counters.stages).enumerate() {
+            if batch.open().is_empty() {
+                break;
+            }
+            if streams.begin_before(n) {
+                streams.take(batch, flows.as_deref(), now, counters, events);
+                taken = true;
+            }
+            let hidden = if settled.is_empty() { Mask::NONE } else { settle::hide(batch, settled, n) };
+            let shown = batch.open();
+            let read = streams.for_stage(n);
+            let reads = read.is_some();
+            counters.place.at(Place::Inspect(n));
+            if !shown.is_empty() && running.run(batch, read, now, make, own, (n, events)) {
+                let (settling, turning) = batch.take_settling();
+                if let Some(flows) = flows.as_deref_mut()
+                    && !(settling | turning).is_empty()
+                {
+                    settle::write(batch, flows, n..all, shown & settling, shown & turning);
+                }
+                match reads {
+                    true => streams.decided(batch, n, shown, settling),
+                    false => drop(batch.take_holding()),
+                }
+            }
+            batch.show(hidden);
+        }
+        if taken {
+            streams.finish(batch, flows, counters);
         }
     }
 
@@ -132,7 +205,7 @@ impl Inspect {
         if self.events.tells_drops() {
             let dropped = batch.dropped();
             if !dropped.is_empty() {
-                let Inspect { make, stages, events } = self;
+                let Inspect { make, stages, events, .. } = self;
                 let whose =
                     |reason| stages.iter().position(|running| running.built.reasons.contains(&reason));
                 let stage_of = |reason| whose(reason).map_or(u8::MAX, |stage| stage as u8);
@@ -141,12 +214,28 @@ impl Inspect {
         }
     }
 
+    /// Streams and what waits for stages, if any stage reads streams.
+    #[inline(always)]
+    pub(super) fn streams(&mut self) -> Option<&mut Streams> {
+        self.streams.as_deref_mut()
+    }
+
     /// Lets every stage do housekeeping.
     pub(super) fn idle(&mut self, now: u64, counters: &WorkerCounters) {
+        self.each(now, counters, |stage, cx| stage.idle(cx));
+    }
+
+    /// Tells every stage that nothing more will come.
+    pub(super) fn stop(&mut self, now: u64, counters: &WorkerCounters) {
+        self.each(now, counters, |stage, cx| stage.stop(cx));
+    }
+
+    fn each(&mut self, now: u64, counters: &WorkerCounters, what: impl Fn(&mut dyn Stage, &mut Cx<'_>)) {
         for (n, (running, counters)) in self.stages.iter_mut().zip(&counters.stages).enumerate() {
             let Running { stage: Some(stage), built } = running else { continue };
-            let mut cx = Cx::new(now, self.make.worker, &built.reasons).with_events(n, &mut self.events);
-            if contained(|| stage.idle(&mut cx)).is_none() {
+            let cx = Cx::new(now, self.make.worker, &built.reasons);
+            let mut cx = cx.with_events(n, &mut self.events);
+            if contained(|| what(&mut **stage, &mut cx)).is_none() {
                 running.renew(&self.make, counters);
             }
         }
@@ -168,13 +257,15 @@ impl Running {
     fn run(
         &mut self,
         batch: &mut Batch,
+        streams: Option<&Reassembly>,
         now: u64,
         make: &Make,
         counters: &StageCounters,
         (number, events): (usize, &mut Emitter),
     ) -> bool {
         let before = batch.open();
-        let mut cx = Cx::new(now, make.worker, &self.built.reasons).with_events(number, events);
+        let cx = Cx::new(now, make.worker, &self.built.reasons);
+        let mut cx = cx.with_streams(streams, self.built.on_unread).with_events(number, events);
         // The batch stays consistent whatever a stage does to it, so unwinding out of one leaves nothing half done.
         let outcome = self.stage.as_mut().and_then(|stage| contained(|| stage.run(batch, &mut cx)));
         if outcome.is_none() {
@@ -194,6 +285,7 @@ impl Running {
     fn recover(&mut self, batch: &mut Batch, make: &Make, counters: &StageCounters) {
         self.renew(make, counters);
         batch.take_settling();
+        batch.take_holding();
         if self.built.on_error == OnError::Drop {
             batch.drop_all(batch.open(), DropReason::StagePanic);
         }

@@ -41,7 +41,7 @@ pub use frames::{FrameReader, FrameWriter};
 pub use guests::arbitrary_input as arbitrary_guest;
 pub use guests::{Guest, Guests};
 pub use heartbeat::{Heartbeat, Place};
-pub use inspect::{Inspect, Pipeline, Running};
+pub use inspect::{HOLD_BYTES, Inspect, Pipeline, Running};
 pub use mesh::Mesh;
 pub use punt::{HostEnd, Punt, PuntCounters, PuntSnapshot};
 pub use respond::Respond;

@@ -15,6 +15,7 @@
 use std::sync::Arc;
 
 use super::counters::WorkerCounters;
+use super::inspect::Streams;
 use super::mesh::Mesh;
 use crate::config::{FlowPlan, Orphans, Pickup, Plan, Scope, UnknownEndpoint, WhenFull};
 use crate::dpdk::{BURST, Burst, Mbuf};
@@ -226,12 +227,13 @@ impl Track {
     }
 
     /// Sends on their way the slots that the hop took out of a batch. `gone` are the frames of all slots that are not live, in order;
-    /// what is left in it afterwards is dead.
+    /// what is left in it afterwards is dead. `streams` takes what waits for a stage.
     #[inline(never)]
     pub(super) fn part(
         &mut self,
         batch: &Batch,
         gone: &mut Burst,
+        mut streams: Option<&mut Streams>,
         port: u8,
         now: u64,
         counters: &WorkerCounters,
@@ -240,6 +242,15 @@ impl Track {
         let mut dead = Burst::new();
         let mut given = 0;
         for (slot, frame) in slots.into_iter().zip(gone.drain()) {
+            let frame = match &mut streams {
+                Some(streams) if batch.held().has(slot) => {
+                    match streams.hold(slot, frame, batch, (port, now), counters) {
+                        Ok(()) => continue,
+                        Err(frame) => frame,
+                    }
+                }
+                _ => frame,
+            };
             let parcel = |frame| Parcel { frame, meta: *batch.meta(slot), lane: port };
             let left = if batch.away().has(slot) {
                 let owner = self.owners.get(slot).copied().unwrap_or(WorkerId(0));

@@ -168,6 +168,7 @@ impl Worker {
             hops.counters.busy_cycles.add(cycles().wrapping_sub(start));
         }
         hops.due(now);
+        hops.streams_due(lanes, now, false);
         found
     }
 
@@ -193,22 +194,25 @@ impl Worker {
         }
     }
 
-    /// Fragments that wait go as those do for which there is nothing left to wait for; what other workers still give is taken, until all
+    /// Fragments that wait go as those do for which there is nothing left to wait for, and what waits for stages as what has waited too
+    /// long; what other workers still give is taken, until all
     /// of them have stopped giving. One that hangs is not waited for longer than half a second.
     pub fn finish(&mut self) {
         let Worker { lanes, hops, clock, .. } = self;
         while let Some((port, source)) = hops.unhold(clock.now(), true) {
             hops.send_by(lanes, port, source, clock.now());
         }
-        if !hops.stop_giving() {
-            return;
-        }
-        let begun = Instant::now();
-        while !self.hops.is_over() && begun.elapsed() < LAST_WAIT {
-            if self.others(cycles()) == 0 {
-                std::thread::yield_now();
+        if hops.stop_giving() {
+            let begun = Instant::now();
+            while !self.hops.is_over() && begun.elapsed() < LAST_WAIT {
+                if self.others(cycles()) == 0 {
+                    std::thread::yield_now();
+                }
             }
         }
+        let Worker { lanes, hops, clock, .. } = self;
+        hops.streams_due(lanes, clock.now(), true);
+        hops.inspect.stop(clock.now(), &hops.counters);
     }
 
     /// Gives the lanes back.

@@ -38,6 +38,13 @@ impl<T: Default> PerFlow<T> {
         }
         Some(&mut place.state)
     }
+
+    /// The same for a flow that may be gone: `None` if nothing is there of it.
+    #[inline]
+    pub fn left_by(&mut self, meta: &Meta) -> Option<&mut T> {
+        let place = self.places.get_mut(meta.flow.entry()? as usize)?;
+        (place.incarnation == meta.incarnation).then_some(&mut place.state)
+    }
 }
 
 #[cfg(test)]

@@ -10,9 +10,10 @@ use crate::stage::StageKind;
 pub mod count;
 pub mod sample;
 pub mod acl;
+pub mod tls;
 
 /// Every kind of stage that a pipeline can use.
-pub const ALL: &[&StageKind] = &[&count::KIND, &sample::KIND, &acl::KIND];
+pub const ALL: &[&StageKind] = &[&count::KIND, &sample::KIND, &acl::KIND, &tls::KIND];
 
 /// The kind of that name.
 pub fn find(name: &str) -> Option<&'static StageKind> {

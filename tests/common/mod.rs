@@ -3,8 +3,10 @@
 
 pub mod answers;
 pub mod client;
+pub mod capture;
 pub mod golden;
 pub mod inner;
+pub mod hello;
 pub mod netns;
 pub mod talk;
 pub mod team;
@@ -182,7 +184,7 @@ impl Rig {
     pub fn settled(&self) -> WorkerSnapshot {
         let now = self.worker.counters().snapshot();
         assert!(now.ledger().balances(), "{}", now.ledger());
-        let held = now.held as u32; // fragments that wait
+        let held = (now.held + now.held_for_stages) as u32; // what waits
         assert_eq!(self.pool.available() + held, self.pool.capacity(), "buffers are out between polls");
         now
     }

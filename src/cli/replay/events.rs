@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::super::Failure;
 use crate::app::{Snapshot, stats};
 use crate::config::Plan;
-use crate::event::{Emitter, Eve, EventCounters, Lines, Moment, Rings, Said, Stats, Type, emitters};
+use crate::event::{Emitter, Eve, EventCounters, Lines, Moment, Rings, Said, Stats, Type, Types, emitters};
 use crate::flow::FlowEvent;
 use crate::path::Pipeline;
 
@@ -20,8 +20,7 @@ pub struct Told {
     lines: Lines,
     name: String,
     file: BufWriter<File>,
-    starts: bool,
-    with_stats: bool,
+    types: Types,
     /// The last packet's time.
     now: u64,
     failed: Option<std::io::Error>,
@@ -46,8 +45,7 @@ impl Told {
             lines: Lines::new(eve, events.flow_log.clone()),
             name,
             file: BufWriter::new(file),
-            starts: events.types.has(Type::FlowStart),
-            with_stats: events.types.has(Type::Stats),
+            types: events.types,
             now: 0,
             failed: None,
         };
@@ -67,7 +65,8 @@ impl Told {
     /// Writes what was said of a flow.
     pub fn flow(&mut self, event: FlowEvent, now: u64) {
         self.now = now;
-        if self.starts || event.what != crate::flow::What::Start {
+        let is_start = event.what == crate::flow::What::Start;
+        if self.types.has(if is_start { Type::FlowStart } else { Type::Flow }) {
             self.write(&Said::Flow(event));
         }
     }
@@ -81,7 +80,7 @@ impl Told {
 
     /// The counters at the end, and what is still in memory.
     pub fn finish(mut self, plan: &Plan, snapshot: &Snapshot) -> Result<(), Failure> {
-        if self.with_stats {
+        if self.types.has(Type::Stats) {
             let record = stats(plan, snapshot).record(Stats::capture_time(self.now));
             self.write(&Said::Stats(Box::new(record)));
         }

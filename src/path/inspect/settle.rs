@@ -22,6 +22,9 @@ pub(in crate::path) trait Settle {
 
     /// The other side opened the flow.
     fn turn(&mut self, flow: FlowSlot);
+
+    /// Is the packet's flow a TCP connection that was reset?
+    fn is_reset(&self, meta: &Meta) -> bool;
 }
 
 impl Settle for Flows {
@@ -41,6 +44,10 @@ impl Settle for Flows {
 
     fn turn(&mut self, flow: FlowSlot) {
         Flows::turn(self, flow);
+    }
+
+    fn is_reset(&self, meta: &Meta) -> bool {
+        Flows::is_reset(self, meta)
     }
 }
 

@@ -48,8 +48,9 @@ fn no_panic_of_a_stage_reaches_the_worker() {
         shared: Arc::new(Maker(AtomicU32::new(0))),
         reasons: [].into(),
         on_error: OnError::Drop,
+        on_unread: OnError::Pass,
     };
-    let mut inspect = Pipeline { stages: vec![built], flows: 0 }.make(WorkerId(0));
+    let mut inspect = Pipeline { stages: vec![built], flows: 0, streams: None }.make(WorkerId(0));
     let counters = WorkerCounters::new(WorkerId(0), &ReasonTable::framework(), 1);
     let config = PoolConfig { name: "inspect".into(), buffers: 1, data_room: 64, cache: 0, numa: None };
     let pool = Mempool::soft(&config);
@@ -141,6 +142,9 @@ impl Settle for Remembered {
     fn turn(&mut self, flow: FlowSlot) {
         self.turned[flow.entry().unwrap() as usize] += 1;
     }
+    fn is_reset(&self, _: &Meta) -> bool {
+        false
+    }
 }
 
 /// A pipeline of a test with its flows.
@@ -160,8 +164,9 @@ impl Line {
             shared: Arc::new(Scripted { says, seen: Arc::clone(seen) }),
             reasons: [].into(),
             on_error: OnError::Pass,
+            on_unread: OnError::Pass,
         });
-        let pipeline = Pipeline { stages: built.collect(), flows: 4 };
+        let pipeline = Pipeline { stages: built.collect(), flows: 4, streams: None };
         let config = PoolConfig { name: "line".into(), buffers: 8, data_room: 64, cache: 0, numa: None };
         Line {
             inspect: pipeline.make(WorkerId(0)),

@@ -1,0 +1,213 @@
+//! What a `[[stage]]` of this kind says.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::rules::{MOST_BYTES, Names, Rules};
+use crate::config::{self, Problem};
+
+pub(super) const EXAMPLE: &str = r#"[[stage]]
+use = "tls"
+deny_below = "1.2"
+deny_names = [".ads.example", "tracker.example"]
+"#;
+
+pub(super) const HELP: &str = r#"deny_below       lowest version that may be spoken: ssl3, 1.0, 1.1, 1.2 or 1.3; none by default.
+                 A client that offers nothing as new is denied at its hello, a server that
+                 chooses an older one at its own.
+deny_names       server names (SNI) that are denied: "www.example.com", or ".example.com" for
+                 all names below it
+deny_names_file  a file of such names, one a line; lines that start with # are comments
+allow_names      if given, no other names may pass; hellos without a name go by unnamed
+allow_names_file a file of these
+unnamed          hellos without a server name: pass (default) or deny
+deny_ja3         JA3 fingerprints that are denied, 32 hexadecimal digits each
+deny_ja4         JA4 fingerprints, 36 characters each
+malformed        handshakes that break the rules of TLS: pass (default; they are counted) or deny
+action           reject (default): both ends are told by a RST; drop
+hold             true: a frame that begins a hello waits until the hello is whole, so that one
+                 that is denied never arrives. Default: true if something can be denied
+sessions         handshakes that each worker reads at a time, 1 to 65535, default 4096; beyond
+                 that the oldest is let go
+memory_kb        memory of each worker for hellos that come in pieces, 64 to 1048576, default 8192
+
+Read are the hellos of TLS over TCP, at the first byte or behind up to 4096 bytes of plain text
+(STARTTLS), and of DTLS over UDP. What cannot be read goes by on_unread of the stage.
+"#;
+
+/// The settings, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub(super) rules: Arc<Rules>,
+    pub(super) hold: bool,
+    pub(super) drops: bool,
+    pub(super) sessions: u16,
+    pub(super) memory: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Passes {
+    #[default]
+    Pass,
+    Deny,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    #[default]
+    Reject,
+    Drop,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Table {
+    deny_below: Option<String>,
+    deny_names: Vec<String>,
+    deny_names_file: Option<String>,
+    allow_names: Option<Vec<String>>,
+    allow_names_file: Option<String>,
+    unnamed: Passes,
+    deny_ja3: Vec<String>,
+    deny_ja4: Vec<String>,
+    malformed: Passes,
+    action: Action,
+    hold: Option<bool>,
+    sessions: Option<u32>,
+    memory_kb: Option<u32>,
+}
+
+impl Settings {
+    /// Reads and checks them.
+    pub fn read(settings: &config::Settings<'_>) -> Result<Settings, Vec<Problem>> {
+        let table: Table = settings.read()?;
+        let mut problems = Vec::new();
+        let lowest = table.deny_below.as_deref().and_then(|word| match word {
+            "ssl3" => Some(1),
+            "1.0" => Some(2),
+            "1.1" => Some(3),
+            "1.2" => Some(4),
+            "1.3" => Some(5),
+            _ => {
+                let what = format!("{word:?} is no version");
+                problems.push(settings.problem("deny_below", what, "write ssl3, 1.0, 1.1, 1.2 or 1.3"));
+                None
+            }
+        });
+        let mut names = |key: &str, list: &[String], file: Option<&str>| {
+            let mut names = Names::default();
+            for (i, name) in list.iter().enumerate() {
+                if let Err(wrong) = names.add(name) {
+                    let what = format!("{name:?} {wrong}");
+                    problems.push(settings.problem(&format!("{key}[{i}]"), what, ""));
+                }
+            }
+            if let Some(file) = file {
+                let key = format!("{key}_file");
+                match settings.read_file(Path::new(&settings.path(file)), MOST_BYTES + 1) {
+                    Ok(bytes) if bytes.len() as u64 > MOST_BYTES => {
+                        let what = format!("{file} is longer than {} MB", MOST_BYTES >> 20);
+                        problems.push(settings.problem(&key, what, ""));
+                    }
+                    Ok(bytes) => problems.extend(add_lines(&mut names, &bytes, file, &key, settings)),
+                    Err(error) => {
+                        let what = format!("cannot read {file}: {error}");
+                        let remedy = "paths start at the folder of the configuration file";
+                        problems.push(settings.problem(&key, what, remedy));
+                    }
+                }
+            }
+            names
+        };
+        let deny = names("deny_names", &table.deny_names, table.deny_names_file.as_deref());
+        let given = table.allow_names.is_some() || table.allow_names_file.is_some();
+        let list = table.allow_names.as_deref().unwrap_or(&[]);
+        let allow = given.then(|| names("allow_names", list, table.allow_names_file.as_deref()));
+        let mut rules = Rules {
+            lowest,
+            deny,
+            allow,
+            deny_unnamed: table.unnamed == Passes::Deny,
+            deny_malformed: table.malformed == Passes::Deny,
+            ..Rules::default()
+        };
+        for (i, text) in table.deny_ja3.iter().enumerate() {
+            match hash(text) {
+                Some(hash) => {
+                    rules.deny_ja3.insert(hash);
+                }
+                None => {
+                    let what = format!("{text:?} is not a JA3");
+                    problems.push(settings.problem(
+                        &format!("deny_ja3[{i}]"),
+                        what,
+                        "it has 32 hexadecimal digits",
+                    ));
+                }
+            }
+        }
+        for (i, text) in table.deny_ja4.iter().enumerate() {
+            match <[u8; 36]>::try_from(text.as_bytes()) {
+                Ok(ja4) if ja4.get(10) == Some(&b'_') && ja4.get(23) == Some(&b'_') => {
+                    rules.deny_ja4.insert(ja4);
+                }
+                _ => {
+                    let what = format!("{text:?} is not a JA4");
+                    let remedy = "it looks like t13d1516h2_8daaf6152771_e5627efa2ab1";
+                    problems.push(settings.problem(&format!("deny_ja4[{i}]"), what, remedy));
+                }
+            }
+        }
+        let mut range = |key: &str, given: Option<u32>, default: u32, least: u32, most: u32| match given {
+            Some(n) if n < least || n > most => {
+                problems.push(settings.problem(key, format!("{n} is not between {least} and {most}"), ""));
+                default
+            }
+            given => given.unwrap_or(default),
+        };
+        let sessions = range("sessions", table.sessions, 4096, 1, u16::MAX.into()) as u16;
+        let memory_kb = range("memory_kb", table.memory_kb, 8192, 64, 1 << 20);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Settings {
+            hold: table.hold.unwrap_or(rules.ask_clients() || rules.deny_malformed),
+            drops: table.action == Action::Drop,
+            sessions,
+            memory: memory_kb as usize * 1024,
+            rules: Arc::new(rules),
+        })
+    }
+}
+
+fn add_lines(
+    names: &mut Names,
+    bytes: &[u8],
+    file: &str,
+    key: &str,
+    settings: &config::Settings<'_>,
+) -> Vec<Problem> {
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.lines().map(str::trim).enumerate();
+    let named = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let wrong = named.filter_map(|(n, line)| {
+        let wrong = names.add(line).err()?;
+        Some(settings.problem(key, format!("{file}:{}: {line:?} {wrong}", n + 1), ""))
+    });
+    wrong.take(20).collect()
+}
+
+fn hash(text: &str) -> Option<[u8; 16]> {
+    let mut hash = [0; 16];
+    if text.len() != 32 || !text.is_ascii() {
+        return None;
+    }
+    for (n, byte) in hash.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * n..2 * n + 2)?, 16).ok()?;
+    }
+    Some(hash)
+}
