@@ -3,7 +3,7 @@
 # Seconds that `make run` shows.
 DEMO_SECONDS ?= 10
 # Seconds of fuzzing per target in `make check`.
-FUZZ_SECONDS ?= 60
+FUZZ_SECONDS ?= 30
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check further check-long bench image
@@ -21,7 +21,7 @@ test: ## all tests: with DPDK, without it, and the examples in the docs
 	cargo nextest run --locked --no-default-features --features program
 	cargo test --locked --workspace --doc
 
-check: test further ## everything that must pass before a change lands (25 minutes on 2 cores)
+check: test further ## everything that must pass before a change lands (40 minutes on 2 cores)
 
 further: ## the part of check that is not test
 	@ci/deps.sh check

@@ -162,7 +162,7 @@ pub const PASSTHROUGH: &str = "sluicegate passthrough";
 pub const FLOWS: &str = "sluicegate flows acl 1000";
 pub const ACL_1000: &str = "sluicegate acl 1000";
 /// The table of `workers.rs` and its rows.
-pub const WORKERS: &str = "two workers, 64 B, 4k flows each";
+pub const WORKERS: &str = "two workers, 64 B, 1k flows each";
 pub const ONE_WORKER: &str = "one worker";
 pub const TWO_WORKERS: &str = "two workers";
 pub const MISALIGNED: &str = "two workers, half of the flows misaligned";

@@ -20,7 +20,7 @@ use crate::report::{self, Row, Table};
 use crate::{LEAST_SENT, Options, Rules, SETTLE, WORKING_BUFFERS};
 
 /// Flows of each worker. A capture has twice as many frames.
-const FLOWS: u32 = 1 << 12;
+const FLOWS: u32 = 1 << 10;
 
 /// Share of the packets that may be lost between workers. A worker whose CPU does something else for longer than 10 ms, as happens where
 /// the manager and this bench share it, is not waited for.
