@@ -312,8 +312,10 @@ fn a_tuple_that_is_used_again_under_a_new_cookie_is_a_new_flow() {
     let Fate::Home(home) = rig.fate(&answer) else { panic!("the answer to the new SYN") };
     assert_eq!((&home[78..82], &home[34..36]), (&answer[78..82], &answer[34..36]), "its own envelope");
     passes(&mut rig, &wrap(&tcp(client(), server(), "A", 70_001, 901, &[]), 8, 61_000));
-    let flows = rig.settled().flows;
+    let all = rig.settled();
+    let flows = &all.flows;
     assert_eq!((flows.opened, flows.incarnations, flows.established, flows.refreshed), (2, 1, 2, 0));
+    assert_eq!(flows.local_hits, all.received, "each packet once");
 }
 
 #[test]

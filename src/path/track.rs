@@ -25,7 +25,7 @@ use crate::flow::tcp::WindowCheck;
 use crate::flow::{
     About, Flows, FlowsShared, Followed, Key, Lookup, Newcomer, Opened, Opening, Seed, is_answer, quoted,
 };
-use crate::packet::{Batch, DropReason, InnerFlags, Mask, Meta};
+use crate::packet::{Batch, DropReason, FlowSlot, InnerFlags, Mask, Meta};
 use crate::stage::WorkerId;
 
 /// Where a batch comes from.
@@ -555,7 +555,12 @@ impl Finder {
             return self.elsewhere(looked, source).unwrap_or_else(|| self.without());
         };
         let from_high = looked.from_high != (!known && is_answer(meta));
-        self.open(opening, from_high, looked, meta, source)
+        let fate = self.open(opening, from_high, looked, meta, source);
+        // One that takes the place of an older flow of its tuple was counted when that was found.
+        if meta.flow != FlowSlot::NONE {
+            self.hit(source, 1);
+        }
+        fate
     }
 
     /// Opens a flow with its first packet.
@@ -576,7 +581,6 @@ impl Finder {
                     self.flows.settle(meta.flow, self.policy.stages);
                     meta.settled = self.policy.stages;
                 }
-                self.hit(source, 1);
                 self.passes(meta)
             }
             Opened::Elsewhere(owner) => Fate::Away(owner),
