@@ -38,7 +38,7 @@ pub use event::{End, FlowEvent, What};
 pub(crate) use follow::{Followed, is_answer};
 pub use key::{Key, Seed};
 pub(crate) use lookup::{About, Lookup};
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) use state::name as state_name;
 pub(crate) use view::Names;
 pub use view::{Count, Filter, FlowView, Flushed, LiveFlow, Picture, Shown, Standing};
