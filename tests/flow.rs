@@ -354,8 +354,12 @@ fn a_server_whose_clients_packets_go_another_way_loses_nothing() {
 fn answers_use_the_newest_envelope_of_their_direction() {
     let mut rig = firewall("");
     handshake(&mut rig, client(), server(), 7);
-    // The server's direction moves to another cookie and port; then somebody sends what is too big to go home.
+    // The server's direction moves to another cookie and port; then somebody sends what is too big to go home. The packet before it is
+    // another flow's: what is known of that must not stand for this one.
     passes(&mut rig, &wrap(&tcp(server(), client(), "A", 501, 101, &[]), 9, 62_000));
+    let other = v4(10, 1, 0, 6, 40_001);
+    handshake(&mut rig, other, server(), 8);
+    passes(&mut rig, &wrap(&tcp(other, server(), "S", 70_000, 0, &[]), 9, 61_000));
     let mut big = tcp(client(), server(), "PA", 101, 501, &[0; 8600]);
     big[6] = 0x40; // DF
     let sum = etherparse::Ipv4Header::from_slice(&big).unwrap().0.calc_header_checksum();

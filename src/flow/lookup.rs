@@ -185,7 +185,6 @@ impl Flows {
                     _ => break,
                 }
                 open.insert(slot);
-                follow::place(entry, life, meta);
             }
             // Where flows are few, most packets find the millisecond written already.
             if life.seen() != now {
@@ -193,6 +192,8 @@ impl Flows {
             }
             entry.count(reply, meta.inner_len.into());
             follow::name(at, reply, life, meta);
+            // Also of what goes home at once: it may be too big, and its sender is told then, under this flow's envelope.
+            follow::place(entry, life, meta);
             left = left.rest();
         }
         let home = rest.without(left | open);
