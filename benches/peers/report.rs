@@ -235,7 +235,7 @@ pub fn heading(machine: &Machine, windows: usize, seconds: f64) -> String {
     );
     let _ = writeln!(
         text,
-        "- two workers: the \"flows acl 1000\" pipeline over net_pcap with a capture for each queue, 32k frames each, in which every flow comes \
+        "- two workers: the \"flows acl 1000\" pipeline over net_pcap with a capture for each queue, 2k frames each, in which every flow comes \
          along twice a lap; flow.capacity is twice the number of flows. One worker has CPU {} for itself, the second shares CPU {} \
          with the manager. Rates are packets in the mean time for which both had their CPUs, \"core\" is the least. Misaligned flows have every other \
          frame on the queue of a worker that does not own them: a quarter of all packets is handed over, which is checked.\n",

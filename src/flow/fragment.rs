@@ -9,7 +9,7 @@
 //! - *Overlapping or duplicate first fragments*: the first wins, while it is remembered. A second one with other ports would let a sender
 //!   choose after the fact which flow the rest belongs to. Two workers that see one each in the same instant may both write; readers
 //!   agree on the one in the lower place from then on.
-//! - *Bounds*: entries live for a fixed time; when a bucket is full the oldest is replaced, which the caller counts. Under a flood of first
+//! - *Bounds*: entries live for a fixed time; when a bucket is full the oldest is replaced; nobody counts that yet. Under a flood of first
 //!   fragments others are forgotten early, and their later fragments go the way of those whose first never came.
 //!
 //! # Why a reader never sees another datagram's ports

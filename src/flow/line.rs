@@ -10,7 +10,7 @@
 //! | 3 | envelope of the originator: cookie, node | its bytes |
 //! | 4 | envelope of the responder | TCP: both directions' sequence numbers |
 //! | 5 | outer ports of both, version | TCP |
-//! | 6 | last seen, settled stages, state, flags, epoch | TCP |
+//! | 6 | last seen, settled stages, state, flags | TCP |
 //! | 7 | created, reason of a drop, tenant | neighbours on a list |
 //!
 //! Both lines lie side by side: one bound to check, one page to find. IPv6 addresses are in an array of their own. An established packet
@@ -122,7 +122,7 @@ pub(super) struct Entry<'a> {
 /// Bytes of an entry in these arrays.
 pub(super) const ENTRY_BYTES: usize = 64 + 64 + 32;
 
-/// Words that change with every packet, read together: last seen in milliseconds, settled stages, state, flags, epoch.
+/// Words that change with every packet, read together: last seen in milliseconds, settled stages, state, flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Life(u64);
 

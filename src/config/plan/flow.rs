@@ -124,7 +124,7 @@ pub enum Pickup {
     /// Taken up if the rules allow it in either orientation.
     #[default]
     Policy,
-    /// Taken up without asking the rules.
+    /// Taken up; no stage is shown it.
     Allow,
     /// Dropped.
     Drop,
