@@ -151,6 +151,12 @@ impl Mbuf {
         status(self.header().ol_flags, raw::RX_L4_CKSUM_GOOD, raw::RX_L4_CKSUM_BAD)
     }
 
+    /// The driver says nothing of the outer UDP or TCP checksum: one test for what many drivers say of every frame.
+    #[inline(always)]
+    pub fn l4_checksum_unknown(&self) -> bool {
+        self.header().ol_flags & (raw::RX_L4_CKSUM_GOOD | raw::RX_L4_CKSUM_BAD) == 0
+    }
+
     /// The RSS hash of the outer header, if the driver delivers it.
     pub fn rss_hash(&self) -> Option<u32> {
         let h = self.header();

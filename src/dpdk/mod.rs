@@ -45,12 +45,12 @@ pub use burst::{BURST, Burst};
 pub use clock::{cycles, cycles_per_second};
 pub use error::{Errno, Error};
 pub use mbuf::{Checksum, Mbuf};
-pub use memory::{Pattern, huge, matching, prefetch};
+pub use memory::{Pattern, huge, matching};
 pub use mempool::{Mempool, PoolConfig};
 pub use plan::{EalPlan, LcorePlan, Memory};
 pub use port::{
     LinkStatus, Port, PortConfig, PortEvents, PortFacts, PortStats, QueuePair, RssConfig, RunningPort,
     StopError,
 };
-pub use prefetch::prefetch_line;
+pub use prefetch::{prefetch_line, prefetch_nth};
 pub use queue::{RxQueue, TxQueue};

@@ -6,6 +6,14 @@ pub fn prefetch_line<T>(it: &T) {
     prefetch(std::ptr::from_ref(it).cast());
 }
 
+/// Asks for the first lines of one value of many, without looking whether there is such a one.
+#[inline(always)]
+pub fn prefetch_nth<const LINES: usize, T>(values: &[T], n: usize) {
+    for line in 0..LINES {
+        prefetch(values.as_ptr().wrapping_add(n).cast::<u8>().wrapping_add(64 * line));
+    }
+}
+
 #[inline(always)]
 pub(super) fn prefetch(line: *const u8) {
     #[cfg(target_arch = "x86_64")]

@@ -174,18 +174,6 @@ impl Life {
         (self.0 >> 48) as u16 & (0xff | (Self::CONDEMNED as u16) << 8)
     }
 
-    /// What decides of a packet, in one word: which of these stages are done with the flow, and its course.
-    #[inline(always)]
-    pub fn standing(self, stages: u16) -> u64 {
-        self.0 & (Self::settled_at(stages, 0xff) | u64::from(Self::CONDEMNED) << 56)
-    }
-
-    /// The standing of a flow in this state with which all these stages are done.
-    #[inline(always)]
-    pub fn settled_at(stages: u16, state: u8) -> u64 {
-        u64::from(stages) << 32 | u64::from(state) << 48
-    }
-
     /// Does a packet travel against the originator, which the higher end has sent (1) or has not (0)?
     #[inline(always)]
     pub fn is_reply(self, from_high: u8) -> bool {
@@ -268,33 +256,44 @@ impl Lines {
 
     #[inline(always)]
     pub fn get(&self, entry: u32) -> Option<Entry<'_>> {
-        let Pair { head, tail } = self.pairs.get(entry as usize)?;
-        Some(Entry { head, tail, lines: self, number: entry })
+        self.entries().get(entry)
     }
 
-    /// For asking the cache for lines.
+    /// For a loop that looks at many: where they are is read once.
     #[inline(always)]
-    pub fn ahead(&self) -> Ahead<'_> {
-        Ahead(&self.pairs)
+    pub fn entries(&self) -> Entries<'_> {
+        Entries { pairs: &self.pairs, lines: self }
     }
 }
 
-/// The entries, for asking the cache for them.
+/// The entries, for a loop that looks at many.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ahead<'a>(&'a [Pair]);
+pub(super) struct Entries<'a> {
+    pairs: &'a [Pair],
+    lines: &'a Lines,
+}
 
-impl Ahead<'_> {
-    /// Asks for both lines of an entry.
+impl<'a> Entries<'a> {
+    #[inline(always)]
+    pub fn get(self, entry: u32) -> Option<Entry<'a>> {
+        let Pair { head, tail } = self.pairs.get(entry as usize)?;
+        Some(Entry { head, tail, lines: self.lines, number: entry })
+    }
+
+    /// Asks the cache for both lines of an entry.
     #[inline(always)]
     pub fn prefetch(self, entry: u32) {
-        if let Some(Pair { head, tail }) = self.0.get(entry as usize) {
-            crate::dpdk::prefetch(head);
-            crate::dpdk::prefetch(tail);
-        }
+        crate::dpdk::prefetch_nth::<2, _>(self.pairs, entry as usize);
     }
 }
 
 impl Entry<'_> {
+    /// Its number.
+    #[inline(always)]
+    pub fn number(self) -> u32 {
+        self.number
+    }
+
     /// Is it this flow?
     #[inline(always)]
     pub fn is(self, key: &Key) -> bool {

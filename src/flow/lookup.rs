@@ -4,9 +4,11 @@
 //! nothing has to be read again because a rare case might have changed it. Together they take about 110 instructions for a UDP packet;
 //! written into the poll, with the rare cases in their midst, they took 370. Whatever is more than usual is left to `follow`, untouched.
 
+use std::hint::cold_path;
+
 use super::engine::Flows;
 use super::key::Key;
-use super::line::{Entry, Life, Lines, NOBODY};
+use super::line::{Entry, NOBODY};
 use super::table::Spot;
 use super::{follow, state, tcp};
 use crate::dpdk::{BURST, Mbuf};
@@ -139,7 +141,8 @@ impl Flows {
     }
 
     /// Pass 3 for as long as packets are usual: takes their slots out of `rest`, and returns those of them with whose flow all `stages`
-    /// are done. The first slot that is left is of a packet with which nothing has been done yet.
+    /// are done. The first slot that is left is of a packet with which nothing has been done yet. Nobody asks for the flow of what goes
+    /// home and is not longer than `quiet`, so it is not written down.
     #[inline(never)]
     pub(crate) fn carry_on(
         &self,
@@ -148,18 +151,19 @@ impl Flows {
         frames: &[Mbuf],
         metas: &mut [Meta; BURST],
         stages: u16,
+        quiet: u16,
     ) -> Mask {
-        let (lines, now): (&Lines, _) = (self.table().lines(), self.now());
-        let [lasting, one_way, established] =
-            [LASTING, ONE_WAY, ESTABLISHED].map(|state| Life::settled_at(stages, state as u8));
+        let (lines, now) = (self.table().lines().entries(), self.now());
         let (mut left, mut open) = (*rest, Mask::NONE);
         while let Some(slot) = left.iter().next() {
             let Some(looked) = lookup.looked.get(slot) else { break };
-            let at = match lines.get(looked.at) {
-                Some(entry) if entry.has_words(looked.words) => looked.at,
-                _ => self.second_look(looked),
+            let entry = match lines.get(looked.at) {
+                Some(entry) if entry.has_words(looked.words) => entry,
+                _ => match lines.get(self.second_look(looked)) {
+                    Some(entry) => entry,
+                    None => break,
+                },
             };
-            let Some(entry) = lines.get(at) else { break };
             let Some(meta) = metas.get_mut(slot) else { break };
             let same = match looked.usual {
                 Usual::Ipv4 => true,
@@ -171,29 +175,29 @@ impl Flows {
             if !same || !entry.is_from(reply, meta) {
                 break;
             }
-            // First the flow with which all stages are done: one compare says that, and that nothing else is unusual about it.
-            let standing = life.standing(stages);
-            let home = standing == lasting
-                || standing == one_way && !reply
-                || standing == established
-                    && frames.get(slot).is_some_and(|f| segment(entry, reply, meta, f));
-            if !home {
-                match life.course() {
-                    LASTING => {}
-                    ONE_WAY if !reply => {}
-                    ESTABLISHED if frames.get(slot).is_some_and(|f| segment(entry, reply, meta, f)) => {}
-                    _ => break,
-                }
-                open.insert(slot);
+            let carries_on = match life.course() {
+                ONE_WAY => !reply,
+                LASTING => true,
+                ESTABLISHED => frames.get(slot).is_some_and(|frame| segment(entry, reply, meta, frame)),
+                _ => false,
+            };
+            if !carries_on {
+                break;
             }
             // Where flows are few, most packets find the millisecond written already.
             if life.seen() != now {
+                cold_path();
                 entry.set_life(life.at(now));
             }
             entry.count(reply, meta.inner_len.into());
-            follow::name(at, reply, life, meta);
-            // Also of what goes home at once: it may be too big, and its sender is told then, under this flow's envelope.
-            follow::place(entry, life, meta);
+            let home = stages & !life.settled() == 0;
+            if !home {
+                open.insert(slot);
+            }
+            if !home || meta.inner_len > quiet {
+                follow::name(entry.number(), reply, life, meta);
+                follow::place(entry, life, meta);
+            }
             left = left.rest();
         }
         let home = rest.without(left | open);
@@ -205,6 +209,7 @@ impl Flows {
 impl Flows {
     /// The entry of a usual packet over IPv4 that pass 2 did not guess: its flow lives in its second bucket (three in a hundred do), or
     /// another flow in the first has its tag. [`NOBODY`] for what has no flow yet, or is not usual.
+    #[cold]
     #[inline(never)]
     fn second_look(&self, looked: &Looked) -> u32 {
         if looked.usual != Usual::Ipv4 {

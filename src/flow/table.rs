@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::key::{Key, Seed};
-use super::line::{Ahead, Birth, Entry, Life, Lines, NOBODY};
+use super::line::{Birth, Entries, Entry, Life, Lines, NOBODY};
 
 /// Places of a bucket.
 const WAYS: usize = 8;
@@ -184,7 +184,7 @@ impl Buckets {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Guesser<'a> {
     buckets: &'a [Bucket],
-    lines: Ahead<'a>,
+    lines: Entries<'a>,
 }
 
 impl Guesser<'_> {
@@ -257,7 +257,7 @@ impl Table {
     /// What pass 2 reads, for a loop of its own.
     #[inline(always)]
     pub fn guesser(&self) -> Guesser<'_> {
-        Guesser { buckets: &self.buckets.0, lines: self.lines.ahead() }
+        Guesser { buckets: &self.buckets.0, lines: self.lines.entries() }
     }
 
     /// Where to look first for a flow of this hash.
@@ -269,9 +269,7 @@ impl Table {
     /// Pass 1 of a batch: asks the cache for the first bucket.
     #[inline(always)]
     pub fn prefetch(&self, spot: Spot) {
-        if let Some(bucket) = self.buckets.get(spot.bucket as usize) {
-            crate::dpdk::prefetch(bucket);
-        }
+        crate::dpdk::prefetch_nth::<1, _>(&self.buckets.0, spot.bucket as usize);
     }
 
     /// Pass 3: the guess, if it is the flow.

@@ -102,7 +102,8 @@ pub struct Meta {
     pub outer_source_port: u16,
     /// Inner source and destination address of IPv4 as they stand in the header; means nothing for IPv6.
     pub addresses: [u8; 8],
-    /// Its flow. Written by track, like all that follows.
+    /// Its flow. Written by track, like all that follows: of packets that stages see, and of those that may be too big to go home. What goes
+    /// home at once keeps what an earlier packet left here.
     pub flow: FlowSlot,
     /// Stages that are done with the flow and do not see the packet: bit n for the n-th of the pipeline.
     pub settled: u16,

@@ -41,7 +41,7 @@ impl Hops {
         if let Some(track) = track {
             counters.place.at(Place::Track);
             track.flows().begin(now);
-            track.run(batch, source, port);
+            track.run(batch, source, port, decap.tunnel().max_return);
             inspect.run(batch, Some(track.flows()), now, counters);
         } else {
             inspect.run(batch, None::<&mut Flows>, now, counters);

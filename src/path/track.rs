@@ -12,6 +12,7 @@
 //! May drop: [`DropReason::FlowCondemned`], [`DropReason::TcpInvalid`], [`DropReason::TableFull`], [`DropReason::Pickup`],
 //! [`DropReason::UnknownEndpoint`], [`DropReason::FragmentOrphan`], [`DropReason::HandoffFull`].
 
+use std::hint::cold_path;
 use std::sync::Arc;
 
 use super::counters::WorkerCounters;
@@ -165,9 +166,10 @@ impl Track {
         self.mesh.as_mut()
     }
 
-    /// Finds the flow of every live slot.
+    /// Finds the flow of every live slot. What is longer than `max_return` may be too big to go home; its sender is told then, under the
+    /// envelope of its flow, which is therefore written down even if no stage wants to know it.
     #[inline(always)]
-    pub(super) fn run(&mut self, batch: &mut Batch, source: Source, port: u8) {
+    pub(super) fn run(&mut self, batch: &mut Batch, source: Source, port: u8, max_return: u16) {
         let live = batch.live();
         let Track { finder, mesh, lookup, owners, held } = self;
         finder.places = held.room();
@@ -177,8 +179,11 @@ impl Track {
         let (mut home, mut dropped, mut rejected) = (Mask::NONE, Mask::NONE, Mask::NONE);
         let (mut away, mut waiting) = (Mask::NONE, Mask::NONE);
         let (mut rest, mut hits) = (live, live.count() as u64);
+        // Below, every flow of which a packet came from another worker is marked.
+        let quiet = if source == Source::Peer { 0 } else { max_return };
         loop {
-            home = home | finder.flows.carry_on(&mut rest, lookup, frames, metas, finder.policy.stages);
+            let stages = finder.policy.stages;
+            home = home | finder.flows.carry_on(&mut rest, lookup, frames, metas, stages, quiet);
             let Some(slot) = rest.iter().next() else { break };
             rest.remove(slot);
             hits -= 1;
@@ -343,6 +348,7 @@ impl Finder {
                 Scope::Endpoint => meta.endpoint,
                 // Whoever is to be dropped has no flow, and finds no other's.
                 Scope::Tenant => {
+                    cold_path();
                     self.tenants.of(meta.endpoint).map_or(self.policy.nobodys_scope(), u64::from)
                 }
             };

@@ -113,8 +113,14 @@ impl Worker {
     /// One round: its own lanes, then the host stack's replies, then what other workers have for it and what is due. Returns the frames found.
     #[inline]
     pub fn poll(&mut self) -> usize {
+        self.poll_from(cycles()).0
+    }
+
+    /// The same, when the counter of cycles stands there. Returns what it said last, too.
+    #[inline(always)]
+    fn poll_from(&mut self, mut start: u64) -> (usize, u64) {
         let Worker { lanes, hops, burst, clock, .. } = self;
-        let (mut found, mut start) = (0, cycles());
+        let mut found = 0;
         for Lane(queues) in lanes.iter_mut() {
             let now = clock.at(start);
             if hops.held_up(now) {
@@ -139,20 +145,20 @@ impl Worker {
             found += hops.reply(lanes);
         }
         if hops.track.is_some() {
-            found += self.others(start);
+            found += self.others(&mut start);
         }
         self.hops.counters.place.at(Place::Rx);
         if found == 0 {
             self.hops.counters.idle_polls.add(1);
         }
-        found
+        (found, start)
     }
 
     /// What does not come from a queue: packets of other workers, fragments that have waited, and the ageing of flows.
     #[inline(always)]
-    fn others(&mut self, start: u64) -> usize {
+    fn others(&mut self, start: &mut u64) -> usize {
         let Worker { lanes, hops, burst, clock, .. } = self;
-        let now = clock.at(start);
+        let now = clock.at(*start);
         let mut found = 0;
         for peer in 0..hops.peers() {
             if let Some(port) = hops.take(peer, *burst) {
@@ -164,8 +170,10 @@ impl Worker {
             hops.send_by(lanes, port, source, now);
         }
         if found > 0 {
+            let end = cycles();
             hops.counters.busy_polls.add(1);
-            hops.counters.busy_cycles.add(cycles().wrapping_sub(start));
+            hops.counters.busy_cycles.add(end.wrapping_sub(*start));
+            *start = end;
         }
         hops.due(now);
         hops.streams_due(lanes, now, false);
@@ -174,10 +182,12 @@ impl Worker {
 
     /// Polls until asked to stop; then nothing is held, and nothing is on its way to this worker.
     pub fn run(&mut self, stop: &Stop) {
-        let mut empty: u32 = 0;
+        let (mut empty, mut start) = (0u32, cycles());
         while !stop.asked() {
-            if self.poll() > 0 {
-                empty = 0;
+            // Where a poll that found something ends, the next begins.
+            let (found, end) = self.poll_from(start);
+            if found > 0 {
+                (empty, start) = (0, end);
                 continue;
             }
             empty = empty.wrapping_add(1);
@@ -187,6 +197,7 @@ impl Worker {
             if self.idle == Idle::Backoff {
                 back_off(empty);
             }
+            start = cycles();
         }
         self.finish();
         if let Some(flows) = self.flows() {
@@ -205,7 +216,7 @@ impl Worker {
         if hops.stop_giving() {
             let begun = Instant::now();
             while !self.hops.is_over() && begun.elapsed() < LAST_WAIT {
-                if self.others(cycles()) == 0 {
+                if self.others(&mut cycles()) == 0 {
                     std::thread::yield_now();
                 }
             }
