@@ -394,7 +394,7 @@ impl Directory {
         self.overflow.get(self.index(hash))
     }
 
-    /// Who owns the flow at this moment, for onlookers.
+    /// Who owns the flow at this moment.
     pub fn look(&self, hash: u64) -> Option<WorkerId> {
         let want = Word(hash << TAG_SHIFT);
         let held = |word: &Word| word.is_held() && word.same(want, TAG) && self.is_live(*word);

@@ -283,8 +283,20 @@ impl Flows {
         }
     }
 
+    /// Are there other workers?
+    #[inline(always)]
+    pub(super) fn shares(&self) -> bool {
+        self.directory.is_some()
+    }
+
+    /// Asks the cache for what [`Self::owner`] will look at.
+    pub(super) fn prefetch_owner(&self, hash: u64) {
+        if let Some((directory, _)) = &self.directory {
+            directory.prefetch(hash);
+        }
+    }
+
     /// Which worker owns a flow that is not here, if it is not this one.
-    #[cold]
     pub(crate) fn owner(&self, hash: u64) -> Option<WorkerId> {
         let (directory, _) = self.directory.as_ref()?;
         let owner = match directory.look(hash) {

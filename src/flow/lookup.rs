@@ -136,13 +136,26 @@ impl Flows {
         for slot in live {
             if let Some(looked) = lookup.looked.get_mut(slot) {
                 looked.at = guesser.guess(Spot { bucket: looked.at, tag: looked.tag });
+                if looked.at == NOBODY && self.shares() {
+                    self.ask_ahead(looked);
+                }
             }
+        }
+    }
+
+    /// What has no flow here may be another worker's: the directory will be asked.
+    #[cold]
+    #[inline(never)]
+    fn ask_ahead(&self, looked: &Looked) {
+        if looked.usual == Usual::Ipv4 {
+            self.prefetch_owner(self.table().seed().hash_v4(looked.words));
         }
     }
 
     /// Pass 3 for as long as packets are usual: takes their slots out of `rest`, and returns those of them with whose flow all `stages`
     /// are done. The first slot that is left is of a packet with which nothing has been done yet. Nobody asks for the flow of what goes
-    /// home and is not longer than `quiet`, so it is not written down.
+    /// home and is not longer than `quiet`, so it is not written down. Also returned is the hash of what that first packet is about, if it is
+    /// usual but for having no flow here.
     #[inline(never)]
     pub(crate) fn carry_on(
         &self,
@@ -152,17 +165,18 @@ impl Flows {
         metas: &mut [Meta; BURST],
         stages: u16,
         quiet: u16,
-    ) -> Mask {
+    ) -> (Mask, Option<u64>) {
         let (lines, now) = (self.table().lines().entries(), self.now());
-        let (mut left, mut open) = (*rest, Mask::NONE);
+        let (mut left, mut open, mut absent) = (*rest, Mask::NONE, None);
         while let Some(slot) = left.iter().next() {
             let Some(looked) = lookup.looked.get(slot) else { break };
             let entry = match lines.get(looked.at) {
                 Some(entry) if entry.has_words(looked.words) => entry,
-                _ => match lines.get(self.second_look(looked)) {
-                    Some(entry) => entry,
-                    None => break,
-                },
+                _ => {
+                    let number = self.second_look(looked, lookup.wide.get(slot), &mut absent);
+                    let Some(entry) = lines.get(number) else { break };
+                    entry
+                }
             };
             let Some(meta) = metas.get_mut(slot) else { break };
             let same = match looked.usual {
@@ -202,21 +216,27 @@ impl Flows {
         }
         let home = rest.without(left | open);
         *rest = left;
-        home
+        (home, absent)
     }
 }
 
 impl Flows {
-    /// The entry of a usual packet over IPv4 that pass 2 did not guess: its flow lives in its second bucket (three in a hundred do), or
-    /// another flow in the first has its tag. [`NOBODY`] for what has no flow yet, or is not usual.
+    /// The entry of a usual packet that pass 2 did not guess: its flow lives in its second bucket (three in a hundred do), or another flow in
+    /// the first has its tag. [`NOBODY`] for what is not usual, and for what has no flow; the hash of that is noted.
     #[cold]
     #[inline(never)]
-    fn second_look(&self, looked: &Looked) -> u32 {
-        if looked.usual != Usual::Ipv4 {
-            return NOBODY;
+    fn second_look(&self, looked: &Looked, wide: Option<&[u64; 4]>, absent: &mut Option<u64>) -> u32 {
+        let key = match (looked.usual, wide) {
+            (Usual::Ipv4, _) => Key::of_words(looked.words, [0; 4]),
+            (Usual::Ipv6, Some(wide)) => Key::of_words(looked.words, *wide),
+            _ => return NOBODY,
+        };
+        let hash = self.table().hash(&key);
+        let found = self.table().find(hash, &key);
+        if found.is_none() {
+            *absent = Some(hash);
         }
-        let key = Key::of_words(looked.words, [0; 4]);
-        self.table().find(self.table().seed().hash_v4(looked.words), &key).unwrap_or(NOBODY)
+        found.unwrap_or(NOBODY)
     }
 }
 

@@ -134,3 +134,82 @@ impl Meta {
         self.flags.has(InnerFlags::IPV6)
     }
 }
+
+/// What goes with a packet from one worker to another: what decap found, and whose it is. The rest the owner's own track writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Facts {
+    endpoint: u64,
+    node: [u8; 4],
+    /// [`Meta::cookie`].
+    pub cookie: u32,
+    outer: u8,
+    outer_header_len: u8,
+    protocol: u8,
+    flags: InnerFlags,
+    inner: u16,
+    inner_len: u16,
+    transport: u16,
+    transport_len: u16,
+    source_port: u16,
+    destination_port: u16,
+    tcp_flags: u8,
+    outer_source_port: u16,
+    addresses: [u8; 8],
+    /// [`Meta::tenant`].
+    pub tenant: u16,
+}
+
+impl From<Meta> for Facts {
+    #[inline(always)]
+    fn from(meta: Meta) -> Self {
+        Facts {
+            endpoint: meta.endpoint,
+            node: meta.node,
+            cookie: meta.cookie,
+            outer: meta.outer,
+            outer_header_len: meta.outer_header_len,
+            protocol: meta.protocol,
+            flags: meta.flags,
+            inner: meta.inner,
+            inner_len: meta.inner_len,
+            transport: meta.transport,
+            transport_len: meta.transport_len,
+            source_port: meta.source_port,
+            destination_port: meta.destination_port,
+            tcp_flags: meta.tcp_flags,
+            outer_source_port: meta.outer_source_port,
+            addresses: meta.addresses,
+            tenant: meta.tenant,
+        }
+    }
+}
+
+impl From<Facts> for Meta {
+    #[inline(always)]
+    fn from(facts: Facts) -> Self {
+        Meta {
+            endpoint: facts.endpoint,
+            node: facts.node,
+            cookie: facts.cookie,
+            outer: facts.outer,
+            outer_header_len: facts.outer_header_len,
+            protocol: facts.protocol,
+            flags: facts.flags,
+            inner: facts.inner,
+            inner_len: facts.inner_len,
+            transport: facts.transport,
+            transport_len: facts.transport_len,
+            source_port: facts.source_port,
+            destination_port: facts.destination_port,
+            tcp_flags: facts.tcp_flags,
+            outer_source_port: facts.outer_source_port,
+            addresses: facts.addresses,
+            flow: FlowSlot::NONE,
+            settled: 0,
+            tenant: facts.tenant,
+            flow_flags: FlowFlags::default(),
+            incarnation: 0,
+        }
+    }
+}

@@ -10,6 +10,6 @@ mod verdict;
 pub use batch::Batch;
 pub use edit::Packet;
 pub use mask::Mask;
-pub use meta::{FlowFlags, FlowSlot, InnerFlags, Meta};
+pub use meta::{Facts, FlowFlags, FlowSlot, InnerFlags, Meta};
 pub use verdict::{DropReason, ReasonId, ReasonTable, Verdict};
 pub use view::View;

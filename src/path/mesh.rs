@@ -85,11 +85,17 @@ impl Mesh {
         ports.first().is_some_and(|first| ports.iter().all(|bits| bits == first))
     }
 
-    #[allow(clippy::result_large_err, reason = "it is the parcel itself, and it comes back")]
-    pub(super) fn give(&mut self, owner: WorkerId, parcel: Parcel) -> Result<(), Parcel> {
-        let given = self.ends.give(owner, parcel);
+    /// Gives the first of so many parcels away, as many as there is room for, and says how many.
+    #[inline(always)]
+    pub(super) fn give(
+        &mut self,
+        owner: WorkerId,
+        count: usize,
+        parcels: impl Iterator<Item = Parcel>,
+    ) -> usize {
+        let given = self.ends.give(owner, count, parcels);
         let Some(known) = self.known.get_mut(usize::from(owner.0)) else { return given };
-        *known = known.saturating_sub(1);
+        *known = known.saturating_sub(count);
         if *known < self.burst {
             *known = self.ends.room(owner);
             if *known < self.burst && !self.crowded.contains(&owner) {

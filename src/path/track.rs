@@ -183,10 +183,22 @@ impl Track {
         let quiet = if source == Source::Peer { 0 } else { max_return };
         loop {
             let stages = finder.policy.stages;
-            home = home | finder.flows.carry_on(&mut rest, lookup, frames, metas, stages, quiet);
+            let (done, absent) = finder.flows.carry_on(&mut rest, lookup, frames, metas, stages, quiet);
+            home = home | done;
             let Some(slot) = rest.iter().next() else { break };
             rest.remove(slot);
             hits -= 1;
+            // Another worker's flow, the most usual of what is not: whatever else there is to say of the packet, its owner says.
+            if let (Some(hash), Some(mesh), Source::Queue) = (absent, &*mesh, source)
+                && let Some(owner) = finder.flows.owner(hash)
+                && mesh.reaches(owner, port)
+            {
+                away.insert(slot);
+                if let Some(place) = owners.get_mut(slot) {
+                    *place = owner;
+                }
+                continue;
+            }
             let (Some(frame), Some(meta)) = (frames.get(slot), metas.get_mut(slot)) else { break };
             let fate = finder.otherwise(slot, lookup, meta, frame.data(), source);
             let fate = match fate {
@@ -245,8 +257,15 @@ impl Track {
     ) {
         let slots = Mask::first(BURST).without(batch.live());
         let mut dead = Burst::new();
-        let mut given = 0;
+        let mut leaving = [const { None }; BURST];
+        let parcel = |slot, frame| Parcel { frame, meta: (*batch.meta(slot)).into(), lane: port };
         for (slot, frame) in slots.into_iter().zip(gone.drain()) {
+            if batch.away().has(slot) {
+                if let Some(place) = leaving.get_mut(slot) {
+                    *place = Some(frame);
+                }
+                continue;
+            }
             let frame = match &mut streams {
                 Some(streams) if batch.held().has(slot) => {
                     match streams.hold(slot, frame, batch, (port, now), counters) {
@@ -256,32 +275,43 @@ impl Track {
                 }
                 _ => frame,
             };
-            let parcel = |frame| Parcel { frame, meta: *batch.meta(slot), lane: port };
-            let left = if batch.away().has(slot) {
-                let owner = self.owners.get(slot).copied().unwrap_or(WorkerId(0));
-                let taken = match &mut self.mesh {
-                    Some(mesh) => mesh.give(owner, parcel(frame)),
-                    None => Err(parcel(frame)),
-                };
-                given += u64::from(taken.is_ok());
-                taken.map_err(|parcel| (DropReason::HandoffFull, parcel))
-            } else if batch.held().has(slot)
+            let frame = if batch.held().has(slot)
                 && let About::Orphan(datagram) = self.lookup.about(slot)
             {
-                match self.held.hold(parcel(frame), datagram, now) {
+                match self.held.hold(parcel(slot, frame), datagram, now) {
                     Ok(()) => {
                         counters.flows.held_fragments.add(1);
-                        Ok(())
+                        continue;
                     }
-                    Err(parcel) => Err((DropReason::FragmentOrphan, parcel)),
+                    Err(Parcel { frame, .. }) => {
+                        counters.drop(DropReason::FragmentOrphan.into(), 1);
+                        frame
+                    }
                 }
             } else {
-                let _ = dead.push(frame); // there is room: they all came out of one burst
-                continue;
+                frame
             };
-            if let Err((reason, parcel)) = left {
-                counters.drop(reason.into(), 1);
-                let _ = dead.push(parcel.frame);
+            let _ = dead.push(frame); // there is room: they all came out of one burst
+        }
+        // To one owner after another; of each flow in its order.
+        let (mut given, mut away) = (0, batch.away());
+        while let Some(first) = away.iter().next() {
+            let owner_of = |slot: usize| self.owners.get(slot).copied().unwrap_or(WorkerId(0));
+            let owner = owner_of(first);
+            let mut his = Mask::NONE;
+            for slot in away {
+                if owner_of(slot) == owner {
+                    his.insert(slot);
+                }
+            }
+            away = away.without(his);
+            let mut parcels =
+                his.into_iter().filter_map(|slot| Some(parcel(slot, leaving.get_mut(slot)?.take()?)));
+            let taken = self.mesh.as_mut().map_or(0, |mesh| mesh.give(owner, his.count(), &mut parcels));
+            given += taken as u64;
+            for Parcel { frame, .. } in parcels {
+                counters.drop(DropReason::HandoffFull.into(), 1);
+                let _ = dead.push(frame);
             }
         }
         counters.flows.handed_out.add(given);
@@ -317,7 +347,7 @@ impl Track {
                 }
                 kind = Some((parcel.lane, source));
                 let Parcel { frame, meta, lane } = parcel;
-                batch.put(frame, meta).err().map(|frame| Parcel { frame, meta, lane })
+                batch.put(frame, meta.into()).err().map(|frame| Parcel { frame, meta, lane })
             },
         );
         counters.held.set(held.len() as u64);

@@ -143,7 +143,7 @@ fn pool(buffers: u32) -> Mempool {
 }
 
 fn parcel(pool: &Mempool, number: u32) -> Parcel {
-    Parcel { frame: pool.alloc().unwrap(), meta: Meta { cookie: number, ..Meta::default() }, lane: 0 }
+    Parcel { frame: pool.alloc().unwrap(), meta: Meta { cookie: number, ..Meta::default() }.into(), lane: 0 }
 }
 
 #[test]
