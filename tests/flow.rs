@@ -192,6 +192,79 @@ fn half_open_connections_make_room_for_others() {
     assert_eq!((flows.opened, flows.ended_evicted), (5002, 5002 - 1024));
 }
 
+/// A connection that begins and ends as it should, all packets home.
+fn short(rig: &mut Rig, endpoint: u64, client: End, cookie: u32) {
+    let server = server();
+    for (from, to, flags, sequence, heard) in [
+        (client, server, "S", 100, 0),
+        (server, client, "SA", 500, 101),
+        (client, server, "A", 101, 501),
+        (client, server, "FA", 101, 501),
+        (server, client, "FA", 501, 102),
+        (client, server, "A", 102, 502),
+    ] {
+        passes(rig, &wrap_from(endpoint, &tcp(from, to, flags, sequence, heard, &[]), cookie, 60_001));
+    }
+}
+
+#[test]
+fn connections_that_are_over_make_room_for_others() {
+    // Each is remembered for 20 s after its end: five tables full of them in one second.
+    let mut rig = tracker("capacity = 1024\nwhen_full = \"drop\"\npickup = \"drop\"");
+    let from = |n: u16| v4(10, 9, (n >> 8) as u8, n as u8, 40_000);
+    handshake(&mut rig, client(), server(), 7);
+    let waiting = v4(10, 1, 0, 6, 40_000);
+    passes(&mut rig, &wrap(&tcp(waiting, server(), "S", 100, 0, &[]), 8, 60_001));
+    for n in 0..5000 {
+        rig.set_clock(u64::from(n) * SECOND / 5000);
+        short(&mut rig, 1, from(n), n.into());
+    }
+    // Neither the established one nor the one that is about to be had to go.
+    passes(&mut rig, &wrap(&tcp(server(), waiting, "SA", 500, 101, &[]), 8, 60_001));
+    passes(&mut rig, &wrap(&tcp(waiting, server(), "A", 101, 501, &[]), 8, 60_001));
+    passes(&mut rig, &wrap(&tcp(client(), server(), "A", 101, 501, &[]), 7, 60_001));
+    let flows = rig.settled().flows;
+    assert_eq!((flows.refused_full, flows.ended_evicted, flows.established), (0, 0, 5002));
+    assert_eq!((flows.ended_closed, flows.ended_early, flows.live()), (5002 - 1024, 5002 - 1024, 1024));
+}
+
+#[test]
+fn connections_that_were_reset_make_room_as_such() {
+    let mut rig = tracker("capacity = 1024\nwhen_full = \"drop\"");
+    for n in 0..1100u16 {
+        let from = v4(10, 9, (n >> 8) as u8, n as u8, 40_000);
+        passes(&mut rig, &wrap(&tcp(from, server(), "S", 100, 0, &[]), 7, 60_001));
+        passes(&mut rig, &wrap(&tcp(server(), from, "RA", 0, 101, &[]), 7, 60_001));
+    }
+    let flows = rig.settled().flows;
+    assert_eq!((flows.ended_reset, flows.ended_early, flows.ended_evicted), (76, 76, 0));
+}
+
+#[test]
+fn a_tenant_with_many_short_connections_pays_for_them_itself() {
+    let tenants = "capacity = 1024\nwhen_full = \"drop\"\n\
+         [[tenant]]\nname = \"a\"\nendpoints = [\"0xa1\"]\nlimits = { guaranteed = 300, flows = 900 }\n\
+         [[tenant]]\nname = \"b\"\nendpoints = [\"0xb1\"]\nlimits = { guaranteed = 300, flows = 900 }\n";
+    let mut rig = tracker(tenants);
+    let from = |net: u8, n: u16| v4(10, net, (n >> 8) as u8, n as u8, 40_000);
+    let asks = |n: u16| wrap_from(0xb1, &tcp(from(2, n), server(), "S", 100, 0, &[]), n.into(), 60_001);
+    for n in 0..300 {
+        passes(&mut rig, &asks(n));
+    }
+    for n in 0..3000 {
+        short(&mut rig, 0xa1, from(1, n), n.into());
+    }
+    let now = rig.settled().flows;
+    assert_eq!((now.ended_evicted, now.live()), (0, 812), "212 are kept for the default tenant");
+    // What the other one borrows comes from who has most, and is over.
+    for n in 300..400 {
+        passes(&mut rig, &asks(n));
+    }
+    let flows = rig.settled().flows;
+    assert_eq!((flows.refused_full, flows.ended_evicted), (0, 0));
+    assert_eq!(flows.ended_early, now.ended_early + 100);
+}
+
 #[test]
 fn endpoints_that_nobody_claims_are_dropped_where_that_is_asked_for() {
     let tenants =

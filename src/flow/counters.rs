@@ -87,6 +87,8 @@ flow_counters! {
     ended_reset,
     /// Unanswered flows that made room for others.
     ended_evicted,
+    /// TCP connections that were over and made room for others before their time; they are counted by how they ended, too.
+    ended_early,
     /// Flows ended by command.
     ended_flushed,
     /// Flows that were live when the worker stopped and somebody listened to flow events.

@@ -11,7 +11,7 @@ use super::event::{End, FlowEvent, What};
 use super::fragment::Fragments;
 use super::key::{Key, Seed};
 use super::line::{Birth, Entry, Life, Lines};
-use super::room::{Admission, Room, Share};
+use super::room::{Admission, Room, Share, Waiting};
 use super::state::{self, Timeouts};
 use super::table::{Full, Table};
 use super::{Envelope, tcp};
@@ -433,7 +433,7 @@ impl Flows {
     fn admit(&mut self, new: &Newcomer, mut flags: u8) -> Option<u32> {
         match self.room.ask(new.tenant, self.now) {
             Admission::Yes => {}
-            Admission::Instead(entry) => self.end(entry, End::Evicted),
+            Admission::Instead(entry) => self.make_room(entry),
             Admission::Full => {
                 self.counters.refused_full.add(1);
                 return None;
@@ -472,12 +472,24 @@ impl Flows {
         Some(entry)
     }
 
+    /// A flow goes for another.
+    fn make_room(&mut self, entry: u32) {
+        let Some(state) = self.table.entry(entry).map(|line| line.life().state()) else { return };
+        if state::waiting(state) == Some(Waiting::Over) {
+            self.counters.ended_early.add(1);
+            self.end(entry, state::end_of(state));
+        } else {
+            self.end(entry, End::Evicted);
+        }
+    }
+
     /// The state of a flow changes, and with it the list that it is on.
     pub(super) fn change_state(&mut self, entry: u32, to: u8) {
         let Some(line) = self.table.entry(entry) else { return };
         let (life, tenant) = (line.life(), line.birth().tenant);
         let (before, after) = (state::waiting(life.state()), state::waiting(to));
-        if life.has(Life::CONDEMNED) && before.is_some() && before != after {
+        let worth_more = before.is_some() && after.is_none_or(|after| Some(after) > before);
+        if life.has(Life::CONDEMNED) && worth_more {
             return; // what is dropped is never worth more than what is not
         }
         line.set_life(life.in_state(to));
@@ -489,7 +501,11 @@ impl Flows {
         }
         if let Some(list) = after {
             self.room.wait(self.table.lines(), tenant, list, entry);
-            return;
+            // Both ends may close with the segment that would have established it.
+            let was_established = state::is_new(life.state()) && state::end_of(to) == End::Closed;
+            if !was_established {
+                return;
+            }
         }
         if state::is_new(life.state()) {
             self.counters.established.add(1);

@@ -3,10 +3,11 @@
 //! Each tenant has a guaranteed share of the table, kept for it alone, and a ceiling. What no guarantee covers is shared, first
 //! come, first served. So what one tenant does costs another nothing of its guarantee, neither an old flow nor a new one.
 //!
-//! Under pressure flows that nobody has answered go first, oldest first: half-open TCP (and what a RST has ended), then single packets
-//! of other protocols, and last what has lasted for a while in one direction. They are kept on lists through their entries, three per
-//! tenant, so that finding the oldest costs nothing. Established flows are on no list and never go. A tenant at its ceiling gives up one of its own; where the shared part is used up, the one with the most
-//! unanswered flows of those that borrow from it gives one up.
+//! Under pressure goes first what will be missed least, oldest first: TCP connections that are over (both FINs, or a RST), of which only
+//! what comes late would still be told apart; then flows that nobody has answered: half-open TCP, single packets of other protocols, and
+//! last what has lasted for a while in one direction. They are kept on lists through their entries, four per tenant, so that finding the
+//! oldest costs nothing. Established flows are on no list and never go. A tenant at its ceiling gives up one of its own; where the shared
+//! part is used up, the one with the most flows on its lists of those that borrow from it gives one up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -27,9 +28,11 @@ pub struct Share {
     pub new_flows_per_s: Option<u32>,
 }
 
-/// An unanswered flow is on one of these lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A flow that can make room is on one of these lists; the first goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Waiting {
+    /// A TCP connection that is over. A table holds those of a few seconds only, and who makes many of them does no harm.
+    Over,
     /// A TCP handshake that is not complete.
     HalfOpen,
     /// One way so far.
@@ -58,13 +61,16 @@ struct List {
     len: u32,
 }
 
+/// As many as there are kinds of [`Waiting`].
+const LISTS: usize = 4;
+
 const EMPTY: List = List { oldest: NOBODY, newest: NOBODY, len: 0 };
 
 #[derive(Clone, Debug)]
 struct Tenant {
     share: Share,
     live: u32,
-    lists: [List; 3],
+    lists: [List; LISTS],
     /// New flows it may still have now, in thousandths; refilled by time.
     tokens: u64,
     refilled: u32,
@@ -75,7 +81,8 @@ impl Tenant {
         self.live.saturating_sub(self.share.guaranteed)
     }
 
-    fn unanswered(&self) -> u32 {
+    /// Flows that can make room.
+    fn waiting(&self) -> u32 {
         self.lists.iter().map(|list| list.len).sum()
     }
 
@@ -125,7 +132,7 @@ impl Room {
         let tenant = |share: &Share| Tenant {
             share: *share,
             live: 0,
-            lists: [EMPTY; 3],
+            lists: [EMPTY; LISTS],
             tokens: most_tokens(share.new_flows_per_s.unwrap_or(0)),
             refilled: 0,
         };
@@ -170,17 +177,16 @@ impl Room {
         self.borrower(tenant).map_or(Admission::Full, Admission::Instead)
     }
 
-    /// The oldest unanswered flow of the tenant that has most of them, among some of those that live on borrowed room, the one that was
+    /// The first to go of the tenant that has most flows which can, among some of those that live on borrowed room, the one that was
     /// found last (so that, once found, a flood pays for all who ask), and the one that asks.
     #[cold]
     fn borrower(&mut self, asking: u16) -> Option<u32> {
-        let mut best =
-            self.tenants.get(usize::from(asking)).filter(|t| t.borrowed() > 0 || t.unanswered() > 0);
+        let mut best = self.tenants.get(usize::from(asking)).filter(|t| t.borrowed() > 0 || t.waiting() > 0);
         let tenants = self.tenants.len();
         let some = (self.next..self.next + LOOKED_AT.min(tenants)).map(|n| n % tenants);
         for n in some.chain([self.heaviest]) {
             let Some(other) = self.tenants.get(n) else { continue };
-            let more = best.is_none_or(|best| other.unanswered() > best.unanswered());
+            let more = best.is_none_or(|best| other.waiting() > best.waiting());
             if other.borrowed() > 0 && more {
                 (best, self.heaviest) = (Some(other), n);
             }
@@ -321,6 +327,22 @@ mod tests {
             assert_eq!(house.come(0, None), Admission::Yes);
         }
         assert_eq!(house.come(0, None), Admission::Instead(0));
+    }
+
+    #[test]
+    fn what_is_over_goes_before_what_has_not_begun() {
+        let mut house = House::new(4, &[share(0, 4)]);
+        for list in [Waiting::OneWay, Waiting::Unanswered, Waiting::HalfOpen, Waiting::Over] {
+            assert_eq!(house.come(0, Some(list)), Admission::Yes);
+        }
+        let order =
+            [(3, Waiting::Over), (2, Waiting::HalfOpen), (1, Waiting::Unanswered), (0, Waiting::OneWay)];
+        for (entry, list) in order {
+            assert_eq!(house.come(0, None), Admission::Instead(entry), "{list:?}");
+            house.go(0, Some(list), entry);
+            assert_eq!(house.come(0, None), Admission::Yes);
+        }
+        assert_eq!(house.come(0, None), Admission::Full);
     }
 
     #[test]

@@ -236,7 +236,8 @@ use = \"oracle\"
             match (event.what, expected) {
                 (What::Start, Event::Start(key)) if key == at => self.seen[1] += 1,
                 (What::End(End::Replaced), Event::Replaced(key)) if key == at => self.seen[4] += 1,
-                (What::End(End::Evicted), Event::Evicted(keys)) if keys.contains(&at) => {
+                (What::End(why), Event::Evicted(flows)) if flows.contains_key(&at) => {
+                    assert_eq!(why, end_of(flows[&at], End::Evicted), "{at:?}");
                     // Where several would have done, the reference follows.
                     self.model.remove(&at);
                     self.seen[3] += 1;
@@ -253,12 +254,7 @@ use = \"oracle\"
         while let Ok(event) = self.events.pop() {
             let flow =
                 self.model.remove(&event_key(&event)).unwrap_or_else(|| panic!("nobody knows {event:?}"));
-            let why = match flow.state {
-                State::Closing | State::TimeWait => End::Closed,
-                State::Reset => End::Reset,
-                _ => End::Idle,
-            };
-            assert_eq!(event.what, What::End(why), "{flow:?}");
+            assert_eq!(event.what, What::End(end_of(flow.state, End::Idle)), "{flow:?}");
             let idle = self.model.now - flow.seen;
             assert!(idle >= self.model.timeout(&flow), "after {idle} ms: {flow:?}\n{event:?}");
             let mut counts = flow.counts;
@@ -346,6 +342,15 @@ fn key(by_tenant: bool, one: &Conversation) -> Key {
     let mut ends = one.ends;
     ends.sort_unstable();
     (scope, ends, if one.is_tcp() { 6 } else { 17 })
+}
+
+/// What is said of a flow that ends in this state; `otherwise` if that says nothing by itself.
+fn end_of(state: State, otherwise: End) -> End {
+    match state {
+        State::Closing | State::TimeWait => End::Closed,
+        State::Reset => End::Reset,
+        _ => otherwise,
+    }
 }
 
 fn tuple_key(scope: u64, tuple: &Tuple) -> Key {

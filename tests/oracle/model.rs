@@ -3,7 +3,7 @@
 //! It is told of each packet before the engine sees it and says what becomes of it; and it judges what the engine says on its own account
 //! (a flow ended because nothing came). TCP is the small part that well-behaved ends need: packets come one at a time, in order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 /// Scope, ends in order, protocol.
@@ -62,8 +62,8 @@ pub enum Fate {
 pub enum Event {
     Start(Key),
     Replaced(Key),
-    /// One of these.
-    Evicted(BTreeSet<Key>),
+    /// One of these; what is over ends as such.
+    Evicted(BTreeMap<Key, State>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,7 +193,8 @@ impl Model {
         flow.counts[p.side].1 += p.len;
         flow.cookies[p.side] = Some(p.cookie);
         // What is dropped is never worth more than what is not.
-        if !(flow.condemned && list(flow.state).is_some() && list(flow.state) != list(state)) {
+        let worth = |state| list(state).unwrap_or(u8::MAX);
+        if !flow.condemned || list(flow.state).is_none() || worth(state) <= worth(flow.state) {
             flow.state = state;
             self.list(&p.key);
         }
@@ -282,7 +283,7 @@ impl Model {
             own.tokens -= 1000;
         }
         let own = &self.tenants[usize::from(tenant)];
-        let victims: BTreeSet<Key> = if own.live >= own.ceiling {
+        let victims: Vec<Key> = if own.live >= own.ceiling {
             own.oldest().into_iter().collect()
         } else if own.live < own.guaranteed || !all_lent {
             return true;
@@ -298,8 +299,9 @@ impl Model {
         if victims.is_empty() {
             return false;
         }
-        events.push(Event::Evicted(victims.clone()));
-        if let [only] = *victims.iter().collect::<Vec<_>>() {
+        let state = |key| (key, self.flows[&key].state);
+        events.push(Event::Evicted(victims.iter().copied().map(state).collect()));
+        if let [only] = victims.as_slice() {
             self.remove(only);
         }
         true
@@ -362,13 +364,14 @@ impl Model {
     }
 }
 
-/// The list of those that go first under pressure, if the state is on one: half-open TCP and what was reset before single packets
+/// The list of those that go first under pressure, if the state is on one: TCP that is over before half-open TCP before single packets
 /// before what goes one way.
 fn list(state: State) -> Option<u8> {
     match state {
-        State::SynSent | State::PickedUp | State::SynReceived | State::Reset => Some(0),
-        State::One => Some(1),
-        State::OneWay => Some(2),
+        State::Closing | State::TimeWait | State::Reset => Some(0),
+        State::SynSent | State::PickedUp | State::SynReceived => Some(1),
+        State::One => Some(2),
+        State::OneWay => Some(3),
         _ => None,
     }
 }
