@@ -446,6 +446,31 @@ fn answers_use_the_newest_envelope_of_their_direction() {
 }
 
 #[test]
+fn answers_leave_envelopes_alone_that_the_load_balancer_has_forgotten() {
+    // It forgets UDP after 120 s, we after 125. Whoever speaks in between has a flow of its own there, whatever the other side's was.
+    let big = || {
+        let mut big = udp(server(), client(), &[0; 8600]);
+        big[6] = 0x40; // DF
+        let sum = etherparse::Ipv4Header::from_slice(&big).unwrap().0.calc_header_checksum();
+        big[10..12].copy_from_slice(&sum.to_be_bytes());
+        big
+    };
+    for (idle, answered_before, used) in
+        [(119, false, (60_001, 7)), (121, false, (62_000, 9)), (119, true, (60_001, 7)), (121, true, (62_000, 9))]
+    {
+        let mut rig = firewall("");
+        passes(&mut rig, &wrap(&udp(client(), server(), b"x"), 7, 60_001));
+        if answered_before {
+            passes(&mut rig, &wrap(&udp(server(), client(), b"x"), 8, 61_000));
+        }
+        rig.set_clock(idle * SECOND);
+        dies(&mut rig, &wrap(&big(), 9, 62_000), "too_big");
+        let (_, port, cookie) = answer(&rig.answers[0]);
+        assert_eq!((port, cookie), used, "{idle} s, answered before: {answered_before}");
+    }
+}
+
+#[test]
 fn a_fragment_whose_first_never_comes_waits_and_goes() {
     let mut whole = udp(client(), server(), &[1; 64]);
     whole[6..8].copy_from_slice(&8u16.to_be_bytes());
