@@ -455,9 +455,12 @@ fn answers_leave_envelopes_alone_that_the_load_balancer_has_forgotten() {
         big[10..12].copy_from_slice(&sum.to_be_bytes());
         big
     };
-    for (idle, answered_before, used) in
-        [(119, false, (60_001, 7)), (121, false, (62_000, 9)), (119, true, (60_001, 7)), (121, true, (62_000, 9))]
-    {
+    for (idle, answered_before, used) in [
+        (119, false, (60_001, 7)),
+        (121, false, (62_000, 9)),
+        (119, true, (60_001, 7)),
+        (121, true, (62_000, 9)),
+    ] {
         let mut rig = firewall("");
         passes(&mut rig, &wrap(&udp(client(), server(), b"x"), 7, 60_001));
         if answered_before {

@@ -130,6 +130,44 @@ fn flows_of_a_worker_that_hangs_are_taken_over() {
     assert_eq!(team.ledger().dropped, 0);
 }
 
+/// The owner hangs while a packet is on its way to it, and a third worker takes the flow over. Nothing is full then.
+#[test]
+fn a_packet_that_finds_a_third_owner_is_not_lost() {
+    let mut team = Team::new(3, "when_full = \"drop\"", 256);
+    let packet = |n: u32, port: u16| wrap(&udp(client(n), SERVER(), b"x"), 7, port);
+    for n in 1..=2 {
+        team.wire.send(packet(n, 60_000));
+        team.settle();
+    }
+    let owner = team.snapshots().iter().position(|s| s.flows.opened == 2).unwrap();
+    let others = [(owner + 1) % 3, (owner + 2) % 3];
+    // Outer ports that RSS gives to each of the others.
+    let ports = others.map(|worker| {
+        let comes = |port: &u16| {
+            let before = team.snapshots()[worker].received;
+            team.wire.send(packet(1, *port));
+            team.settle();
+            team.snapshots()[worker].received > before
+        };
+        (60_001..).find(comes).unwrap()
+    });
+    // It has more to do than one poll takes, so that it finds out before it comes to the last packet.
+    for n in std::iter::repeat_n(2, 100).chain([1]) {
+        team.wire.send(packet(n, ports[0]));
+    }
+    for _ in 0..4 {
+        team.workers[others[0]].poll();
+    }
+    assert_eq!(team.ledger().in_the_rings(), 101);
+    team.shared.retire(WorkerId(owner as u16));
+    team.wire.send(packet(1, ports[1]));
+    team.workers[others[1]].poll();
+    team.settle();
+    let flows = team.flows();
+    assert_eq!((flows.opened, flows.astray, flows.stateless, flows.refused_full), (4, 1, 1, 0));
+    assert_eq!(team.ledger().dropped, 0);
+}
+
 #[test]
 fn a_flood_tears_no_handshake_apart() {
     handshakes_in_a_flood(true);

@@ -97,6 +97,8 @@ pub(crate) enum Opened {
     Here(u32),
     /// Another worker owns it.
     Elsewhere(WorkerId),
+    /// The same, and the packet has been handed over once already.
+    Astray,
     /// There is no room.
     NoRoom,
 }
@@ -314,8 +316,7 @@ impl Flows {
         }
     }
 
-    /// Opens a flow that is not in the table, unless it belongs to another worker. `handed` packets are never handed on: for them
-    /// another owner means that there is no room here.
+    /// Opens a flow that is not in the table, unless it belongs to another worker. `handed` packets are never handed on.
     #[inline(never)]
     pub(crate) fn open(&mut self, new: &Newcomer, handed: bool) -> Opened {
         let mut flags = if new.from_high { Life::FROM_HIGH } else { 0 };
@@ -327,11 +328,7 @@ impl Flows {
                 return Opened::Elsewhere(other);
             }
             match directory.claim(new.hash, *seat, !self.stand_ins) {
-                Claim::Owned(owner) if handed => {
-                    let _ = owner;
-                    self.counters.astray.add(1);
-                    return Opened::NoRoom;
-                }
+                Claim::Owned(_) if handed => return Opened::Astray,
                 Claim::Owned(owner) => {
                     self.counters.directory_hits.add(1);
                     return Opened::Elsewhere(owner);
@@ -433,6 +430,11 @@ impl Flows {
     fn admit(&mut self, new: &Newcomer, mut flags: u8) -> Option<u32> {
         match self.room.ask(new.tenant, self.now) {
             Admission::Yes => {}
+            // Nobody goes for a flow that finds no place all the same.
+            Admission::Instead(_) if !self.table.has_place(new.hash) => {
+                self.counters.refused_crowded.add(1);
+                return None;
+            }
             Admission::Instead(entry) => self.make_room(entry),
             Admission::Full => {
                 self.counters.refused_full.add(1);
@@ -670,3 +672,6 @@ impl Flows {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -528,7 +528,7 @@ impl Finder {
         self.flows.owner(looked.hash).map(Fate::Away)
     }
 
-    /// The owner has no queue on the packet's port.
+    /// The owner has no queue on the packet's port, or is a third one.
     #[cold]
     fn astray(&self) -> Fate {
         self.flows.counters().astray.add(1);
@@ -590,6 +590,7 @@ impl Finder {
                 self.passes(meta)
             }
             Opened::Elsewhere(owner) => Fate::Away(owner),
+            Opened::Astray => self.astray(),
             Opened::NoRoom => match self.policy.when_full {
                 WhenFull::Stateless => self.without(),
                 WhenFull::Drop => Fate::Drop(DropReason::TableFull),
