@@ -5,7 +5,7 @@ mod common;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use common::inner::{End, pieces, tcp, udp, unreachable, v4, wrap};
+use common::inner::{End, pieces, tcp, udp, unreachable, v4, wrap, wrap_from};
 use common::team::Team;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -166,6 +166,33 @@ fn a_packet_that_finds_a_third_owner_is_not_lost() {
     let flows = team.flows();
     assert_eq!((flows.opened, flows.astray, flows.stateless, flows.refused_full), (4, 1, 1, 0));
     assert_eq!(team.ledger().dropped, 0);
+}
+
+/// RSS may give one worker all packets of a tenant: its rate is the process's, and nobody's part of it lies idle elsewhere.
+#[test]
+fn a_tenant_has_its_rate_wherever_its_packets_come_in() {
+    let text = "capacity = 16384\n[[tenant]]\nname = \"a\"\nendpoints = [\"0xa1\"]\n\
+                limits = { new_flows_per_s = 1000, flows = \"90%\" }\n";
+    for skewed in [true, false] {
+        let mut team = Team::new(4, text, 1024);
+        let mut random = ChaCha8Rng::seed_from_u64(13);
+        let mut n = 0;
+        for ms in 0..2000u64 {
+            team.hand.store(ms * 1_000_000, Ordering::Relaxed);
+            for _ in 0..3 {
+                n += 1;
+                let port = if skewed { 60_000 } else { random.random_range(60_000..=65_535) };
+                team.wire.send(wrap_from(0xa1, &udp(client(n), SERVER(), b"x"), 7, port));
+            }
+            team.settle();
+        }
+        let by_worker: Vec<u64> = team.snapshots().iter().map(|s| s.flows.opened).collect();
+        assert_eq!(by_worker.iter().filter(|&&opened| opened > 0).count(), if skewed { 1 } else { 4 });
+        let flows = team.flows();
+        // Two seconds, and a tenth at once.
+        assert!((2090..=2101).contains(&flows.opened), "{by_worker:?}");
+        assert_eq!(flows.opened + flows.refused_rate, 6000);
+    }
 }
 
 #[test]

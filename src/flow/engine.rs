@@ -11,6 +11,7 @@ use super::event::{End, FlowEvent, What};
 use super::fragment::Fragments;
 use super::key::{Key, Seed};
 use super::line::{Birth, Entry, Life, Lines};
+use super::rate::Rates;
 use super::room::{Admission, Room, Share, Waiting};
 use super::state::{self, Timeouts};
 use super::table::{Full, Table};
@@ -38,6 +39,8 @@ pub struct FlowsShared {
     pub directory: Option<Arc<Directory>>,
     /// First fragments.
     pub fragments: Arc<Fragments>,
+    /// New flows of each tenant.
+    pub(crate) rates: Arc<Rates>,
 }
 
 impl FlowsShared {
@@ -50,6 +53,7 @@ impl FlowsShared {
             seed,
             directory: (workers > 1).then(directory),
             fragments: fragments(),
+            rates: Arc::new(Rates::new(plan.tenants.iter().map(|t| t.new_flows_per_s))),
         })
     }
 }
@@ -109,6 +113,7 @@ pub struct Flows {
     worker: WorkerId,
     table: Table,
     room: Room,
+    rates: Arc<Rates>,
     pub(super) timeouts: Timeouts,
     directory: Option<(Arc<Directory>, Seat)>,
     /// Any worker can have a flow for which the directory has no place.
@@ -132,25 +137,18 @@ impl Flows {
     pub fn new(
         worker: WorkerId,
         plan: &FlowPlan,
-        workers: usize,
         shared: &FlowsShared,
         events: Option<rtrb::Producer<FlowEvent>>,
         counters: Arc<FlowCounters>,
     ) -> Self {
-        let shares: Vec<Share> = plan
-            .tenants
-            .iter()
-            .map(|t| Share {
-                guaranteed: t.guaranteed,
-                ceiling: t.ceiling,
-                new_flows_per_s: t.new_flows_per_s.map(|n| n.div_ceil(workers.max(1) as u32)),
-            })
-            .collect();
+        let shares: Vec<Share> =
+            plan.tenants.iter().map(|t| Share { guaranteed: t.guaranteed, ceiling: t.ceiling }).collect();
         let seat = |directory: &Arc<Directory>| Some((directory.clone(), directory.seat(worker)?));
         Flows {
             worker,
             table: Table::new(plan.per_worker as usize, shared.seed),
             room: Room::new(plan.per_worker, &shares),
+            rates: shared.rates.clone(),
             timeouts: Timeouts::new(plan),
             directory: shared.directory.as_ref().and_then(seat),
             stand_ins: false,
@@ -428,22 +426,31 @@ impl Flows {
     }
 
     fn admit(&mut self, new: &Newcomer, mut flags: u8) -> Option<u32> {
-        match self.room.ask(new.tenant, self.now) {
+        // Asked twice: first for what costs least, last for what only those use up who come in.
+        if !self.rates.has(new.tenant, self.time) {
+            self.counters.refused_rate.add(1);
+            return None;
+        }
+        let admission = self.room.ask(new.tenant);
+        match admission {
             Admission::Yes => {}
             // Nobody goes for a flow that finds no place all the same.
             Admission::Instead(_) if !self.table.has_place(new.hash) => {
                 self.counters.refused_crowded.add(1);
                 return None;
             }
-            Admission::Instead(entry) => self.make_room(entry),
+            Admission::Instead(_) => {}
             Admission::Full => {
                 self.counters.refused_full.add(1);
                 return None;
             }
-            Admission::TooFast => {
-                self.counters.refused_rate.add(1);
-                return None;
-            }
+        }
+        if !self.rates.take(new.tenant, self.time) {
+            self.counters.refused_rate.add(1);
+            return None;
+        }
+        if let Admission::Instead(entry) = admission {
+            self.make_room(entry);
         }
         if let Opening::Tcp { picked_up: true, .. } = new.opening {
             flags |= Life::PICKED_UP;

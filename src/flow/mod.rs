@@ -12,6 +12,7 @@ mod key;
 mod line;
 mod table;
 mod room;
+mod rate;
 mod envelope;
 pub mod directory;
 pub mod fragment;

@@ -24,8 +24,6 @@ pub struct Share {
     pub guaranteed: u32,
     /// Flows it may have at most.
     pub ceiling: u32,
-    /// New flows in a second on this worker.
-    pub new_flows_per_s: Option<u32>,
 }
 
 /// A flow that can make room is on one of these lists; the first goes first.
@@ -50,8 +48,6 @@ pub(super) enum Admission {
     Instead(u32),
     /// The table is full for this tenant.
     Full,
-    /// It has had its new flows of this second.
-    TooFast,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,9 +67,6 @@ struct Tenant {
     share: Share,
     live: u32,
     lists: [List; LISTS],
-    /// New flows it may still have now, in thousandths; refilled by time.
-    tokens: u64,
-    refilled: u32,
 }
 
 impl Tenant {
@@ -89,26 +82,6 @@ impl Tenant {
     fn oldest(&self) -> Option<u32> {
         self.lists.iter().map(|list| list.oldest).find(|&entry| entry != NOBODY)
     }
-
-    fn take_token(&mut self, now: u32) -> bool {
-        let Some(rate) = self.share.new_flows_per_s else { return true };
-        let most = most_tokens(rate);
-        let due = u64::from(now.wrapping_sub(self.refilled)) * u64::from(rate);
-        self.tokens = self.tokens.saturating_add(due).min(most);
-        self.refilled = now;
-        match self.tokens.checked_sub(1000) {
-            Some(left) => {
-                self.tokens = left;
-                true
-            }
-            None => false,
-        }
-    }
-}
-
-/// A bucket that holds a tenth of a second, and at least one flow.
-fn most_tokens(rate: u32) -> u64 {
-    (u64::from(rate) * 100).max(1000)
 }
 
 /// The room of one worker's table.
@@ -129,13 +102,7 @@ impl Room {
     /// `shares` has one for each tenant, at least one; their guarantees together are at most `entries`.
     pub fn new(entries: u32, shares: &[Share]) -> Self {
         let guaranteed: u32 = shares.iter().map(|s| s.guaranteed).sum();
-        let tenant = |share: &Share| Tenant {
-            share: *share,
-            live: 0,
-            lists: [EMPTY; LISTS],
-            tokens: most_tokens(share.new_flows_per_s.unwrap_or(0)),
-            refilled: 0,
-        };
+        let tenant = |share: &Share| Tenant { share: *share, live: 0, lists: [EMPTY; LISTS] };
         Room {
             tenants: shares.iter().map(tenant).collect(),
             shown: shares.iter().map(|_| AtomicU32::new(0)).collect(),
@@ -162,12 +129,9 @@ impl Room {
         self.tenants.get(usize::from(tenant)).map_or(0, |t| t.live)
     }
 
-    /// May this tenant have one more? `now` is in milliseconds.
-    pub fn ask(&mut self, tenant: u16, now: u32) -> Admission {
+    /// May this tenant have one more?
+    pub fn ask(&mut self, tenant: u16) -> Admission {
         let Some(own) = self.tenants.get_mut(usize::from(tenant)) else { return Admission::Full };
-        if !own.take_token(now) {
-            return Admission::TooFast;
-        }
         if own.live >= own.share.ceiling {
             return own.oldest().map_or(Admission::Full, Admission::Instead);
         }
@@ -251,7 +215,7 @@ mod tests {
     use super::*;
 
     fn share(guaranteed: u32, ceiling: u32) -> Share {
-        Share { guaranteed, ceiling, new_flows_per_s: None }
+        Share { guaranteed, ceiling }
     }
 
     /// A room with entries that are handed out in order.
@@ -267,7 +231,7 @@ mod tests {
         }
 
         fn come(&mut self, tenant: u16, waiting: Option<Waiting>) -> Admission {
-            let answer = self.room.ask(tenant, 0);
+            let answer = self.room.ask(tenant);
             match answer {
                 Admission::Yes => {
                     self.room.enter(tenant);
@@ -276,7 +240,7 @@ mod tests {
                     }
                     self.next += 1;
                 }
-                Admission::Instead(_) | Admission::Full | Admission::TooFast => {}
+                Admission::Instead(_) | Admission::Full => {}
             }
             answer
         }
@@ -373,18 +337,5 @@ mod tests {
         assert_eq!(house.come(1, None), Admission::Instead(2));
         house.room.answered(&house.lines, 1, Waiting::HalfOpen, 2);
         assert_eq!(house.come(1, None), Admission::Full, "established flows stay");
-    }
-
-    #[test]
-    fn new_flows_are_limited_by_the_second() {
-        let limited = Share { new_flows_per_s: Some(50), ..share(0, 1000) };
-        let mut room = Room::new(1000, &[limited]);
-        let mut admitted = 0;
-        for ms in 0..10_000 {
-            for _ in 0..3 {
-                admitted += u32::from(room.ask(0, ms) == Admission::Yes);
-            }
-        }
-        assert!((500..=505).contains(&admitted), "{admitted}");
     }
 }

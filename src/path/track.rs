@@ -113,8 +113,7 @@ struct Finder {
 impl Track {
     /// The hop of one worker of a plan; `mesh` is its way to the others.
     pub fn of(plan: &Plan, shared: &FlowsShared, mesh: Option<Mesh>, counters: &WorkerCounters) -> Self {
-        let workers = plan.workers.len();
-        let flows = Flows::new(counters.worker, &plan.flow, workers, shared, None, counters.flows.clone());
+        let flows = Flows::new(counters.worker, &plan.flow, shared, None, counters.flows.clone());
         Track::new(flows, &plan.flow, shared, mesh, plan.stages.len())
     }
 

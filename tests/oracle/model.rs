@@ -141,6 +141,11 @@ impl Tenant {
     fn oldest(&self) -> Option<Key> {
         self.waiting.values().next().copied()
     }
+
+    /// Only who comes in uses up the rate.
+    fn pay(&mut self) {
+        self.tokens -= if self.rate.is_some() { 1000 } else { 0 };
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,12 +285,12 @@ impl Model {
             if own.tokens < 1000 {
                 return false;
             }
-            own.tokens -= 1000;
         }
         let own = &self.tenants[usize::from(tenant)];
         let victims: Vec<Key> = if own.live >= own.ceiling {
             own.oldest().into_iter().collect()
         } else if own.live < own.guaranteed || !all_lent {
+            self.tenants[usize::from(tenant)].pay();
             return true;
         } else {
             // Of those that live on borrowed room, and the one that asks, the one with the most; any of them where several have as many.
@@ -299,6 +304,7 @@ impl Model {
         if victims.is_empty() {
             return false;
         }
+        self.tenants[usize::from(tenant)].pay();
         let state = |key| (key, self.flows[&key].state);
         events.push(Event::Evicted(victims.iter().copied().map(state).collect()));
         if let [only] = victims.as_slice() {

@@ -12,7 +12,7 @@ fn flows(worker: u16, shared: &FlowsShared) -> Flows {
     let mut plan = FlowPlan { tracking: true, capacity: 1024, per_worker: 1024, ..FlowPlan::default() };
     plan.tenants[0].guaranteed = 1024;
     plan.tenants[0].ceiling = 1024;
-    Flows::new(WorkerId(worker), &plan, 2, shared, None, Arc::default())
+    Flows::new(WorkerId(worker), &plan, shared, None, Arc::default())
 }
 
 fn newcomer(seed: &Seed, n: u32) -> Newcomer {

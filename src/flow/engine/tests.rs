@@ -17,8 +17,8 @@ fn shared(workers: usize) -> FlowsShared {
     FlowsShared::of(&plan(), workers, Seed::fixed(5)).unwrap()
 }
 
-fn flows(worker: u16, workers: usize, shared: &FlowsShared) -> Flows {
-    Flows::new(WorkerId(worker), &plan(), workers, shared, None, Arc::default())
+fn flows(worker: u16, shared: &FlowsShared) -> Flows {
+    Flows::new(WorkerId(worker), &plan(), shared, None, Arc::default())
 }
 
 fn newcomer(seed: &Seed, n: u32) -> Newcomer {
@@ -36,7 +36,7 @@ fn newcomer(seed: &Seed, n: u32) -> Newcomer {
 #[test]
 fn nobody_goes_for_a_flow_that_finds_no_place() {
     let shared = shared(1);
-    let mut one = flows(0, 1, &shared);
+    let mut one = flows(0, &shared);
     // Whose two buckets are the same pair: eight of them fill each, and none can move.
     let hash = newcomer(&shared.seed, 0).hash;
     let pair = one.table.both_buckets(hash);
@@ -66,7 +66,7 @@ fn nobody_goes_for_a_flow_that_finds_no_place() {
 #[test]
 fn a_claim_without_room_behind_it_is_given_back() {
     let shared = shared(2);
-    let (mut one, mut other) = (flows(0, 2, &shared), flows(1, 2, &shared));
+    let (mut one, mut other) = (flows(0, &shared), flows(1, &shared));
     let mut n = 0;
     while one.live() < ENTRIES {
         n += 1;
