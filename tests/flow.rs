@@ -178,6 +178,58 @@ fn a_full_table_drops_new_flows_where_that_is_asked_for() {
 }
 
 #[test]
+fn a_full_table_cuts_no_connection_that_it_let_through() {
+    for pickup in ["drop", "reset"] {
+        for when_full in ["stateless", "forward", "drop"] {
+            let mut rig =
+                tracker(&format!("capacity = 1024\nwhen_full = \"{when_full}\"\npickup = \"{pickup}\""));
+            let other = |n: u16| v4(10, 3, (n >> 8) as u8, n as u8, 40_000);
+            let middle = |n: u8| wrap(&tcp(v4(10, 4, 0, n, 40_000), server(), "A", 5, 6, b"x"), 9, 60_000);
+            dies(&mut rig, &middle(1), "pickup");
+            for n in 0..1024 {
+                handshake(&mut rig, other(n), server(), n.into());
+            }
+            dies(&mut rig, &middle(1), "pickup");
+            let syn = wrap(&tcp(client(), server(), "S", 100, 0, &[]), 9, 60_000);
+            if when_full == "drop" {
+                dies(&mut rig, &syn, "table_full");
+                dies(&mut rig, &middle(1), "pickup");
+                continue;
+            }
+            passes(&mut rig, &syn);
+            passes(&mut rig, &wrap(&tcp(server(), client(), "SA", 500, 101, &[]), 9, 60_000));
+            passes(&mut rig, &wrap(&tcp(client(), server(), "A", 101, 501, &[]), 9, 60_000));
+            assert_eq!(rig.settled().flows.refused_full, 3);
+            // Others go; it says something as late as it may, and has a flow from now on.
+            for n in 0..1024 {
+                passes(&mut rig, &wrap(&tcp(other(n), server(), "R", 101, 0, &[]), n.into(), 60_001));
+            }
+            rig.set_clock(354 * SECOND);
+            passes(&mut rig, &wrap(&tcp(client(), server(), "PA", 101, 501, b"x"), 9, 60_000));
+            rig.set_clock(700 * SECOND);
+            dies(&mut rig, &middle(1), "pickup");
+            let flows = rig.settled().flows;
+            assert_eq!((flows.picked_up, flows.pickup_refused), (1, 3), "{pickup}, {when_full}");
+        }
+    }
+}
+
+#[test]
+fn a_handshake_that_made_room_is_not_cut() {
+    let mut rig = tracker("capacity = 1024\npickup = \"drop\"");
+    let from = |n: u16| v4(10, 9, (n >> 8) as u8, n as u8, 40_000);
+    passes(&mut rig, &wrap(&tcp(client(), server(), "S", 100, 0, &[]), 7, 60_001));
+    for n in 0..1024 {
+        passes(&mut rig, &wrap(&tcp(from(n), server(), "S", 1, 0, &[]), n.into(), 60_000));
+    }
+    assert_eq!(rig.settled().flows.ended_evicted, 1, "the first goes first");
+    passes(&mut rig, &wrap(&tcp(server(), client(), "SA", 500, 101, &[]), 7, 60_001));
+    passes(&mut rig, &wrap(&tcp(client(), server(), "A", 101, 501, &[]), 7, 60_001));
+    rig.set_clock(21 * SECOND);
+    dies(&mut rig, &wrap(&tcp(from(9999), server(), "A", 5, 6, b"x"), 9, 60_000), "pickup");
+}
+
+#[test]
 fn half_open_connections_make_room_for_others() {
     let mut rig = tracker("capacity = 1024");
     let from = |n: u16| v4(10, 9, (n >> 8) as u8, n as u8, 40_000);

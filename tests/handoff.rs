@@ -168,6 +168,42 @@ fn a_packet_that_finds_a_third_owner_is_not_lost() {
     assert_eq!(team.ledger().dropped, 0);
 }
 
+/// What one worker turns away may go on at another.
+#[test]
+fn no_worker_cuts_what_another_had_no_room_for() {
+    let mut team = Team::new(2, "capacity = 1024\npickup = \"drop\"", 1024);
+    let shake = |team: &mut Team, n: u32, ports: [u16; 2]| {
+        let client = client(n);
+        for (from, to, flags, sequence, heard, port) in [
+            (client, SERVER(), "S", 100, 0, ports[0]),
+            (SERVER(), client, "SA", 500, 101, ports[1]),
+            (client, SERVER(), "A", 101, 501, ports[0]),
+        ] {
+            team.wire.send(wrap(&tcp(from, to, flags, sequence, heard, &[]), n, port));
+            team.settle();
+        }
+    };
+    // Outer ports that RSS gives to each worker.
+    let ports = [0, 1].map(|worker| {
+        let comes = |port: &u16| {
+            let before = team.snapshots()[worker].received;
+            team.wire.send(wrap(&udp(client(1), SERVER(), b"x"), 7, *port));
+            team.settle();
+            team.snapshots()[worker].received > before
+        };
+        (60_000..).find(comes).unwrap()
+    });
+    let mut n = 0;
+    while team.snapshots()[0].flows.refused_full == 0 {
+        n += 1;
+        shake(&mut team, n, [ports[0]; 2]);
+    }
+    assert!(team.workers[1].flows().unwrap().live() < 600, "there is room");
+    shake(&mut team, 10_000, ports);
+    let ledger = team.ledger();
+    assert_eq!((ledger.dropped, team.flows().pickup_refused), (0, 0));
+}
+
 /// RSS may give one worker all packets of a tenant: its rate is the process's, and nobody's part of it lies idle elsewhere.
 #[test]
 fn a_tenant_has_its_rate_wherever_its_packets_come_in() {

@@ -15,6 +15,7 @@ use super::rate::Rates;
 use super::room::{Admission, Room, Share, Waiting};
 use super::state::{self, Timeouts};
 use super::table::{Full, Table};
+use super::turned_away::TurnedAway;
 use super::{Envelope, tcp};
 use crate::config::FlowPlan;
 use crate::packet::{FlowSlot, Meta, ReasonId};
@@ -41,6 +42,8 @@ pub struct FlowsShared {
     pub fragments: Arc<Fragments>,
     /// New flows of each tenant.
     pub(crate) rates: Arc<Rates>,
+    /// Who may still come that found no room.
+    pub(crate) turned_away: Arc<TurnedAway>,
 }
 
 impl FlowsShared {
@@ -54,6 +57,7 @@ impl FlowsShared {
             directory: (workers > 1).then(directory),
             fragments: fragments(),
             rates: Arc::new(Rates::new(plan.tenants.iter().map(|t| t.new_flows_per_s))),
+            turned_away: Arc::new(TurnedAway::new(plan.tenants.len())),
         })
     }
 }
@@ -114,6 +118,7 @@ pub struct Flows {
     table: Table,
     room: Room,
     rates: Arc<Rates>,
+    turned_away: Arc<TurnedAway>,
     pub(super) timeouts: Timeouts,
     directory: Option<(Arc<Directory>, Seat)>,
     /// Any worker can have a flow for which the directory has no place.
@@ -149,6 +154,7 @@ impl Flows {
             table: Table::new(plan.per_worker as usize, shared.seed),
             room: Room::new(plan.per_worker, &shares),
             rates: shared.rates.clone(),
+            turned_away: shared.turned_away.clone(),
             timeouts: Timeouts::new(plan),
             directory: shared.directory.as_ref().and_then(seat),
             stand_ins: false,
@@ -348,6 +354,9 @@ impl Flows {
             (None, false) => self.release(new.hash),
             _ => {}
         }
+        if let (None, Opening::Tcp { .. }) = (entry, new.opening) {
+            self.turned_away.note(new.tenant, self.time + u64::from(self.timeouts.of_open_tcp()));
+        }
         entry.map_or(Opened::NoRoom, Opened::Here)
     }
 
@@ -483,13 +492,26 @@ impl Flows {
 
     /// A flow goes for another.
     fn make_room(&mut self, entry: u32) {
-        let Some(state) = self.table.entry(entry).map(|line| line.life().state()) else { return };
-        if state::waiting(state) == Some(Waiting::Over) {
-            self.counters.ended_early.add(1);
-            self.end(entry, state::end_of(state));
-        } else {
-            self.end(entry, End::Evicted);
-        }
+        let Some(line) = self.table.entry(entry) else { return };
+        let (state, tenant) = (line.life().state(), line.tenant());
+        let why = match state::waiting(state) {
+            Some(Waiting::Over) => {
+                self.counters.ended_early.add(1);
+                state::end_of(state)
+            }
+            Some(Waiting::HalfOpen) => {
+                self.turned_away.note(tenant, self.time + u64::from(self.timeouts.of(state, false)));
+                End::Evicted
+            }
+            _ => End::Evicted,
+        };
+        self.end(entry, why);
+    }
+
+    /// May a TCP segment that nobody knows be of a connection of this tenant that found no room?
+    #[cold]
+    pub(crate) fn has_turned_away(&self, tenant: u16) -> bool {
+        self.turned_away.may_be(tenant, self.time)
     }
 
     /// The state of a flow changes, and with it the list that it is on.

@@ -13,6 +13,7 @@ mod line;
 mod table;
 mod room;
 mod rate;
+mod turned_away;
 mod envelope;
 pub mod directory;
 pub mod fragment;

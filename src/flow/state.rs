@@ -100,6 +100,11 @@ impl Timeouts {
         if tcp(state).is_some() { tcp_idle } else { other_idle }
     }
 
+    /// After how long an established TCP connection is forgotten.
+    pub fn of_open_tcp(&self) -> u32 {
+        self.of(tcp::State::Established as u8, false)
+    }
+
     #[inline(always)]
     pub fn of(&self, state: u8, condemned: bool) -> u32 {
         if condemned {

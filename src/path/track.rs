@@ -545,6 +545,7 @@ impl Finder {
             }
             match self.policy.pickup {
                 Pickup::Policy | Pickup::Allow => {}
+                Pickup::Drop | Pickup::Reset if self.may_have_begun(meta) => {}
                 Pickup::Drop => {
                     self.flows.counters().pickup_refused.add(1);
                     return Fate::Drop(DropReason::Pickup);
@@ -566,6 +567,12 @@ impl Finder {
             self.hit(source, 1);
         }
         fate
+    }
+
+    /// May a segment that no flow explains be of a connection that was let through without a flow? What is dropped when the table is full has
+    /// not begun.
+    fn may_have_begun(&self, meta: &Meta) -> bool {
+        self.policy.when_full != WhenFull::Drop && self.flows.has_turned_away(meta.tenant)
     }
 
     /// Opens a flow with its first packet.

@@ -239,7 +239,7 @@ use = \"oracle\"
                 (What::End(why), Event::Evicted(flows)) if flows.contains_key(&at) => {
                     assert_eq!(why, end_of(flows[&at], End::Evicted), "{at:?}");
                     // Where several would have done, the reference follows.
-                    self.model.remove(&at);
+                    self.model.evict(&at);
                     self.seen[3] += 1;
                 }
                 (_, expected) => panic!("{event:?}\nbut {expected:?} was expected; {packet:?}"),

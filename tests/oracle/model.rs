@@ -165,6 +165,8 @@ pub struct Model {
     /// What becomes of a packet whose flow finds no room: `None`, the stage decides.
     pub when_full: Option<Fate>,
     pub refuse_bad: bool,
+    /// Until when segments that nobody knows may be of connections that found no room, by tenant.
+    away: [u64; 4],
     /// Milliseconds.
     pub now: u64,
     turn: u64,
@@ -173,7 +175,18 @@ pub struct Model {
 impl Model {
     pub fn new(tenants: Vec<Tenant>, capacity: u64, times: Times) -> Self {
         let (flows, pickup) = (HashMap::new(), Pickup::Policy);
-        Model { flows, tenants, capacity, times, pickup, when_full: None, refuse_bad: false, now: 0, turn: 0 }
+        Model {
+            flows,
+            tenants,
+            capacity,
+            times,
+            pickup,
+            when_full: None,
+            refuse_bad: false,
+            away: [0; 4],
+            now: 0,
+            turn: 0,
+        }
     }
 
     /// What becomes of a packet now, and of flows because of it.
@@ -215,12 +228,12 @@ impl Model {
             Part::SynAck(_) => (State::SynReceived, 1 - p.side, true),
             Part::Ack { .. } => (State::PickedUp, p.side, true),
             // What it ends is not here.
-            Part::Rst | Part::Refuse(_) | Part::Spoof if self.pickup == Pickup::Refuse => {
+            Part::Rst | Part::Refuse(_) | Part::Spoof if self.cuts(tenant) => {
                 return Fate::Dropped("pickup");
             }
             Part::Rst | Part::Refuse(_) | Part::Spoof => return of_stage(p.rule),
         };
-        if picked_up && self.pickup == Pickup::Refuse {
+        if picked_up && self.cuts(tenant) {
             return Fate::Dropped("pickup");
         }
         self.open(p, tenant, state, originator, picked_up, events)
@@ -236,6 +249,9 @@ impl Model {
         events: &mut Vec<Event>,
     ) -> Fate {
         if !self.admitted(tenant, events) {
+            if p.part != Part::Datagram {
+                self.turned_away(tenant, self.times.established);
+            }
             return self.when_full.unwrap_or_else(|| of_stage(p.rule));
         }
         let mut flow = Flow {
@@ -308,9 +324,30 @@ impl Model {
         let state = |key| (key, self.flows[&key].state);
         events.push(Event::Evicted(victims.iter().copied().map(state).collect()));
         if let [only] = victims.as_slice() {
-            self.remove(only);
+            self.evict(only);
         }
         true
+    }
+
+    /// What nobody saw begin is cut, unless it may be something that found no room and was let through all the same.
+    fn cuts(&self, tenant: u16) -> bool {
+        let may_have_begun = self.now < self.away[usize::from(tenant)];
+        let drops = matches!(self.when_full, Some(Fate::Dropped(_)));
+        self.pickup == Pickup::Refuse && (drops || !may_have_begun)
+    }
+
+    fn turned_away(&mut self, tenant: u16, time: u64) {
+        let until = &mut self.away[usize::from(tenant)];
+        *until = (*until).max(self.now + time);
+    }
+
+    /// A flow makes room.
+    pub fn evict(&mut self, key: &Key) {
+        if let Some(flow) = self.remove(key)
+            && matches!(flow.state, State::SynSent | State::PickedUp | State::SynReceived)
+        {
+            self.turned_away(flow.tenant, self.times.half_open);
+        }
     }
 
     fn judge(&mut self, p: &Packet) -> Fate {
