@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sluicegate::packet::{Packet, Verdict};
 use sluicegate::stage::{Backend, Cx, Inspect, Make, Parsed, PerPacket, Shared, Stage, StageKind};
 
-use common::inner::{End, tcp, udp, v4, v6, wrap, wrap_from};
+use common::inner::{End, pieces, tcp, udp, v4, v6, wrap, wrap_from};
 use common::{Fate, Rig, plan};
 
 const SECOND: u64 = 1_000_000_000;
@@ -550,6 +550,88 @@ fn a_fragment_whose_first_never_comes_waits_and_goes() {
         let ledger = rig.settled().ledger();
         assert_eq!((ledger.held, ledger.sent, ledger.dropped), (0, sent, dropped), "{orphans}");
     }
+}
+
+/// All three pieces of a packet die for this reason, in any order; and the whole does.
+fn all_pieces_die(rig: &mut Rig, whole: &[u8], reason: &str) {
+    let [first, second, third] = pieces(whole, 1).map(|piece| wrap(&piece, 9, 60_000));
+    for piece in [&first, &second, &third] {
+        dies(rig, piece, reason);
+    }
+    let [first, second, third] = pieces(whole, 2).map(|piece| wrap(&piece, 9, 60_000));
+    let dropped = rig.settled().dropped();
+    for piece in [second, third] {
+        rig.wire.send(piece);
+        rig.worker.poll();
+    }
+    assert_eq!(rig.worker.counters().snapshot().ledger().held, 2);
+    let fate = format!("{:?}", rig.fate(&first));
+    assert_eq!(fate.matches(reason).count(), 3, "all of them: {fate}");
+    let now = rig.settled();
+    assert_eq!((now.ledger().held, now.dropped() - dropped), (0, 3), "{reason}");
+    assert_eq!(now.flows.orphan_fragments, 0);
+}
+
+#[test]
+fn later_fragments_share_the_fate_of_a_first_that_is_refused() {
+    let datagram = udp(client(), server(), &[1; 64]);
+    let mut full = tracker("capacity = 1024\nwhen_full = \"drop\"");
+    for n in 0..1024u16 {
+        handshake(&mut full, v4(10, 3, (n >> 8) as u8, n as u8, 40_000), server(), n.into());
+    }
+    all_pieces_die(&mut full, &datagram, "table_full");
+    for pickup in ["drop", "reset"] {
+        let mut refusing = tracker(&format!("pickup = \"{pickup}\""));
+        all_pieces_die(&mut refusing, &tcp(client(), server(), "A", 5, 6, &[1; 52]), "pickup");
+    }
+    let mut strict = tracker("window_check = \"drop\"");
+    handshake(&mut strict, client(), server(), 7);
+    all_pieces_die(&mut strict, &tcp(client(), server(), "A", 0x7000_0000, 501, &[1; 52]), "tcp_invalid");
+    let text = format!("{}\n[[stage]]\nuse = \"no_udp\"\n", common::TUNNEL);
+    let mut condemned = Rig::new(&common::plan_with(&text, &[&NO_UDP]));
+    dies(&mut condemned, &wrap(&datagram, 7, 60_000), "no_udp.udp");
+    all_pieces_die(&mut condemned, &datagram, "flow_condemned");
+    assert_eq!(condemned.settled().flows.condemned, 6);
+}
+
+#[test]
+fn a_tenants_flood_of_fragments_costs_another_none() {
+    let tenants = "fragments = { entries = 64, hold = 64, hold_time = \"10s\" }\n\
+         [[tenant]]\nname = \"a\"\nendpoints = [\"0xa1\"]\n[[tenant]]\nname = \"b\"\nendpoints = [\"0xb1\"]\n";
+    let mut rig = tracker(tenants);
+    let other = |n: u16| v4(10, 7, (n >> 8) as u8, n as u8, 40_000);
+    let flood = |rig: &mut Rig, n: u16| {
+        let [first, _, _] = pieces(&udp(other(n), server(), &[2; 64]), n);
+        rig.wire.send(wrap_from(0xa1, &first, 7, 60_000));
+        // Another one's second piece, whose first never comes.
+        let [_, stray, _] = pieces(&udp(other(n), (server().0, 9), &[2; 64]), n + 20_000);
+        rig.wire.send(wrap_from(0xa1, &stray, 7, 60_000));
+        rig.worker.poll();
+    };
+    (0..500).for_each(|n| flood(&mut rig, n));
+    for n in 0..20u16 {
+        let [first, second, third] =
+            pieces(&udp(client(), server(), &[1; 64]), n).map(|piece| wrap_from(0xb1, &piece, 9, 60_000));
+        let before = rig.settled().flows;
+        if n % 2 == 0 {
+            rig.wire.send(first);
+            rig.worker.poll();
+            (0..200).for_each(|k| flood(&mut rig, 1000 + 300 * n + k));
+            [second, third].into_iter().for_each(|piece| rig.wire.send(piece));
+        } else {
+            [second, third].into_iter().for_each(|piece| rig.wire.send(piece));
+            rig.worker.poll();
+            (0..200).for_each(|k| flood(&mut rig, 1000 + 300 * n + k));
+            rig.wire.send(first);
+        }
+        while rig.worker.poll() > 0 {}
+        let now = rig.settled().flows;
+        assert_eq!(now.later_fragments - before.later_fragments, 2, "datagram {n}");
+        while rig.wire.receive().is_some() {}
+    }
+    let now = rig.settled();
+    assert!(now.flows.fragments_replaced > 1000 && now.flows.orphan_fragments > 1000, "{:?}", now.flows);
+    assert_eq!(now.ledger().held, 32, "half of the places");
 }
 
 #[test]

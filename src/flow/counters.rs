@@ -117,7 +117,9 @@ flow_counters! {
     unrelated,
     /// First fragments remembered.
     first_fragments,
-    /// Later fragments that found their first.
+    /// First fragments forgotten before their time, because more came than `flow.fragments.entries` has room for.
+    fragments_replaced,
+    /// Later fragments that found their first, or that it was dropped.
     later_fragments,
     /// Later fragments that waited for their first.
     held_fragments,
