@@ -77,6 +77,8 @@ struct Policy {
     holds: bool,
     /// A bit for each stage.
     stages: u16,
+    /// Those of them whose answer is given where connections from before are allowed.
+    allowed: u16,
 }
 
 impl Policy {
@@ -114,7 +116,11 @@ impl Track {
     /// The hop of one worker of a plan; `mesh` is its way to the others.
     pub fn of(plan: &Plan, shared: &FlowsShared, mesh: Option<Mesh>, counters: &WorkerCounters) -> Self {
         let flows = Flows::new(counters.worker, &plan.flow, shared, None, counters.flows.clone());
-        Track::new(flows, &plan.flow, shared, mesh, plan.stages.len())
+        let mut track = Track::new(flows, &plan.flow, shared, mesh, plan.stages.len());
+        let settles = plan.stages.iter().enumerate().filter(|(_, stage)| stage.parsed.settles());
+        track.finder.policy.allowed =
+            settles.fold(0, |bits, (n, _)| bits | 1u16.checked_shl(n as u32).unwrap_or(0));
+        track
     }
 
     /// The hop over these flows, in front of so many stages.
@@ -133,6 +139,7 @@ impl Track {
             orphans: plan.fragments.orphans,
             holds: plan.fragments.hold > 0,
             stages: u16::MAX.checked_shr(16u32.saturating_sub(stages as u32)).unwrap_or(0),
+            allowed: 0,
         };
         let patience = plan.fragments.hold_time.as_nanos().try_into().unwrap_or(u64::MAX);
         let finder = Finder {
@@ -609,8 +616,8 @@ impl Finder {
                 self.flows.begin_with(number, looked.from_high, meta);
                 if let (Opening::Tcp { picked_up: true, .. }, Pickup::Allow) = (&opening, self.policy.pickup)
                 {
-                    self.flows.settle(meta.flow, self.policy.stages);
-                    meta.settled = self.policy.stages;
+                    self.flows.settle(meta.flow, self.policy.allowed);
+                    meta.settled = self.policy.allowed;
                 }
                 self.passes(meta)
             }

@@ -64,6 +64,10 @@ impl Parsed for ByPort {
         true
     }
 
+    fn settles(&self) -> bool {
+        true
+    }
+
     fn build(&self, _: Backend) -> Result<Arc<dyn Shared>, sluicegate::dpdk::Error> {
         Ok(Arc::new(ByPort))
     }
