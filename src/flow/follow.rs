@@ -99,7 +99,8 @@ impl Flows {
     fn refreshed(&self, entry: Entry<'_>, refresh: Refresh, reply: bool, before: Life) {
         self.counters().refreshed.add(u64::from(refresh == Refresh::Another));
         let idle = self.now().wrapping_sub(before.seen());
-        if idle >= self.timeouts.theirs(before.state()) {
+        // One that is the same both ways is not a new one.
+        if idle >= self.timeouts.theirs(before.state()) && entry.outer(reply) != entry.outer(!reply) {
             entry.forget(!reply);
         }
     }
