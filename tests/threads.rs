@@ -163,7 +163,7 @@ fn entries_of_the_redirection_table_move_under_threads() {
         assert_eq!((flows.opened, flows.astray, flows.stateless, flows.unclaimed), (FLOWS as u64, 0, 0, 0));
         assert_eq!(flows.handed_in, flows.handed_out);
         assert_eq!(team.view.iter(&Filter::default()).count(), FLOWS, "each in one place");
-        assert!(moves > 100 && talk.late < talk.sent / 10, "{moves} moves, {} of {}", talk.late, talk.sent);
+        assert!(moves > 100 && talk.late < talk.sent / 2, "{moves} moves, {} of {}", talk.late, talk.sent);
         say(&format!(
             "{workers} workers: {} packets, {moves} moves, {} handed over, {} overtaken",
             talk.sent, flows.handed_in, talk.late
