@@ -7,7 +7,7 @@
 //!
 //! One word for each tenant, of all workers, since what one of them turns away may go on at another. It is written once in a millisecond at most.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use super::sync::{AtomicU64, Ordering};
 
 #[derive(Debug)]
 #[repr(align(64))]
@@ -36,6 +36,28 @@ impl TurnedAway {
     #[inline]
     pub fn may_be(&self, tenant: u16, now: u64) -> bool {
         self.0.get(usize::from(tenant)).is_some_and(|Until(word)| word.load(Ordering::Relaxed) > now)
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+
+    /// Whoever looks has the latest of what was noted before, whoever noted it.
+    #[test]
+    fn loom_the_latest_counts() {
+        loom::model(|| {
+            let away = loom::sync::Arc::new(TurnedAway::new(1));
+            let note = |until| {
+                let away = away.clone();
+                loom::thread::spawn(move || away.note(0, until))
+            };
+            let others = [note(20), note(350)];
+            away.note(0, 100);
+            assert!(away.may_be(0, 99));
+            others.into_iter().for_each(|other| other.join().unwrap());
+            assert!(away.may_be(0, 349) && !away.may_be(0, 350));
+        });
     }
 }
 
