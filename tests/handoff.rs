@@ -204,6 +204,41 @@ fn no_worker_cuts_what_another_had_no_room_for() {
     assert_eq!((ledger.dropped, team.flows().pickup_refused), (0, 0));
 }
 
+/// One worker gets all packets of two tenants: of its table each has its part, whatever the other one does.
+#[test]
+fn tenants_have_their_parts_of_the_one_table_that_rss_leaves_them() {
+    let mut plan = common::plan(&format!(
+        "{}\n[flow]\ncapacity = 1024\nwhen_full = \"drop\"\n\
+         [[tenant]]\nname = \"a\"\nendpoints = [\"0xa1\"]\nlimits = {{ guaranteed = \"25%\" }}\n\
+         [[tenant]]\nname = \"b\"\nendpoints = [\"0xb1\"]\nlimits = {{ guaranteed = \"5%\" }}\n",
+        common::TUNNEL
+    ));
+    let kept = u64::from(plan.flow.tenants.iter().find(|t| t.name == "a").unwrap().guaranteed);
+    assert_eq!(kept, 256, "of each table");
+    plan.flow.capacity *= 4; // the plan is one worker's; the directory is that of all
+    let mut team = Team::of(&plan, 4, 1024);
+    let live = |team: &Team, tenant: &str| -> u64 {
+        team.view.iter(&sluicegate::flow::Filter::default()).filter(|flow| flow.tenant == tenant).count()
+            as u64
+    };
+    let both_ways = |team: &mut Team, endpoint: u64, n: u32| {
+        for (from, to) in [(client(n), SERVER()), (SERVER(), client(n))] {
+            team.wire.send(wrap_from(endpoint, &udp(from, to, b"x"), n, 60_000));
+        }
+        team.settle();
+    };
+    (0..kept as u32 / 2).for_each(|n| both_ways(&mut team, 0xa1, n));
+    (0..3000).for_each(|n| both_ways(&mut team, 0xb1, n));
+    assert_eq!(live(&team, "a"), kept / 2, "its old flows");
+    let before = team.flows();
+    assert!(before.refused_full > 1000 && live(&team, "b") > kept, "{before:?}");
+    (1000..1000 + (kept - kept / 2) as u32).for_each(|n| both_ways(&mut team, 0xa1, n));
+    assert_eq!(live(&team, "a"), kept, "and its new ones");
+    assert_eq!(team.flows().refused_full, before.refused_full);
+    let by_worker: Vec<u64> = team.snapshots().iter().map(|s| s.flows.opened).collect();
+    assert_eq!(by_worker.iter().filter(|&&opened| opened > 0).count(), 1);
+}
+
 /// RSS may give one worker all packets of a tenant: its rate is the process's, and nobody's part of it lies idle elsewhere.
 #[test]
 fn a_tenant_has_its_rate_wherever_its_packets_come_in() {
