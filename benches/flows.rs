@@ -202,7 +202,7 @@ impl Rig {
         let pipeline = Pipeline::build(if stages == 0 { &bare } else { plan }, Backend::Soft)
             .map_err(|e| e.to_string())?;
         let track = shared.map(|shared| {
-            let flows = Flows::new(id, &plan.flow, 1, shared, None, counters.flows.clone());
+            let flows = Flows::new(id, &plan.flow, shared, None, counters.flows.clone());
             Track::new(flows, &plan.flow, shared, None, stages)
         });
         let decap = Decap::new(plan.tunnel.clone());

@@ -192,6 +192,12 @@ pub trait Parsed: Send + Sync + fmt::Debug {
         0
     }
 
+    /// Decides once for a flow and is done with it then ([`Cx::settle`]): `flow.pickup = "allow"` takes its answer for given, and it is not shown
+    /// connections from before. Stages that do not say so are shown them like any other, and decide.
+    fn settles(&self) -> bool {
+        false
+    }
+
     /// Drops what it has no rule for: where packets pass it by, `check` says so.
     fn denies_by_default(&self) -> bool {
         false

@@ -225,6 +225,56 @@ fn flows_come_and_go_without_allocating() {
     assert_eq!(spent, 0, "calls of the allocator");
 }
 
+/// Packets go to the worker that owns their flow: usual ones, first and later fragments, such that wait, errors; into rings with room and
+/// into full ones.
+#[test]
+fn handing_packets_over_does_not_allocate() {
+    use common::inner::{pieces, udp, unreachable, v4, wrap};
+    use common::team::Team;
+
+    for depth in [64, 1024] {
+        let mut team = Team::new(3, "capacity = 4096\n", depth);
+        let server = v4(192, 0, 2, 1, 443);
+        let mut back = Vec::with_capacity(9000);
+        let mut spent = 0;
+        for round in 0..400u64 {
+            team.hand.store(round * 10_000_000, std::sync::atomic::Ordering::Relaxed);
+            for n in 0..100u16 {
+                let client = v4(10, 0, (n / 8) as u8, (round % 50) as u8, 40_000);
+                let port = 60_000 + n * 37 + round as u16;
+                let packet = udp(client, server, &[1; 64]);
+                let [first, second, third] = pieces(&packet, n / 8);
+                let inner = match n % 8 {
+                    0 => second,
+                    1 => first,
+                    2 => third,
+                    3 => unreachable(server, client, &packet),
+                    _ => packet,
+                };
+                team.wire.send_copy(&wrap(&inner, n.into(), port));
+            }
+            // One of them is slow, now and then.
+            let slow = if round % 10 < 5 { 0 } else { 3 };
+            let calls = calls(|| {
+                for _ in 0..8 {
+                    for (n, worker) in team.workers.iter_mut().enumerate() {
+                        if n != slow {
+                            worker.poll();
+                        }
+                    }
+                }
+            });
+            // The soft wire grows its buffers in the first half.
+            spent += if round < 200 { 0 } else { calls };
+            while team.wire.receive_into(&mut back) {}
+        }
+        team.settle();
+        let flows = team.flows();
+        assert!(flows.handed_in > 5000 && flows.related > 100 && flows.held_fragments > 100, "{flows:?}");
+        assert_eq!(spent, 0, "calls of the allocator, rings of {depth}");
+    }
+}
+
 /// Alerts, drops and anomalies go into rings with room and into full ones, and flows are told.
 #[test]
 fn events_do_not_allocate() {

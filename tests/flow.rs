@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sluicegate::packet::{Packet, Verdict};
 use sluicegate::stage::{Backend, Cx, Inspect, Make, Parsed, PerPacket, Shared, Stage, StageKind};
 
-use common::inner::{End, tcp, udp, v4, v6, wrap, wrap_from};
+use common::inner::{End, pieces, tcp, udp, v4, v6, wrap, wrap_from};
 use common::{Fate, Rig, plan};
 
 const SECOND: u64 = 1_000_000_000;
@@ -178,6 +178,58 @@ fn a_full_table_drops_new_flows_where_that_is_asked_for() {
 }
 
 #[test]
+fn a_full_table_cuts_no_connection_that_it_let_through() {
+    for pickup in ["drop", "reset"] {
+        for when_full in ["stateless", "forward", "drop"] {
+            let mut rig =
+                tracker(&format!("capacity = 1024\nwhen_full = \"{when_full}\"\npickup = \"{pickup}\""));
+            let other = |n: u16| v4(10, 3, (n >> 8) as u8, n as u8, 40_000);
+            let middle = |n: u8| wrap(&tcp(v4(10, 4, 0, n, 40_000), server(), "A", 5, 6, b"x"), 9, 60_000);
+            dies(&mut rig, &middle(1), "pickup");
+            for n in 0..1024 {
+                handshake(&mut rig, other(n), server(), n.into());
+            }
+            dies(&mut rig, &middle(1), "pickup");
+            let syn = wrap(&tcp(client(), server(), "S", 100, 0, &[]), 9, 60_000);
+            if when_full == "drop" {
+                dies(&mut rig, &syn, "table_full");
+                dies(&mut rig, &middle(1), "pickup");
+                continue;
+            }
+            passes(&mut rig, &syn);
+            passes(&mut rig, &wrap(&tcp(server(), client(), "SA", 500, 101, &[]), 9, 60_000));
+            passes(&mut rig, &wrap(&tcp(client(), server(), "A", 101, 501, &[]), 9, 60_000));
+            assert_eq!(rig.settled().flows.refused_full, 3);
+            // Others go; it says something as late as it may, and has a flow from now on.
+            for n in 0..1024 {
+                passes(&mut rig, &wrap(&tcp(other(n), server(), "R", 101, 0, &[]), n.into(), 60_001));
+            }
+            rig.set_clock(354 * SECOND);
+            passes(&mut rig, &wrap(&tcp(client(), server(), "PA", 101, 501, b"x"), 9, 60_000));
+            rig.set_clock(700 * SECOND);
+            dies(&mut rig, &middle(1), "pickup");
+            let flows = rig.settled().flows;
+            assert_eq!((flows.picked_up, flows.pickup_refused), (1, 3), "{pickup}, {when_full}");
+        }
+    }
+}
+
+#[test]
+fn a_handshake_that_made_room_is_not_cut() {
+    let mut rig = tracker("capacity = 1024\npickup = \"drop\"");
+    let from = |n: u16| v4(10, 9, (n >> 8) as u8, n as u8, 40_000);
+    passes(&mut rig, &wrap(&tcp(client(), server(), "S", 100, 0, &[]), 7, 60_001));
+    for n in 0..1024 {
+        passes(&mut rig, &wrap(&tcp(from(n), server(), "S", 1, 0, &[]), n.into(), 60_000));
+    }
+    assert_eq!(rig.settled().flows.ended_evicted, 1, "the first goes first");
+    passes(&mut rig, &wrap(&tcp(server(), client(), "SA", 500, 101, &[]), 7, 60_001));
+    passes(&mut rig, &wrap(&tcp(client(), server(), "A", 101, 501, &[]), 7, 60_001));
+    rig.set_clock(21 * SECOND);
+    dies(&mut rig, &wrap(&tcp(from(9999), server(), "A", 5, 6, b"x"), 9, 60_000), "pickup");
+}
+
+#[test]
 fn half_open_connections_make_room_for_others() {
     let mut rig = tracker("capacity = 1024");
     let from = |n: u16| v4(10, 9, (n >> 8) as u8, n as u8, 40_000);
@@ -190,6 +242,79 @@ fn half_open_connections_make_room_for_others() {
     let flows = rig.settled().flows;
     assert_eq!((flows.refused_full, flows.picked_up, flows.established), (0, 0, 2));
     assert_eq!((flows.opened, flows.ended_evicted), (5002, 5002 - 1024));
+}
+
+/// A connection that begins and ends as it should, all packets home.
+fn short(rig: &mut Rig, endpoint: u64, client: End, cookie: u32) {
+    let server = server();
+    for (from, to, flags, sequence, heard) in [
+        (client, server, "S", 100, 0),
+        (server, client, "SA", 500, 101),
+        (client, server, "A", 101, 501),
+        (client, server, "FA", 101, 501),
+        (server, client, "FA", 501, 102),
+        (client, server, "A", 102, 502),
+    ] {
+        passes(rig, &wrap_from(endpoint, &tcp(from, to, flags, sequence, heard, &[]), cookie, 60_001));
+    }
+}
+
+#[test]
+fn connections_that_are_over_make_room_for_others() {
+    // Each is remembered for 20 s after its end: five tables full of them in one second.
+    let mut rig = tracker("capacity = 1024\nwhen_full = \"drop\"\npickup = \"drop\"");
+    let from = |n: u16| v4(10, 9, (n >> 8) as u8, n as u8, 40_000);
+    handshake(&mut rig, client(), server(), 7);
+    let waiting = v4(10, 1, 0, 6, 40_000);
+    passes(&mut rig, &wrap(&tcp(waiting, server(), "S", 100, 0, &[]), 8, 60_001));
+    for n in 0..5000 {
+        rig.set_clock(u64::from(n) * SECOND / 5000);
+        short(&mut rig, 1, from(n), n.into());
+    }
+    // Neither the established one nor the one that is about to be had to go.
+    passes(&mut rig, &wrap(&tcp(server(), waiting, "SA", 500, 101, &[]), 8, 60_001));
+    passes(&mut rig, &wrap(&tcp(waiting, server(), "A", 101, 501, &[]), 8, 60_001));
+    passes(&mut rig, &wrap(&tcp(client(), server(), "A", 101, 501, &[]), 7, 60_001));
+    let flows = rig.settled().flows;
+    assert_eq!((flows.refused_full, flows.ended_evicted, flows.established), (0, 0, 5002));
+    assert_eq!((flows.ended_closed, flows.ended_early, flows.live()), (5002 - 1024, 5002 - 1024, 1024));
+}
+
+#[test]
+fn connections_that_were_reset_make_room_as_such() {
+    let mut rig = tracker("capacity = 1024\nwhen_full = \"drop\"");
+    for n in 0..1100u16 {
+        let from = v4(10, 9, (n >> 8) as u8, n as u8, 40_000);
+        passes(&mut rig, &wrap(&tcp(from, server(), "S", 100, 0, &[]), 7, 60_001));
+        passes(&mut rig, &wrap(&tcp(server(), from, "RA", 0, 101, &[]), 7, 60_001));
+    }
+    let flows = rig.settled().flows;
+    assert_eq!((flows.ended_reset, flows.ended_early, flows.ended_evicted), (76, 76, 0));
+}
+
+#[test]
+fn a_tenant_with_many_short_connections_pays_for_them_itself() {
+    let tenants = "capacity = 1024\nwhen_full = \"drop\"\n\
+         [[tenant]]\nname = \"a\"\nendpoints = [\"0xa1\"]\nlimits = { guaranteed = 300, flows = 900 }\n\
+         [[tenant]]\nname = \"b\"\nendpoints = [\"0xb1\"]\nlimits = { guaranteed = 300, flows = 900 }\n";
+    let mut rig = tracker(tenants);
+    let from = |net: u8, n: u16| v4(10, net, (n >> 8) as u8, n as u8, 40_000);
+    let asks = |n: u16| wrap_from(0xb1, &tcp(from(2, n), server(), "S", 100, 0, &[]), n.into(), 60_001);
+    for n in 0..300 {
+        passes(&mut rig, &asks(n));
+    }
+    for n in 0..3000 {
+        short(&mut rig, 0xa1, from(1, n), n.into());
+    }
+    let now = rig.settled().flows;
+    assert_eq!((now.ended_evicted, now.live()), (0, 812), "212 are kept for the default tenant");
+    // What the other one borrows comes from who has most, and is over.
+    for n in 300..400 {
+        passes(&mut rig, &asks(n));
+    }
+    let flows = rig.settled().flows;
+    assert_eq!((flows.refused_full, flows.ended_evicted), (0, 0));
+    assert_eq!(flows.ended_early, now.ended_early + 100);
 }
 
 #[test]
@@ -373,6 +498,34 @@ fn answers_use_the_newest_envelope_of_their_direction() {
 }
 
 #[test]
+fn answers_leave_envelopes_alone_that_the_load_balancer_has_forgotten() {
+    // It forgets UDP after 120 s, we after 125. Whoever speaks in between has a flow of its own there, whatever the other side's was.
+    let big = || {
+        let mut big = udp(server(), client(), &[0; 8600]);
+        big[6] = 0x40; // DF
+        let sum = etherparse::Ipv4Header::from_slice(&big).unwrap().0.calc_header_checksum();
+        big[10..12].copy_from_slice(&sum.to_be_bytes());
+        big
+    };
+    for (idle, answered_before, used) in [
+        (119, false, (60_001, 7)),
+        (121, false, (62_000, 9)),
+        (119, true, (60_001, 7)),
+        (121, true, (62_000, 9)),
+    ] {
+        let mut rig = firewall("");
+        passes(&mut rig, &wrap(&udp(client(), server(), b"x"), 7, 60_001));
+        if answered_before {
+            passes(&mut rig, &wrap(&udp(server(), client(), b"x"), 8, 61_000));
+        }
+        rig.set_clock(idle * SECOND);
+        dies(&mut rig, &wrap(&big(), 9, 62_000), "too_big");
+        let (_, port, cookie) = answer(&rig.answers[0]);
+        assert_eq!((port, cookie), used, "{idle} s, answered before: {answered_before}");
+    }
+}
+
+#[test]
 fn a_fragment_whose_first_never_comes_waits_and_goes() {
     let mut whole = udp(client(), server(), &[1; 64]);
     whole[6..8].copy_from_slice(&8u16.to_be_bytes());
@@ -397,6 +550,88 @@ fn a_fragment_whose_first_never_comes_waits_and_goes() {
         let ledger = rig.settled().ledger();
         assert_eq!((ledger.held, ledger.sent, ledger.dropped), (0, sent, dropped), "{orphans}");
     }
+}
+
+/// All three pieces of a packet die for this reason, in any order; and the whole does.
+fn all_pieces_die(rig: &mut Rig, whole: &[u8], reason: &str) {
+    let [first, second, third] = pieces(whole, 1).map(|piece| wrap(&piece, 9, 60_000));
+    for piece in [&first, &second, &third] {
+        dies(rig, piece, reason);
+    }
+    let [first, second, third] = pieces(whole, 2).map(|piece| wrap(&piece, 9, 60_000));
+    let dropped = rig.settled().dropped();
+    for piece in [second, third] {
+        rig.wire.send(piece);
+        rig.worker.poll();
+    }
+    assert_eq!(rig.worker.counters().snapshot().ledger().held, 2);
+    let fate = format!("{:?}", rig.fate(&first));
+    assert_eq!(fate.matches(reason).count(), 3, "all of them: {fate}");
+    let now = rig.settled();
+    assert_eq!((now.ledger().held, now.dropped() - dropped), (0, 3), "{reason}");
+    assert_eq!(now.flows.orphan_fragments, 0);
+}
+
+#[test]
+fn later_fragments_share_the_fate_of_a_first_that_is_refused() {
+    let datagram = udp(client(), server(), &[1; 64]);
+    let mut full = tracker("capacity = 1024\nwhen_full = \"drop\"");
+    for n in 0..1024u16 {
+        handshake(&mut full, v4(10, 3, (n >> 8) as u8, n as u8, 40_000), server(), n.into());
+    }
+    all_pieces_die(&mut full, &datagram, "table_full");
+    for pickup in ["drop", "reset"] {
+        let mut refusing = tracker(&format!("pickup = \"{pickup}\""));
+        all_pieces_die(&mut refusing, &tcp(client(), server(), "A", 5, 6, &[1; 52]), "pickup");
+    }
+    let mut strict = tracker("window_check = \"drop\"");
+    handshake(&mut strict, client(), server(), 7);
+    all_pieces_die(&mut strict, &tcp(client(), server(), "A", 0x7000_0000, 501, &[1; 52]), "tcp_invalid");
+    let text = format!("{}\n[[stage]]\nuse = \"no_udp\"\n", common::TUNNEL);
+    let mut condemned = Rig::new(&common::plan_with(&text, &[&NO_UDP]));
+    dies(&mut condemned, &wrap(&datagram, 7, 60_000), "no_udp.udp");
+    all_pieces_die(&mut condemned, &datagram, "flow_condemned");
+    assert_eq!(condemned.settled().flows.condemned, 6);
+}
+
+#[test]
+fn a_tenants_flood_of_fragments_costs_another_none() {
+    let tenants = "fragments = { entries = 64, hold = 64, hold_time = \"10s\" }\n\
+         [[tenant]]\nname = \"a\"\nendpoints = [\"0xa1\"]\n[[tenant]]\nname = \"b\"\nendpoints = [\"0xb1\"]\n";
+    let mut rig = tracker(tenants);
+    let other = |n: u16| v4(10, 7, (n >> 8) as u8, n as u8, 40_000);
+    let flood = |rig: &mut Rig, n: u16| {
+        let [first, _, _] = pieces(&udp(other(n), server(), &[2; 64]), n);
+        rig.wire.send(wrap_from(0xa1, &first, 7, 60_000));
+        // Another one's second piece, whose first never comes.
+        let [_, stray, _] = pieces(&udp(other(n), (server().0, 9), &[2; 64]), n + 20_000);
+        rig.wire.send(wrap_from(0xa1, &stray, 7, 60_000));
+        rig.worker.poll();
+    };
+    (0..500).for_each(|n| flood(&mut rig, n));
+    for n in 0..20u16 {
+        let [first, second, third] =
+            pieces(&udp(client(), server(), &[1; 64]), n).map(|piece| wrap_from(0xb1, &piece, 9, 60_000));
+        let before = rig.settled().flows;
+        if n % 2 == 0 {
+            rig.wire.send(first);
+            rig.worker.poll();
+            (0..200).for_each(|k| flood(&mut rig, 1000 + 300 * n + k));
+            [second, third].into_iter().for_each(|piece| rig.wire.send(piece));
+        } else {
+            [second, third].into_iter().for_each(|piece| rig.wire.send(piece));
+            rig.worker.poll();
+            (0..200).for_each(|k| flood(&mut rig, 1000 + 300 * n + k));
+            rig.wire.send(first);
+        }
+        while rig.worker.poll() > 0 {}
+        let now = rig.settled().flows;
+        assert_eq!(now.later_fragments - before.later_fragments, 2, "datagram {n}");
+        while rig.wire.receive().is_some() {}
+    }
+    let now = rig.settled();
+    assert!(now.flows.fragments_replaced > 1000 && now.flows.orphan_fragments > 1000, "{:?}", now.flows);
+    assert_eq!(now.ledger().held, 32, "half of the places");
 }
 
 #[test]

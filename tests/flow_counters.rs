@@ -12,7 +12,7 @@ use common::{Rig, TUNNEL, plan};
 const SECOND: u64 = 1_000_000_000;
 
 /// Counters that several workers, or races and full tables that no capture makes, are needed for; and the tests that move them.
-const ELSEWHERE: [(&str, &str, &str); 14] = [
+const ELSEWHERE: [(&str, &str, &str); 16] = [
     ("directory_hits", "both_directions_meet_at_one_owner_and_nothing_is_lost", include_str!("handoff.rs")),
     ("handed_out", "both_directions_meet_at_one_owner_and_nothing_is_lost", include_str!("handoff.rs")),
     ("handed_in", "both_directions_meet_at_one_owner_and_nothing_is_lost", include_str!("handoff.rs")),
@@ -24,7 +24,9 @@ const ELSEWHERE: [(&str, &str, &str); 14] = [
     ("ended_flushed", "a_flush_is_bounded_work", include_str!("../src/flow/view/tests.rs")),
     ("ended_stopped", "a_full_ring_loses_events_and_says_so", include_str!("../src/event/eve/tests.rs")),
     ("events_lost", "a_full_ring_loses_events_and_says_so", include_str!("../src/event/eve/tests.rs")),
-    ("astray", "a_packet_that_was_handed_on_goes_no_further", include_str!("../src/flow/counters/tests.rs")),
+    ("astray", "a_packet_that_finds_a_third_owner_is_not_lost", include_str!("handoff.rs")),
+    ("ended_early", "connections_that_are_over_make_room_for_others", include_str!("flow.rs")),
+    ("fragments_replaced", "a_tenants_flood_of_fragments_costs_another_none", include_str!("flow.rs")),
     (
         "unclaimed",
         "a_crowded_directory_leaves_flows_unclaimed",

@@ -5,7 +5,7 @@ mod common;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use common::inner::{End, pieces, tcp, udp, unreachable, v4, wrap};
+use common::inner::{End, pieces, tcp, udp, unreachable, v4, wrap, wrap_from};
 use common::team::Team;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -128,6 +128,142 @@ fn flows_of_a_worker_that_hangs_are_taken_over() {
     assert_eq!(zero.ended_taken_over, zero.opened.min(before[0]));
     assert_eq!(team.flows().opened, 100 - before[1]);
     assert_eq!(team.ledger().dropped, 0);
+}
+
+/// The owner hangs while a packet is on its way to it, and a third worker takes the flow over. Nothing is full then.
+#[test]
+fn a_packet_that_finds_a_third_owner_is_not_lost() {
+    let mut team = Team::new(3, "when_full = \"drop\"", 256);
+    let packet = |n: u32, port: u16| wrap(&udp(client(n), SERVER(), b"x"), 7, port);
+    for n in 1..=2 {
+        team.wire.send(packet(n, 60_000));
+        team.settle();
+    }
+    let owner = team.snapshots().iter().position(|s| s.flows.opened == 2).unwrap();
+    let others = [(owner + 1) % 3, (owner + 2) % 3];
+    // Outer ports that RSS gives to each of the others.
+    let ports = others.map(|worker| {
+        let comes = |port: &u16| {
+            let before = team.snapshots()[worker].received;
+            team.wire.send(packet(1, *port));
+            team.settle();
+            team.snapshots()[worker].received > before
+        };
+        (60_001..).find(comes).unwrap()
+    });
+    // It has more to do than one poll takes, so that it finds out before it comes to the last packet.
+    for n in std::iter::repeat_n(2, 100).chain([1]) {
+        team.wire.send(packet(n, ports[0]));
+    }
+    for _ in 0..4 {
+        team.workers[others[0]].poll();
+    }
+    assert_eq!(team.ledger().in_the_rings(), 101);
+    team.shared.retire(WorkerId(owner as u16));
+    team.wire.send(packet(1, ports[1]));
+    team.workers[others[1]].poll();
+    team.settle();
+    let flows = team.flows();
+    assert_eq!((flows.opened, flows.astray, flows.stateless, flows.refused_full), (4, 1, 1, 0));
+    assert_eq!(team.ledger().dropped, 0);
+}
+
+/// What one worker turns away may go on at another.
+#[test]
+fn no_worker_cuts_what_another_had_no_room_for() {
+    let mut team = Team::new(2, "capacity = 1024\npickup = \"drop\"", 1024);
+    let shake = |team: &mut Team, n: u32, ports: [u16; 2]| {
+        let client = client(n);
+        for (from, to, flags, sequence, heard, port) in [
+            (client, SERVER(), "S", 100, 0, ports[0]),
+            (SERVER(), client, "SA", 500, 101, ports[1]),
+            (client, SERVER(), "A", 101, 501, ports[0]),
+        ] {
+            team.wire.send(wrap(&tcp(from, to, flags, sequence, heard, &[]), n, port));
+            team.settle();
+        }
+    };
+    // Outer ports that RSS gives to each worker.
+    let ports = [0, 1].map(|worker| {
+        let comes = |port: &u16| {
+            let before = team.snapshots()[worker].received;
+            team.wire.send(wrap(&udp(client(1), SERVER(), b"x"), 7, *port));
+            team.settle();
+            team.snapshots()[worker].received > before
+        };
+        (60_000..).find(comes).unwrap()
+    });
+    let mut n = 0;
+    while team.snapshots()[0].flows.refused_full == 0 {
+        n += 1;
+        shake(&mut team, n, [ports[0]; 2]);
+    }
+    assert!(team.workers[1].flows().unwrap().live() < 600, "there is room");
+    shake(&mut team, 10_000, ports);
+    let ledger = team.ledger();
+    assert_eq!((ledger.dropped, team.flows().pickup_refused), (0, 0));
+}
+
+/// One worker gets all packets of two tenants: of its table each has its part, whatever the other one does.
+#[test]
+fn tenants_have_their_parts_of_the_one_table_that_rss_leaves_them() {
+    let mut plan = common::plan(&format!(
+        "{}\n[flow]\ncapacity = 1024\nwhen_full = \"drop\"\n\
+         [[tenant]]\nname = \"a\"\nendpoints = [\"0xa1\"]\nlimits = {{ guaranteed = \"25%\" }}\n\
+         [[tenant]]\nname = \"b\"\nendpoints = [\"0xb1\"]\nlimits = {{ guaranteed = \"5%\" }}\n",
+        common::TUNNEL
+    ));
+    let kept = u64::from(plan.flow.tenants.iter().find(|t| t.name == "a").unwrap().guaranteed);
+    assert_eq!(kept, 256, "of each table");
+    plan.flow.capacity *= 4; // the plan is one worker's; the directory is that of all
+    let mut team = Team::of(&plan, 4, 1024);
+    let live = |team: &Team, tenant: &str| -> u64 {
+        team.view.iter(&sluicegate::flow::Filter::default()).filter(|flow| flow.tenant == tenant).count()
+            as u64
+    };
+    let both_ways = |team: &mut Team, endpoint: u64, n: u32| {
+        for (from, to) in [(client(n), SERVER()), (SERVER(), client(n))] {
+            team.wire.send(wrap_from(endpoint, &udp(from, to, b"x"), n, 60_000));
+        }
+        team.settle();
+    };
+    (0..kept as u32 / 2).for_each(|n| both_ways(&mut team, 0xa1, n));
+    (0..3000).for_each(|n| both_ways(&mut team, 0xb1, n));
+    assert_eq!(live(&team, "a"), kept / 2, "its old flows");
+    let before = team.flows();
+    assert!(before.refused_full > 1000 && live(&team, "b") > kept, "{before:?}");
+    (1000..1000 + (kept - kept / 2) as u32).for_each(|n| both_ways(&mut team, 0xa1, n));
+    assert_eq!(live(&team, "a"), kept, "and its new ones");
+    assert_eq!(team.flows().refused_full, before.refused_full);
+    let by_worker: Vec<u64> = team.snapshots().iter().map(|s| s.flows.opened).collect();
+    assert_eq!(by_worker.iter().filter(|&&opened| opened > 0).count(), 1);
+}
+
+/// RSS may give one worker all packets of a tenant: its rate is the process's, and nobody's part of it lies idle elsewhere.
+#[test]
+fn a_tenant_has_its_rate_wherever_its_packets_come_in() {
+    let text = "capacity = 16384\n[[tenant]]\nname = \"a\"\nendpoints = [\"0xa1\"]\n\
+                limits = { new_flows_per_s = 1000, flows = \"90%\" }\n";
+    for skewed in [true, false] {
+        let mut team = Team::new(4, text, 1024);
+        let mut random = ChaCha8Rng::seed_from_u64(13);
+        let mut n = 0;
+        for ms in 0..2000u64 {
+            team.hand.store(ms * 1_000_000, Ordering::Relaxed);
+            for _ in 0..3 {
+                n += 1;
+                let port = if skewed { 60_000 } else { random.random_range(60_000..=65_535) };
+                team.wire.send(wrap_from(0xa1, &udp(client(n), SERVER(), b"x"), 7, port));
+            }
+            team.settle();
+        }
+        let by_worker: Vec<u64> = team.snapshots().iter().map(|s| s.flows.opened).collect();
+        assert_eq!(by_worker.iter().filter(|&&opened| opened > 0).count(), if skewed { 1 } else { 4 });
+        let flows = team.flows();
+        // Two seconds, and a tenth at once.
+        assert!((2090..=2101).contains(&flows.opened), "{by_worker:?}");
+        assert_eq!(flows.opened + flows.refused_rate, 6000);
+    }
 }
 
 #[test]

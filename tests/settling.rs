@@ -97,7 +97,11 @@ rule = [
 
 /// A rig with these stages; more text may follow a stage's name behind a line break.
 fn rig(stages: &[&str]) -> Rig {
-    let mut text = TUNNEL.to_owned();
+    rig_with("", stages)
+}
+
+fn rig_with(flow: &str, stages: &[&str]) -> Rig {
+    let mut text = format!("{TUNNEL}\n[flow]\n{flow}\n");
     for (n, stage) in stages.iter().enumerate() {
         let (name, settings) = stage.split_once('\n').unwrap_or((stage, ""));
         let settings = if name == "acl" { format!("{ACL}{settings}") } else { settings.to_owned() };
@@ -180,6 +184,34 @@ fn acl_sees_a_flow_once_and_an_every_packet_stage_all_of_it_in_every_order() {
             assert_eq!(send(&mut rig, &packet), "home", "{stages:?}");
         }
         assert_eq!(seen(&rig), shown, "{stages:?}");
+    }
+}
+
+#[test]
+fn a_connection_from_before_passes_acl_by_and_is_shown_to_every_packet_stages() {
+    // To a port that no rule allows; nobody has seen its handshake.
+    let middle = || connection(client(), server(25)).into_iter().skip(3);
+    for (stages, shown) in [
+        (&["acl"][..], &[0][..]),
+        (&["acl", "every"], &[0, 3]),
+        (&["every", "acl"], &[3, 0]),
+        (&["every", "acl", "every"], &[3, 0, 3]),
+        (&["acl", "count", "sample\none_in = 1\nof = \"packets\""], &[0, 3, 3]),
+        // Whoever is behind a stage that sends it home sees nothing of it, as ever.
+        (&["acl", "send_home", "every"], &[0, 1, 0]),
+        (&["every"], &[3]),
+    ] {
+        let mut rig = rig_with("tracking = true\npickup = \"allow\"", stages);
+        for packet in middle() {
+            assert_eq!(send(&mut rig, &packet), "home", "{stages:?}");
+        }
+        assert_eq!(seen(&rig), shown, "{stages:?}");
+        assert_eq!(rig.settled().flows.picked_up, 1);
+    }
+    // A stage that decides packet by packet goes on deciding.
+    let mut rig = rig_with("tracking = true\npickup = \"allow\"", &["acl\nstateful = false"]);
+    for packet in middle() {
+        assert_eq!(send(&mut rig, &packet), "s0.default_deny");
     }
 }
 

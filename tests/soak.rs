@@ -1,5 +1,5 @@
 //! A long day: two workers at full tables, a SYN flood, a tenant that floods, ports that are used again under new cookies, rejected
-//! connections; and in the midst of it connections that must all survive. `SOAK_SECONDS` (600) of it: `ci/check-long.sh`.
+//! connections, packets that are too big to go home; and in the midst of it connections that must all survive. `SOAK_SECONDS` (600) of it: `ci/check-long.sh`.
 //!
 //! Time is the test's: a millisecond a round, so that what idle times do in an hour happens in minutes.
 
@@ -57,6 +57,8 @@ destination_port = 22
 struct Connection {
     ends: [End; 2],
     cookie: u32,
+    /// The newest that the load balancer has used, by direction: what is sent back that way must have it.
+    used: [u32; 2],
     ports: [u16; 2],
     /// Packets that were sent of it.
     step: u32,
@@ -72,11 +74,23 @@ impl Connection {
         Connection {
             ends: [client, v4(192, 0, 2, 1, 443)],
             cookie: random.random(),
+            used: [0; 2],
             ports,
             step: 0,
             sequence,
             last: 0,
         }
+    }
+
+    /// A segment that is too big to go home, and must not be cut up. It does not arrive, so what comes next has its numbers.
+    fn too_big(&mut self, side: usize) -> Vec<u8> {
+        let [from, to] = if side == 0 { self.ends } else { [self.ends[1], self.ends[0]] };
+        let mut inner = tcp(from, to, "PA", self.sequence[side], self.sequence[1 - side], &[0; 8600]);
+        inner[6] = 0x40;
+        let sum = etherparse::Ipv4Header::from_slice(&inner).unwrap().0.calc_header_checksum();
+        inner[10..12].copy_from_slice(&sum.to_be_bytes());
+        self.used[side] = self.cookie;
+        wrap_from(GOOD, &inner, self.cookie, self.ports[side])
     }
 
     /// The same ports, another connection.
@@ -99,6 +113,7 @@ impl Connection {
         let [from, to] = if side == 0 { self.ends } else { [self.ends[1], self.ends[0]] };
         let payload = self.cookie.to_be_bytes();
         let inner = tcp(from, to, flags, self.sequence[side], self.sequence[1 - side], &payload);
+        self.used[side] = self.cookie;
         let marks = u32::from(flags.contains('S')) + u32::from(fin && self.step > 3);
         self.sequence[side] = self.sequence[side].wrapping_add(payload.len() as u32 + marks);
         wrap_from(GOOD, &inner, self.cookie, self.ports[side])
@@ -111,6 +126,7 @@ struct Seen {
     sent: u64,
     back: u64,
     answers: u64,
+    too_big: u64,
     stale: u64,
     reused: u64,
     most_idle_over: u64,
@@ -170,18 +186,33 @@ impl Soak {
         }
         let mut frame = Vec::new();
         while self.team.wire.receive_into(&mut frame) {
-            let word = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
-            let cookie = word(COOKIE);
-            let is_reset = frame[INNER + 9] == 6 && frame[INNER + 33] & 4 != 0;
-            let newest = if is_reset {
-                self.seen.answers += 1;
-                self.refused.get(&std::net::Ipv4Addr::from(word(INNER + 16))).copied()
-            } else {
-                self.seen.back += 1;
-                Some(word(frame.len() - 4))
-            };
-            self.seen.stale += u64::from(newest != Some(cookie));
+            self.came(&frame);
         }
+    }
+
+    /// A frame that came home: under the newest cookie of its direction?
+    fn came(&mut self, frame: &[u8]) {
+        let word = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
+        let cookie = word(COOKIE);
+        let is_reset = frame[INNER + 9] == 6 && frame[INNER + 33] & 4 != 0;
+        let newest = if is_reset {
+            self.seen.answers += 1;
+            self.refused.get(&std::net::Ipv4Addr::from(word(INNER + 16))).copied()
+        } else if frame[INNER + 9] == 1 {
+            // It quotes what was too big, and travels the other way.
+            self.seen.answers += 1;
+            let quoted = INNER + 28;
+            let client = |word: u32| (word >> 16 == 0x0a01).then_some((word & 0xffff) as usize);
+            let (client, back) = match (client(word(quoted + 12)), client(word(quoted + 16))) {
+                (Some(n), _) => (n, 1),
+                (_, n) => (n.expect("a connection that lasts"), 0),
+            };
+            Some(self.lasting[client].used[back])
+        } else {
+            self.seen.back += 1;
+            Some(word(frame.len() - 4))
+        };
+        self.seen.stale += u64::from(newest != Some(cookie));
     }
 
     fn connect(&mut self) {
@@ -264,6 +295,12 @@ impl Soak {
         let port = self.random.random_range(60_000..=65_535);
         self.send(wrap_from(GOOD, &refused, cookie, port));
         self.poll();
+        // Too big, once all others of its connection are home.
+        let (n, side) = (self.random.random_range(0..quiet), self.random.random_range(0..2));
+        let big = self.lasting[n].too_big(side);
+        self.send(big);
+        self.seen.too_big += 1;
+        self.poll();
     }
 
     fn lasting_says(&mut self, n: usize, now: u64) {
@@ -343,7 +380,7 @@ fn soak(time: Duration, least: u64) {
     }
     soak.team.settle();
     let (flows, ledger) = (soak.team.flows(), soak.team.ledger());
-    let Seen { rounds, sent, back, answers, stale, reused, most_idle_over } = soak.seen;
+    let Seen { rounds, sent, back, answers, too_big, stale, reused, most_idle_over } = soak.seen;
     let settled = settled.unwrap_or(most);
     say(&format!(
         "{} s, {rounds} ms of its own time: {sent} packets, {back} home, {answers} answers, {stale} stale cookies; {} flows opened, {} \
@@ -364,8 +401,8 @@ fn soak(time: Duration, least: u64) {
     let drops = soak.team.snapshots().into_iter().map(|worker| worker.drops).collect::<Vec<_>>();
     assert_eq!(
         (answers, ledger.dropped),
-        (rounds, rounds),
-        "each refused once, and nothing else lost: {drops:?}"
+        (rounds + too_big, rounds + too_big),
+        "each refused once, each too big answered, and nothing else lost: {drops:?}"
     );
     assert_eq!((flows.picked_up, flows.out_of_window, flows.refused_crowded), (0, 0, 0));
     let [good, bad] = ["good", "bad"].map(|name| -> u32 {
@@ -374,6 +411,33 @@ fn soak(time: Duration, least: u64) {
     assert!(flows.ended_idle > 1000 || least < 150_000, "and what is over ends");
     assert!(flows.ended_evicted > 0 && good + bad > 16_384, "{good} and {bad}: the tables are full");
     assert!(most < settled + 16 * 1024, "memory grew from {settled} to {most} kB");
+}
+
+/// The count of stale cookies counts them.
+#[test]
+fn a_stale_cookie_would_be_seen() {
+    let mut soak = Soak::new();
+    soak.connect();
+    soak.round();
+    assert_eq!((soak.seen.answers, soak.seen.stale), (2, 0));
+    // What would be if the engine did not notice that the load balancer has changed a cookie.
+    let mut answers = Vec::new();
+    for side in [0, 1] {
+        let big = soak.lasting[0].too_big(side);
+        soak.team.wire.send(big);
+        soak.team.settle();
+        answers.push(soak.team.wire.receive().expect("an answer"));
+    }
+    for answer in &answers {
+        soak.came(answer);
+    }
+    assert_eq!(soak.seen.stale, 0);
+    soak.lasting[0].cookie ^= 1;
+    soak.lasting[0].next(0, false);
+    soak.came(&answers[0]);
+    assert_eq!(soak.seen.stale, 0, "that of the other direction is another matter");
+    soak.came(&answers[1]);
+    assert_eq!(soak.seen.stale, 1);
 }
 
 #[test]

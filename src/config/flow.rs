@@ -145,7 +145,7 @@ fn warnings(check: &mut Check<'_>, plan: &FlowPlan, around: &Around<'_>) {
                 stage.name
             ));
         }
-        if plan.pickup == Pickup::Allow {
+        if plan.pickup == Pickup::Allow && stage.parsed.settles() {
             check.warnings.push(format!(
                 "flow.pickup = allow: TCP that does not begin with a SYN passes stage[{i}] {:?} by, which denies what no rule allows",
                 stage.name

@@ -76,6 +76,10 @@ impl Parsed for Sieve {
         if self.follow { 8 } else { 0 }
     }
 
+    fn settles(&self) -> bool {
+        true
+    }
+
     fn denies_by_default(&self) -> bool {
         self.keep == Keep::None
     }

@@ -87,6 +87,8 @@ flow_counters! {
     ended_reset,
     /// Unanswered flows that made room for others.
     ended_evicted,
+    /// TCP connections that were over and made room for others before their time; they are counted by how they ended, too.
+    ended_early,
     /// Flows ended by command.
     ended_flushed,
     /// Flows that were live when the worker stopped and somebody listened to flow events.
@@ -115,7 +117,9 @@ flow_counters! {
     unrelated,
     /// First fragments remembered.
     first_fragments,
-    /// Later fragments that found their first.
+    /// First fragments forgotten before their time, because more came than `flow.fragments.entries` has room for.
+    fragments_replaced,
+    /// Later fragments that found their first, or that it was dropped.
     later_fragments,
     /// Later fragments that waited for their first.
     held_fragments,

@@ -2,7 +2,7 @@
 
 use super::engine::{Flows, Opening};
 use super::event::End;
-use super::line::{Entry, Life};
+use super::line::{Entry, Life, Refresh};
 use super::state::{self, FIRST, LASTING, ONE_WAY};
 use super::tcp::{self, Segment, Step, Tracked, What, WindowCheck};
 use super::{Envelope, Key};
@@ -79,8 +79,11 @@ impl Flows {
         entry.set_life(life.at(now));
         entry.count(reply, meta.inner_len.into());
         // A later fragment has no ports by which the load balancer could know its flow: its envelope may be another one.
-        if !later && entry.refresh(reply, Envelope::of(meta)) {
-            self.refreshed(entry, reply, life);
+        if !later {
+            let refresh = entry.refresh(reply, Envelope::of(meta));
+            if refresh != Refresh::Same {
+                self.refreshed(entry, refresh, reply, life);
+            }
         }
         name(number, reply, life, meta);
         place(entry, life, meta);
@@ -90,13 +93,14 @@ impl Flows {
         judged(life)
     }
 
-    /// One direction's envelope is another now. If the flow was idle for longer than the load balancer remembers one, this is a new flow to
-    /// it, and the other direction's envelope is one that it takes nothing back under.
+    /// One direction's envelope is another now, or was not known. If the flow was idle for longer than the load balancer remembers one, this
+    /// is a new flow to it, and the other direction's envelope is one that it takes nothing back under.
     #[cold]
-    fn refreshed(&self, entry: Entry<'_>, reply: bool, before: Life) {
-        self.counters().refreshed.add(1);
+    fn refreshed(&self, entry: Entry<'_>, refresh: Refresh, reply: bool, before: Life) {
+        self.counters().refreshed.add(u64::from(refresh == Refresh::Another));
         let idle = self.now().wrapping_sub(before.seen());
-        if idle >= self.timeouts.theirs(before.state()) {
+        // One that is the same both ways is not a new one.
+        if idle >= self.timeouts.theirs(before.state()) && entry.outer(reply) != entry.outer(!reply) {
             entry.forget(!reply);
         }
     }

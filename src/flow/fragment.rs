@@ -9,8 +9,11 @@
 //! - *Overlapping or duplicate first fragments*: the first wins, while it is remembered. A second one with other ports would let a sender
 //!   choose after the fact which flow the rest belongs to. Two workers that see one each in the same instant may both write; readers
 //!   agree on the one in the lower place from then on.
-//! - *Bounds*: entries live for a fixed time; when a bucket is full the oldest is replaced; nobody counts that yet. Under a flood of first
-//!   fragments others are forgotten early, and their later fragments go the way of those whose first never came.
+//! - *Refused first fragments* are remembered with the reason in place of their ports, so that the rest shares their fate. One that passes takes
+//!   the place of a refused one of its name: otherwise anybody who can guess the name could have an honest datagram refused.
+//! - *Bounds*: entries live for a fixed time. When a bucket is full, of the tenant with the most entries in it the oldest is replaced, and counted:
+//!   a flood of first fragments forgets its own early, and those of others only if they have more than their part of a bucket. What belongs to a forgotten one
+//!   goes the way of those whose first never came. Waiting places ([`Places`]) are dealt out likewise.
 //!
 //! # Why a reader never sees another datagram's ports
 //!
@@ -24,7 +27,7 @@
 use std::collections::VecDeque;
 
 use super::handoff::Parcel;
-use super::sync::{AtomicU64, Ordering};
+use super::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// How long a first fragment is remembered, unless configured. RFC 791 suggests 15 s for putting together, RFC 8200 allows 60: those hold up data; this
 /// only has to outlast the reordering of one datagram, and every second is a second in which its identification must not be reused.
@@ -36,8 +39,8 @@ pub const HELD: usize = 64;
 /// How long they wait, in nanoseconds, unless configured.
 pub const HELD_NS: u64 = 200_000_000;
 
-/// Entries of a bucket: one cache line.
-const ENTRIES: usize = if cfg!(loom) { 1 } else { 4 };
+/// Entries of a bucket: three cache lines. With two tenants in it, each has four at least.
+const ENTRIES: usize = if cfg!(loom) { 1 } else { 8 };
 
 /// What a first fragment says of its datagram: its ports, or what stands for them (ICMP type and code, identifier).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,15 @@ pub struct Ports {
     pub source: u16,
     /// Destination port.
     pub destination: u16,
+}
+
+/// What is remembered of a first fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// It was let through, with these ports.
+    Passed(Ports),
+    /// It was dropped, for the reason of this number.
+    Refused(u16),
 }
 
 /// What came of an insertion.
@@ -62,16 +74,19 @@ pub enum Inserted {
 struct Entry {
     /// Source port 16 | destination port 16 | expiry 32 (ms); zero is empty.
     value: AtomicU64,
-    /// The datagram's hash XOR the value.
+    /// The datagram's hash XOR the value; the complement of that if it was refused.
     check: AtomicU64,
+    /// The tenant that wrote it last. Only who has to go depends on it, so it need not be of one piece with the others.
+    tenant: AtomicU32,
 }
 
 impl Entry {
-    /// The value if it is this datagram's.
+    /// The value if it is this datagram's, and whether that was refused.
     #[inline(always)]
-    fn of(&self, hash: u64) -> Option<u64> {
+    fn of(&self, hash: u64) -> Option<(u64, bool)> {
         let (value, check) = (self.value.load(Ordering::Acquire), self.check.load(Ordering::Acquire));
-        (value != 0 && value ^ check == hash).then_some(value)
+        let refused = value ^ check == !hash;
+        (value != 0 && (refused || value ^ check == hash)).then_some((value, refused))
     }
 }
 
@@ -89,7 +104,8 @@ pub struct Fragments {
 impl Fragments {
     /// A map for that many datagrams, at least, each remembered for so many milliseconds.
     pub fn new(capacity: usize, lifetime: u32) -> Self {
-        let entry = |_| Entry { value: AtomicU64::new(0), check: AtomicU64::new(0) };
+        let entry =
+            |_| Entry { value: AtomicU64::new(0), check: AtomicU64::new(0), tenant: AtomicU32::new(0) };
         let buckets = 0..capacity.div_ceil(ENTRIES).max(1);
         let buckets = buckets.map(|_| Bucket(std::array::from_fn(entry))).collect();
         Fragments { buckets, lifetime: lifetime.clamp(1, u32::MAX / 8), news: 0.into() }
@@ -109,32 +125,61 @@ impl Fragments {
         if value != 0 && left <= 2 * self.lifetime { left } else { 0 }
     }
 
-    /// Remembers the ports of a datagram. `hash` is its keyed hash; `now_ms` may wrap, and differ a little between workers.
+    /// Remembers what became of a datagram's first fragment. `hash` is its keyed hash; `now_ms` may wrap, and differ a little between workers.
     #[inline]
-    pub fn insert(&self, hash: u64, ports: Ports, now_ms: u32) -> Inserted {
+    pub fn insert(&self, hash: u64, first: First, tenant: u16, now_ms: u32) -> Inserted {
         let Some(Bucket(entries)) = self.bucket(hash) else { return Inserted::Known };
-        let known = |entry: &Entry| entry.of(hash).is_some_and(|value| self.left(value, now_ms) > 0);
-        if entries.iter().any(known) {
-            return Inserted::Known;
+        let (high, refused) = match first {
+            First::Passed(Ports { source, destination }) => {
+                (u64::from(source) << 48 | u64::from(destination) << 32, false)
+            }
+            First::Refused(reason) => (u64::from(reason) << 48, true),
+        };
+        let mut place = None;
+        for entry in entries {
+            match entry.of(hash).filter(|(value, _)| self.left(*value, now_ms) > 0) {
+                Some((_, true)) if !refused => place = Some(entry),
+                Some(_) => return Inserted::Known,
+                None => {}
+            }
         }
-        let expiry = now_ms.wrapping_add(self.lifetime);
-        let value = u64::from(ports.source) << 48 | u64::from(ports.destination) << 32 | u64::from(expiry);
-        let value = value.max(1); // zero is empty: no ports, in one millisecond of 49 days
-        let aged = |entry: &Entry| self.left(entry.value.load(Ordering::Relaxed), now_ms);
-        let Some(oldest) = entries.iter().min_by_key(|entry| aged(entry)) else { return Inserted::Known };
-        let old = oldest.value.swap(value, Ordering::AcqRel);
-        oldest.check.store(hash ^ value, Ordering::Release);
+        let known = place.is_some();
+        let Some(entry) = place.or_else(|| self.to_replace(entries, tenant, now_ms)) else {
+            return Inserted::Known;
+        };
+        let value = (high | u64::from(now_ms.wrapping_add(self.lifetime))).max(1); // zero is empty: no ports, in one millisecond of 49 days
+        let old = entry.value.swap(value, Ordering::AcqRel);
+        entry.check.store(if refused { !(hash ^ value) } else { hash ^ value }, Ordering::Release);
+        entry.tenant.store(tenant.into(), Ordering::Relaxed);
         self.news.fetch_add(1, Ordering::Release);
-        if self.left(old, now_ms) > 0 { Inserted::Replacing } else { Inserted::New }
+        if !known && self.left(old, now_ms) > 0 { Inserted::Replacing } else { Inserted::New }
     }
 
-    /// The ports of a datagram whose first fragment was seen.
+    /// An entry that nobody needs any more, or else the oldest of the tenant that has the most of them, the newcomer included.
+    fn to_replace<'a>(&self, entries: &'a [Entry; ENTRIES], tenant: u16, now_ms: u32) -> Option<&'a Entry> {
+        let left = |entry: &Entry| self.left(entry.value.load(Ordering::Relaxed), now_ms);
+        let whose = entries.each_ref().map(|entry| entry.tenant.load(Ordering::Relaxed));
+        let rank = |(entry, its): &(&Entry, u32)| {
+            let left = left(entry);
+            let among =
+                whose.iter().filter(|other| *other == its).count() + usize::from(*its == u32::from(tenant));
+            (if left == 0 { usize::MAX } else { among }, std::cmp::Reverse(left))
+        };
+        entries.iter().zip(whose).max_by_key(rank).map(|(entry, _)| entry)
+    }
+
+    /// What became of a datagram's first fragment, if that was seen.
     #[inline]
-    pub fn find(&self, hash: u64, now_ms: u32) -> Option<Ports> {
+    pub fn find(&self, hash: u64, now_ms: u32) -> Option<First> {
         let Bucket(entries) = self.bucket(hash)?;
-        let live = |entry: &Entry| entry.of(hash).filter(|value| self.left(*value, now_ms) > 0);
-        let value = entries.iter().find_map(live)?;
-        Some(Ports { source: (value >> 48) as u16, destination: (value >> 32) as u16 })
+        let live = |entry: &Entry| entry.of(hash).filter(|(value, _)| self.left(*value, now_ms) > 0);
+        let (value, refused) = entries.iter().find_map(live)?;
+        let high = (value >> 48) as u16;
+        Some(if refused {
+            First::Refused(high)
+        } else {
+            First::Passed(Ports { source: high, destination: (value >> 32) as u16 })
+        })
     }
 
     #[inline(always)]
@@ -147,6 +192,43 @@ impl Fragments {
 impl std::fmt::Debug for Fragments {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Fragments({} entries)", self.buckets.len() * ENTRIES)
+    }
+}
+
+/// Places to wait in, and whose fragments are in them. A tenant may have as many as it leaves free: one that floods gets half of them, the
+/// next one half of the rest, and there is always one for whoever has none yet. A tenant that is alone may have them all.
+#[derive(Clone, Debug)]
+pub struct Places {
+    taken: Box<[u32]>,
+    free: u32,
+}
+
+impl Places {
+    /// So many places for so many tenants.
+    pub fn new(places: u32, tenants: usize) -> Self {
+        Places { taken: vec![0; tenants].into(), free: places }
+    }
+
+    /// Takes a place, if the tenant may have another.
+    #[inline]
+    pub fn take(&mut self, tenant: u16) -> bool {
+        let alone = self.taken.len() == 1;
+        let Some(taken) = self.taken.get_mut(usize::from(tenant)) else { return false };
+        if self.free == 0 || (*taken >= self.free && !alone) {
+            return false;
+        }
+        *taken += 1;
+        self.free -= 1;
+        true
+    }
+
+    /// A fragment of the tenant waits no more.
+    #[inline]
+    pub fn give_back(&mut self, tenant: u16) {
+        if let Some(taken) = self.taken.get_mut(usize::from(tenant)).filter(|taken| **taken > 0) {
+            *taken -= 1;
+            self.free += 1;
+        }
     }
 }
 
@@ -179,12 +261,6 @@ impl Held {
         self.waiting.len()
     }
 
-    /// Frames that may still come.
-    #[inline(always)]
-    pub fn room(&self) -> usize {
-        self.most.saturating_sub(self.waiting.len())
-    }
-
     /// True without frames.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
@@ -209,23 +285,23 @@ impl Held {
         self.waiting.front().is_some_and(|first| self.heard != Some(news) || now >= first.until)
     }
 
-    /// Goes over the frames once, in order of arrival. `news` was read before. One whose first fragment is known by now is handed to `take` with its ports, one
-    /// that waited too long without. A frame that `take` gives back (no room, another lane) waits on. Says how many went.
+    /// Goes over the frames once, in order of arrival. `news` was read before. One whose first fragment is known by now is handed to `take` with what became of that,
+    /// one that waited too long without. A frame that `take` gives back (no room, another lane) waits on. Says how many went.
     #[inline]
     pub fn ready(
         &mut self,
         now: u64,
         news: u64,
-        known: impl Fn(u64) -> Option<Ports>,
-        mut take: impl FnMut(Parcel, Option<Ports>) -> Option<Parcel>,
+        known: impl Fn(u64) -> Option<First>,
+        mut take: impl FnMut(Parcel, Option<First>) -> Option<Parcel>,
     ) -> usize {
         let before = self.waiting.len();
         let mut all = true;
         for _ in 0..before {
             let Some(Waiting { parcel, hash, until }) = self.waiting.pop_front() else { break };
-            let ports = known(hash);
-            let back = if ports.is_some() || now >= until {
-                let back = take(parcel, ports);
+            let first = known(hash);
+            let back = if first.is_some() || now >= until {
+                let back = take(parcel, first);
                 all &= back.is_none();
                 back
             } else {

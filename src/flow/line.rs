@@ -226,6 +226,15 @@ fn word_of(envelope: &Envelope) -> u64 {
     u64::from(envelope.cookie) << 32 | u64::from(u32::from_ne_bytes(envelope.node))
 }
 
+/// What a packet's envelope was to those before it in its direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refresh {
+    Same,
+    /// None was known.
+    First,
+    Another,
+}
+
 /// Neighbours on a list, by entry number.
 pub(super) const NOBODY: u32 = u32::MAX;
 
@@ -389,12 +398,12 @@ impl Entry<'_> {
         self.head.set::<7>(word);
     }
 
-    /// Remembers the envelope of a direction (0: of the originator's packets). True if it was another one before.
+    /// Remembers the envelope of a direction (0: of the originator's packets).
     #[inline(always)]
-    pub fn refresh(self, reply: bool, outer: Envelope) -> bool {
+    pub fn refresh(self, reply: bool, outer: Envelope) -> Refresh {
         let differs = word_of(&outer) != self.head.of(3, 1, reply).load(Ordering::Relaxed)
             || self.port(reply) != outer.port;
-        differs && self.remember(reply, outer)
+        if differs { self.remember(reply, outer) } else { Refresh::Same }
     }
 
     /// Does the packet come in the envelope of this direction?
@@ -411,7 +420,7 @@ impl Entry<'_> {
 
     #[cold]
     #[inline(never)]
-    fn remember(self, reply: bool, outer: Envelope) -> bool {
+    fn remember(self, reply: bool, outer: Envelope) -> Refresh {
         let known = self.outer(reply).is_some();
         let shift = if reply { 16 } else { 0 };
         keeping(&self.head.0[5], |ports| ports & !(0xffff << shift) | u32::from(outer.port) << shift);
@@ -420,7 +429,7 @@ impl Entry<'_> {
         } else {
             self.head.set::<3>(word_of(&outer));
         }
-        known
+        if known { Refresh::Another } else { Refresh::First }
     }
 
     /// Nothing is known of a direction's envelope any more.

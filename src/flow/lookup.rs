@@ -33,6 +33,8 @@ pub(crate) enum About {
     Later,
     /// A flow that only the first fragment of this datagram can tell.
     Orphan(u64),
+    /// A datagram whose first fragment was dropped for the reason of this number.
+    Refused(u16),
     /// Nothing that we know.
     Nothing,
 }

@@ -12,6 +12,8 @@ mod key;
 mod line;
 mod table;
 mod room;
+mod rate;
+mod turned_away;
 mod envelope;
 pub mod directory;
 pub mod fragment;

@@ -3,10 +3,11 @@
 //! Each tenant has a guaranteed share of the table, kept for it alone, and a ceiling. What no guarantee covers is shared, first
 //! come, first served. So what one tenant does costs another nothing of its guarantee, neither an old flow nor a new one.
 //!
-//! Under pressure flows that nobody has answered go first, oldest first: half-open TCP (and what a RST has ended), then single packets
-//! of other protocols, and last what has lasted for a while in one direction. They are kept on lists through their entries, three per
-//! tenant, so that finding the oldest costs nothing. Established flows are on no list and never go. A tenant at its ceiling gives up one of its own; where the shared part is used up, the one with the most
-//! unanswered flows of those that borrow from it gives one up.
+//! Under pressure goes first what will be missed least, oldest first: TCP connections that are over (both FINs, or a RST), of which only
+//! what comes late would still be told apart; then flows that nobody has answered: half-open TCP, single packets of other protocols, and
+//! last what has lasted for a while in one direction. They are kept on lists through their entries, four per tenant, so that finding the
+//! oldest costs nothing. Established flows are on no list and never go. A tenant at its ceiling gives up one of its own; where the shared
+//! part is used up, the one with the most flows on its lists of those that borrow from it gives one up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,13 +24,13 @@ pub struct Share {
     pub guaranteed: u32,
     /// Flows it may have at most.
     pub ceiling: u32,
-    /// New flows in a second on this worker.
-    pub new_flows_per_s: Option<u32>,
 }
 
-/// An unanswered flow is on one of these lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A flow that can make room is on one of these lists; the first goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Waiting {
+    /// A TCP connection that is over. A table holds those of a few seconds only, and who makes many of them does no harm.
+    Over,
     /// A TCP handshake that is not complete.
     HalfOpen,
     /// One way so far.
@@ -47,8 +48,6 @@ pub(super) enum Admission {
     Instead(u32),
     /// The table is full for this tenant.
     Full,
-    /// It has had its new flows of this second.
-    TooFast,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,16 +57,16 @@ struct List {
     len: u32,
 }
 
+/// As many as there are kinds of [`Waiting`].
+const LISTS: usize = 4;
+
 const EMPTY: List = List { oldest: NOBODY, newest: NOBODY, len: 0 };
 
 #[derive(Clone, Debug)]
 struct Tenant {
     share: Share,
     live: u32,
-    lists: [List; 3],
-    /// New flows it may still have now, in thousandths; refilled by time.
-    tokens: u64,
-    refilled: u32,
+    lists: [List; LISTS],
 }
 
 impl Tenant {
@@ -75,33 +74,14 @@ impl Tenant {
         self.live.saturating_sub(self.share.guaranteed)
     }
 
-    fn unanswered(&self) -> u32 {
+    /// Flows that can make room.
+    fn waiting(&self) -> u32 {
         self.lists.iter().map(|list| list.len).sum()
     }
 
     fn oldest(&self) -> Option<u32> {
         self.lists.iter().map(|list| list.oldest).find(|&entry| entry != NOBODY)
     }
-
-    fn take_token(&mut self, now: u32) -> bool {
-        let Some(rate) = self.share.new_flows_per_s else { return true };
-        let most = most_tokens(rate);
-        let due = u64::from(now.wrapping_sub(self.refilled)) * u64::from(rate);
-        self.tokens = self.tokens.saturating_add(due).min(most);
-        self.refilled = now;
-        match self.tokens.checked_sub(1000) {
-            Some(left) => {
-                self.tokens = left;
-                true
-            }
-            None => false,
-        }
-    }
-}
-
-/// A bucket that holds a tenth of a second, and at least one flow.
-fn most_tokens(rate: u32) -> u64 {
-    (u64::from(rate) * 100).max(1000)
 }
 
 /// The room of one worker's table.
@@ -122,13 +102,7 @@ impl Room {
     /// `shares` has one for each tenant, at least one; their guarantees together are at most `entries`.
     pub fn new(entries: u32, shares: &[Share]) -> Self {
         let guaranteed: u32 = shares.iter().map(|s| s.guaranteed).sum();
-        let tenant = |share: &Share| Tenant {
-            share: *share,
-            live: 0,
-            lists: [EMPTY; 3],
-            tokens: most_tokens(share.new_flows_per_s.unwrap_or(0)),
-            refilled: 0,
-        };
+        let tenant = |share: &Share| Tenant { share: *share, live: 0, lists: [EMPTY; LISTS] };
         Room {
             tenants: shares.iter().map(tenant).collect(),
             shown: shares.iter().map(|_| AtomicU32::new(0)).collect(),
@@ -155,12 +129,9 @@ impl Room {
         self.tenants.get(usize::from(tenant)).map_or(0, |t| t.live)
     }
 
-    /// May this tenant have one more? `now` is in milliseconds.
-    pub fn ask(&mut self, tenant: u16, now: u32) -> Admission {
+    /// May this tenant have one more?
+    pub fn ask(&mut self, tenant: u16) -> Admission {
         let Some(own) = self.tenants.get_mut(usize::from(tenant)) else { return Admission::Full };
-        if !own.take_token(now) {
-            return Admission::TooFast;
-        }
         if own.live >= own.share.ceiling {
             return own.oldest().map_or(Admission::Full, Admission::Instead);
         }
@@ -170,17 +141,16 @@ impl Room {
         self.borrower(tenant).map_or(Admission::Full, Admission::Instead)
     }
 
-    /// The oldest unanswered flow of the tenant that has most of them, among some of those that live on borrowed room, the one that was
+    /// The first to go of the tenant that has most flows which can, among some of those that live on borrowed room, the one that was
     /// found last (so that, once found, a flood pays for all who ask), and the one that asks.
     #[cold]
     fn borrower(&mut self, asking: u16) -> Option<u32> {
-        let mut best =
-            self.tenants.get(usize::from(asking)).filter(|t| t.borrowed() > 0 || t.unanswered() > 0);
+        let mut best = self.tenants.get(usize::from(asking)).filter(|t| t.borrowed() > 0 || t.waiting() > 0);
         let tenants = self.tenants.len();
         let some = (self.next..self.next + LOOKED_AT.min(tenants)).map(|n| n % tenants);
         for n in some.chain([self.heaviest]) {
             let Some(other) = self.tenants.get(n) else { continue };
-            let more = best.is_none_or(|best| other.unanswered() > best.unanswered());
+            let more = best.is_none_or(|best| other.waiting() > best.waiting());
             if other.borrowed() > 0 && more {
                 (best, self.heaviest) = (Some(other), n);
             }
@@ -245,7 +215,7 @@ mod tests {
     use super::*;
 
     fn share(guaranteed: u32, ceiling: u32) -> Share {
-        Share { guaranteed, ceiling, new_flows_per_s: None }
+        Share { guaranteed, ceiling }
     }
 
     /// A room with entries that are handed out in order.
@@ -261,7 +231,7 @@ mod tests {
         }
 
         fn come(&mut self, tenant: u16, waiting: Option<Waiting>) -> Admission {
-            let answer = self.room.ask(tenant, 0);
+            let answer = self.room.ask(tenant);
             match answer {
                 Admission::Yes => {
                     self.room.enter(tenant);
@@ -270,7 +240,7 @@ mod tests {
                     }
                     self.next += 1;
                 }
-                Admission::Instead(_) | Admission::Full | Admission::TooFast => {}
+                Admission::Instead(_) | Admission::Full => {}
             }
             answer
         }
@@ -324,6 +294,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_over_goes_before_what_has_not_begun() {
+        let mut house = House::new(4, &[share(0, 4)]);
+        for list in [Waiting::OneWay, Waiting::Unanswered, Waiting::HalfOpen, Waiting::Over] {
+            assert_eq!(house.come(0, Some(list)), Admission::Yes);
+        }
+        let order =
+            [(3, Waiting::Over), (2, Waiting::HalfOpen), (1, Waiting::Unanswered), (0, Waiting::OneWay)];
+        for (entry, list) in order {
+            assert_eq!(house.come(0, None), Admission::Instead(entry), "{list:?}");
+            house.go(0, Some(list), entry);
+            assert_eq!(house.come(0, None), Admission::Yes);
+        }
+        assert_eq!(house.come(0, None), Admission::Full);
+    }
+
+    #[test]
     fn whose_flood_it_is_pays_however_many_tenants_there_are() {
         let shares = vec![share(1, 1000); 1000];
         let mut house = House::new(1500, &shares);
@@ -351,18 +337,5 @@ mod tests {
         assert_eq!(house.come(1, None), Admission::Instead(2));
         house.room.answered(&house.lines, 1, Waiting::HalfOpen, 2);
         assert_eq!(house.come(1, None), Admission::Full, "established flows stay");
-    }
-
-    #[test]
-    fn new_flows_are_limited_by_the_second() {
-        let limited = Share { new_flows_per_s: Some(50), ..share(0, 1000) };
-        let mut room = Room::new(1000, &[limited]);
-        let mut admitted = 0;
-        for ms in 0..10_000 {
-            for _ in 0..3 {
-                admitted += u32::from(room.ask(0, ms) == Admission::Yes);
-            }
-        }
-        assert!((500..=505).contains(&admitted), "{admitted}");
     }
 }

@@ -23,16 +23,18 @@ pub(super) fn tcp(state: u8) -> Option<tcp::State> {
     (state < FIRST).then(|| tcp::State::from_u8(state))
 }
 
-/// Is the flow one that must go first under pressure, and how? Half-open TCP, and what a RST has ended: a port scan makes as many of
-/// these as of those.
+/// Is the flow one that must go first under pressure, and how? TCP that is over, and what nobody has answered.
 #[inline(always)]
 pub(super) fn waiting(state: u8) -> Option<Waiting> {
     match state {
         FIRST => Some(Waiting::Unanswered),
         ONE_WAY => Some(Waiting::OneWay),
         LASTING => None,
-        state => matches!(tcp::State::from_u8(state).class(), tcp::Class::HalfOpen | tcp::Class::Reset)
-            .then_some(Waiting::HalfOpen),
+        state => match tcp::State::from_u8(state).class() {
+            tcp::Class::Closing | tcp::Class::Reset => Some(Waiting::Over),
+            tcp::Class::HalfOpen => Some(Waiting::HalfOpen),
+            tcp::Class::Established => None,
+        },
     }
 }
 
@@ -96,6 +98,11 @@ impl Timeouts {
     pub fn theirs(&self, state: u8) -> u32 {
         let [tcp_idle, other_idle] = self.theirs;
         if tcp(state).is_some() { tcp_idle } else { other_idle }
+    }
+
+    /// After how long an established TCP connection is forgotten.
+    pub fn of_open_tcp(&self) -> u32 {
+        self.of(tcp::State::Established as u8, false)
     }
 
     #[inline(always)]

@@ -156,6 +156,22 @@ impl Buckets {
         placed
     }
 
+    /// Would [`Self::place`] find a place?
+    #[cold]
+    fn has_place(&self, hash: u64, hash_of: impl Fn(u32) -> Option<u64>) -> bool {
+        let is_open = |bucket: usize| self.get(bucket).is_some_and(|b| b.matching(0) != 0);
+        let can_move = |bucket: usize| {
+            let other = |hash| {
+                let (first, second) = (self.first(hash), self.second(hash));
+                if bucket == first { second } else { first }
+            };
+            let mut entries = self.get(bucket).into_iter().flat_map(|b| b.entries);
+            entries.any(|entry| hash_of(entry).is_some_and(|hash| is_open(other(hash))))
+        };
+        let both = [self.first(hash), self.second(hash)];
+        both.into_iter().any(is_open) || both.into_iter().any(can_move)
+    }
+
     /// Somebody in a full bucket moves to his other one.
     #[cold]
     fn make_room(&mut self, bucket: usize, hash_of: impl Fn(u32) -> Option<u64>) -> bool {
@@ -324,6 +340,12 @@ impl Table {
         Ok(entry)
     }
 
+    /// Would a flow of this hash find a place in its buckets?
+    pub fn has_place(&self, hash: u64) -> bool {
+        let Table { buckets, lines, seed, .. } = self;
+        buckets.has_place(hash, |other| Some(seed.hash(&Key::of_entry(lines.get(other)?))))
+    }
+
     /// Takes a flow out. False if the entry holds none.
     pub fn remove(&mut self, entry: u32) -> bool {
         let Some(line) = self.lines.get(entry) else { return false };
@@ -337,6 +359,14 @@ impl Table {
         self.unused = entry;
         self.live -= 1;
         true
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+impl Table {
+    /// Where a flow of this hash may live.
+    pub fn both_buckets(&self, hash: u64) -> (usize, usize) {
+        (self.buckets.first(hash), self.buckets.second(hash))
     }
 }
 

@@ -20,7 +20,7 @@ use super::inspect::Streams;
 use super::mesh::Mesh;
 use crate::config::{FlowPlan, Orphans, Pickup, Plan, Scope, UnknownEndpoint, WhenFull};
 use crate::dpdk::{BURST, Burst, Mbuf};
-use crate::flow::fragment::{Fragments, Held, Ports};
+use crate::flow::fragment::{First, Fragments, Held, Inserted, Places, Ports};
 use crate::flow::handoff::Parcel;
 use crate::flow::tcp::WindowCheck;
 use crate::flow::{
@@ -77,6 +77,8 @@ struct Policy {
     holds: bool,
     /// A bit for each stage.
     stages: u16,
+    /// Those of them whose answer is given where connections from before are allowed.
+    allowed: u16,
 }
 
 impl Policy {
@@ -106,16 +108,19 @@ struct Finder {
     tenants: Tenants,
     seed: Seed,
     fragments: Arc<Fragments>,
-    /// Fragments of this batch that may still wait.
-    places: usize,
+    /// Where fragments wait.
+    places: Places,
 }
 
 impl Track {
     /// The hop of one worker of a plan; `mesh` is its way to the others.
     pub fn of(plan: &Plan, shared: &FlowsShared, mesh: Option<Mesh>, counters: &WorkerCounters) -> Self {
-        let workers = plan.workers.len();
-        let flows = Flows::new(counters.worker, &plan.flow, workers, shared, None, counters.flows.clone());
-        Track::new(flows, &plan.flow, shared, mesh, plan.stages.len())
+        let flows = Flows::new(counters.worker, &plan.flow, shared, None, counters.flows.clone());
+        let mut track = Track::new(flows, &plan.flow, shared, mesh, plan.stages.len());
+        let settles = plan.stages.iter().enumerate().filter(|(_, stage)| stage.parsed.settles());
+        track.finder.policy.allowed =
+            settles.fold(0, |bits, (n, _)| bits | 1u16.checked_shl(n as u32).unwrap_or(0));
+        track
     }
 
     /// The hop over these flows, in front of so many stages.
@@ -134,6 +139,7 @@ impl Track {
             orphans: plan.fragments.orphans,
             holds: plan.fragments.hold > 0,
             stages: u16::MAX.checked_shr(16u32.saturating_sub(stages as u32)).unwrap_or(0),
+            allowed: 0,
         };
         let patience = plan.fragments.hold_time.as_nanos().try_into().unwrap_or(u64::MAX);
         let finder = Finder {
@@ -143,7 +149,7 @@ impl Track {
             tenants: Tenants::new(plan),
             seed: shared.seed,
             fragments: shared.fragments.clone(),
-            places: 0,
+            places: Places::new(plan.fragments.hold, plan.tenants.len()),
         };
         Track {
             finder,
@@ -171,8 +177,7 @@ impl Track {
     #[inline(always)]
     pub(super) fn run(&mut self, batch: &mut Batch, source: Source, port: u8, max_return: u16) {
         let live = batch.live();
-        let Track { finder, mesh, lookup, owners, held } = self;
-        finder.places = held.room();
+        let Track { finder, mesh, lookup, owners, .. } = self;
         let (frames, metas, reasons) = batch.slots();
         finder.look(live, frames, metas, lookup);
         finder.flows.guess(live, lookup);
@@ -331,7 +336,8 @@ impl Track {
         counters: &WorkerCounters,
     ) -> Option<(u8, Source)> {
         let Track { finder, held, .. } = self;
-        let (fragments, now_ms, news) = (&finder.fragments, finder.flows.now(), finder.fragments.news());
+        let Finder { fragments, flows, places, .. } = finder;
+        let (now_ms, news) = (flows.now(), fragments.news());
         if !last && !held.is_due(now, news) {
             return None;
         }
@@ -340,14 +346,18 @@ impl Track {
             if last { u64::MAX } else { now },
             news,
             |datagram| fragments.find(datagram, now_ms),
-            |parcel, ports| {
-                let source = if ports.is_some() { Source::Queue } else { Source::GivenUp };
+            |parcel, first| {
+                let source = if first.is_some() { Source::Queue } else { Source::GivenUp };
                 if kind.is_some_and(|kind| kind != (parcel.lane, source)) {
                     return Some(parcel);
                 }
                 kind = Some((parcel.lane, source));
                 let Parcel { frame, meta, lane } = parcel;
-                batch.put(frame, meta.into()).err().map(|frame| Parcel { frame, meta, lane })
+                let back = batch.put(frame, meta.into()).err().map(|frame| Parcel { frame, meta, lane });
+                if back.is_none() {
+                    places.give_back(meta.tenant);
+                }
+                back
             },
         );
         counters.held.set(held.len() as u64);
@@ -405,8 +415,10 @@ impl Finder {
             return Key::of(scope, meta, frame)
                 .map(|(key, from_high)| (key, from_high, About::First(datagram)));
         }
-        let Some(ports) = self.fragments.find(datagram, self.flows.now()) else {
-            return Some((Key::default(), false, About::Orphan(datagram)));
+        let ports = match self.fragments.find(datagram, self.flows.now()) {
+            Some(First::Passed(ports)) => ports,
+            Some(First::Refused(reason)) => return Some((Key::default(), false, About::Refused(reason))),
+            None => return Some((Key::default(), false, About::Orphan(datagram))),
         };
         let header = frame.get(usize::from(meta.inner)..)?;
         Key::of_ends(scope, meta.is_ipv6(), meta.protocol, header, (ports.source, ports.destination))
@@ -482,8 +494,9 @@ impl Finder {
         }
         match looked.about {
             About::Nothing => return self.without(),
-            About::Orphan(_) if source != Source::GivenUp && self.policy.holds && self.places > 0 => {
-                self.places -= 1;
+            About::Orphan(_)
+                if source != Source::GivenUp && self.policy.holds && self.places.take(meta.tenant) =>
+            {
                 return Fate::Hold;
             }
             About::Orphan(_) => {
@@ -492,6 +505,13 @@ impl Finder {
                     Orphans::Drop => Fate::Drop(DropReason::FragmentOrphan),
                     Orphans::Forward => Fate::Home,
                 };
+            }
+            About::Refused(reason) => {
+                self.flows.counters().later_fragments.add(1);
+                let reason = DropReason::ALL.get(usize::from(reason)).copied();
+                let reason = reason.unwrap_or(DropReason::FragmentOrphan);
+                self.flows.counters().condemned.add(u64::from(reason == DropReason::FlowCondemned));
+                return Fate::Drop(reason);
             }
             About::Itself | About::First(_) | About::Quoted | About::Later => {}
         }
@@ -530,15 +550,15 @@ impl Finder {
         }
         match looked.about {
             // The flow has a place now, so that whoever finds the ports finds the flow.
-            About::First(datagram) => self.remember(datagram, meta),
+            About::First(datagram) => self.remember(datagram, meta, fate),
             About::Later => self.flows.counters().later_fragments.add(1),
             _ => {}
         }
         fate
     }
 
-    /// Later fragments of the datagram belong to the flow of this one.
-    fn remember(&self, datagram: u64, meta: &Meta) {
+    /// Later fragments of the datagram belong to the flow of this one, or share its fate where it has none.
+    fn remember(&self, datagram: u64, meta: &Meta, fate: Fate) {
         // As in the key: an ICMP echo is known by its identifier alone.
         let icmp = meta.flags.has(InnerFlags::ICMP);
         let ports = match (meta.flags.has(InnerFlags::PORTS), icmp) {
@@ -546,8 +566,13 @@ impl Finder {
             (false, true) => Ports { source: meta.destination_port, destination: meta.destination_port },
             (false, false) => Ports { source: 0, destination: 0 },
         };
-        self.fragments.insert(datagram, ports, self.flows.now());
+        let first = match fate {
+            Fate::Drop(reason) | Fate::Reject(reason) => First::Refused(reason as u16),
+            _ => First::Passed(ports),
+        };
+        let inserted = self.fragments.insert(datagram, first, meta.tenant, self.flows.now());
         self.flows.counters().first_fragments.add(1);
+        self.flows.counters().fragments_replaced.add(u64::from(inserted == Inserted::Replacing));
     }
 
     /// To the owner of a flow that is not here.
@@ -558,7 +583,7 @@ impl Finder {
         self.flows.owner(looked.hash).map(Fate::Away)
     }
 
-    /// The owner has no queue on the packet's port.
+    /// The owner has no queue on the packet's port, or is a third one.
     #[cold]
     fn astray(&self) -> Fate {
         self.flows.counters().astray.add(1);
@@ -576,6 +601,7 @@ impl Finder {
             }
             match self.policy.pickup {
                 Pickup::Policy | Pickup::Allow => {}
+                Pickup::Drop | Pickup::Reset if self.may_have_begun(meta) => {}
                 Pickup::Drop => {
                     self.flows.counters().pickup_refused.add(1);
                     return Fate::Drop(DropReason::Pickup);
@@ -599,6 +625,12 @@ impl Finder {
         fate
     }
 
+    /// May a segment that no flow explains be of a connection that was let through without a flow? What is dropped when the table is full has
+    /// not begun.
+    fn may_have_begun(&self, meta: &Meta) -> bool {
+        self.policy.when_full != WhenFull::Drop && self.flows.has_turned_away(meta.tenant)
+    }
+
     /// Opens a flow with its first packet.
     fn open(
         &mut self,
@@ -614,12 +646,13 @@ impl Finder {
                 self.flows.begin_with(number, looked.from_high, meta);
                 if let (Opening::Tcp { picked_up: true, .. }, Pickup::Allow) = (&opening, self.policy.pickup)
                 {
-                    self.flows.settle(meta.flow, self.policy.stages);
-                    meta.settled = self.policy.stages;
+                    self.flows.settle(meta.flow, self.policy.allowed);
+                    meta.settled = self.policy.allowed;
                 }
                 self.passes(meta)
             }
             Opened::Elsewhere(owner) => Fate::Away(owner),
+            Opened::Astray => self.astray(),
             Opened::NoRoom => match self.policy.when_full {
                 WhenFull::Stateless => self.without(),
                 WhenFull::Drop => Fate::Drop(DropReason::TableFull),

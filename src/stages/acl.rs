@@ -311,6 +311,10 @@ impl Parsed for Acl {
         self.stateful
     }
 
+    fn settles(&self) -> bool {
+        self.stateful
+    }
+
     fn denies_by_default(&self) -> bool {
         self.set.default_action() != Action::Allow
     }

@@ -104,6 +104,10 @@ impl Parsed for Settings {
         true
     }
 
+    fn settles(&self) -> bool {
+        true
+    }
+
     fn flow_state_bytes(&self) -> u64 {
         PerFlow::<Place>::BYTES
     }

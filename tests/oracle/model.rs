@@ -3,7 +3,7 @@
 //! It is told of each packet before the engine sees it and says what becomes of it; and it judges what the engine says on its own account
 //! (a flow ended because nothing came). TCP is the small part that well-behaved ends need: packets come one at a time, in order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 /// Scope, ends in order, protocol.
@@ -62,8 +62,8 @@ pub enum Fate {
 pub enum Event {
     Start(Key),
     Replaced(Key),
-    /// One of these.
-    Evicted(BTreeSet<Key>),
+    /// One of these; what is over ends as such.
+    Evicted(BTreeMap<Key, State>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +141,11 @@ impl Tenant {
     fn oldest(&self) -> Option<Key> {
         self.waiting.values().next().copied()
     }
+
+    /// Only who comes in uses up the rate.
+    fn pay(&mut self) {
+        self.tokens -= if self.rate.is_some() { 1000 } else { 0 };
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +165,8 @@ pub struct Model {
     /// What becomes of a packet whose flow finds no room: `None`, the stage decides.
     pub when_full: Option<Fate>,
     pub refuse_bad: bool,
+    /// Until when segments that nobody knows may be of connections that found no room, by tenant.
+    away: [u64; 4],
     /// Milliseconds.
     pub now: u64,
     turn: u64,
@@ -168,7 +175,18 @@ pub struct Model {
 impl Model {
     pub fn new(tenants: Vec<Tenant>, capacity: u64, times: Times) -> Self {
         let (flows, pickup) = (HashMap::new(), Pickup::Policy);
-        Model { flows, tenants, capacity, times, pickup, when_full: None, refuse_bad: false, now: 0, turn: 0 }
+        Model {
+            flows,
+            tenants,
+            capacity,
+            times,
+            pickup,
+            when_full: None,
+            refuse_bad: false,
+            away: [0; 4],
+            now: 0,
+            turn: 0,
+        }
     }
 
     /// What becomes of a packet now, and of flows because of it.
@@ -193,7 +211,8 @@ impl Model {
         flow.counts[p.side].1 += p.len;
         flow.cookies[p.side] = Some(p.cookie);
         // What is dropped is never worth more than what is not.
-        if !(flow.condemned && list(flow.state).is_some() && list(flow.state) != list(state)) {
+        let worth = |state| list(state).unwrap_or(u8::MAX);
+        if !flow.condemned || list(flow.state).is_none() || worth(state) <= worth(flow.state) {
             flow.state = state;
             self.list(&p.key);
         }
@@ -209,12 +228,12 @@ impl Model {
             Part::SynAck(_) => (State::SynReceived, 1 - p.side, true),
             Part::Ack { .. } => (State::PickedUp, p.side, true),
             // What it ends is not here.
-            Part::Rst | Part::Refuse(_) | Part::Spoof if self.pickup == Pickup::Refuse => {
+            Part::Rst | Part::Refuse(_) | Part::Spoof if self.cuts(tenant) => {
                 return Fate::Dropped("pickup");
             }
             Part::Rst | Part::Refuse(_) | Part::Spoof => return of_stage(p.rule),
         };
-        if picked_up && self.pickup == Pickup::Refuse {
+        if picked_up && self.cuts(tenant) {
             return Fate::Dropped("pickup");
         }
         self.open(p, tenant, state, originator, picked_up, events)
@@ -230,6 +249,9 @@ impl Model {
         events: &mut Vec<Event>,
     ) -> Fate {
         if !self.admitted(tenant, events) {
+            if p.part != Part::Datagram {
+                self.turned_away(tenant, self.times.established);
+            }
             return self.when_full.unwrap_or_else(|| of_stage(p.rule));
         }
         let mut flow = Flow {
@@ -279,12 +301,12 @@ impl Model {
             if own.tokens < 1000 {
                 return false;
             }
-            own.tokens -= 1000;
         }
         let own = &self.tenants[usize::from(tenant)];
-        let victims: BTreeSet<Key> = if own.live >= own.ceiling {
+        let victims: Vec<Key> = if own.live >= own.ceiling {
             own.oldest().into_iter().collect()
         } else if own.live < own.guaranteed || !all_lent {
+            self.tenants[usize::from(tenant)].pay();
             return true;
         } else {
             // Of those that live on borrowed room, and the one that asks, the one with the most; any of them where several have as many.
@@ -298,11 +320,34 @@ impl Model {
         if victims.is_empty() {
             return false;
         }
-        events.push(Event::Evicted(victims.clone()));
-        if let [only] = *victims.iter().collect::<Vec<_>>() {
-            self.remove(only);
+        self.tenants[usize::from(tenant)].pay();
+        let state = |key| (key, self.flows[&key].state);
+        events.push(Event::Evicted(victims.iter().copied().map(state).collect()));
+        if let [only] = victims.as_slice() {
+            self.evict(only);
         }
         true
+    }
+
+    /// What nobody saw begin is cut, unless it may be something that found no room and was let through all the same.
+    fn cuts(&self, tenant: u16) -> bool {
+        let may_have_begun = self.now < self.away[usize::from(tenant)];
+        let drops = matches!(self.when_full, Some(Fate::Dropped(_)));
+        self.pickup == Pickup::Refuse && (drops || !may_have_begun)
+    }
+
+    fn turned_away(&mut self, tenant: u16, time: u64) {
+        let until = &mut self.away[usize::from(tenant)];
+        *until = (*until).max(self.now + time);
+    }
+
+    /// A flow makes room.
+    pub fn evict(&mut self, key: &Key) {
+        if let Some(flow) = self.remove(key)
+            && matches!(flow.state, State::SynSent | State::PickedUp | State::SynReceived)
+        {
+            self.turned_away(flow.tenant, self.times.half_open);
+        }
     }
 
     fn judge(&mut self, p: &Packet) -> Fate {
@@ -362,13 +407,14 @@ impl Model {
     }
 }
 
-/// The list of those that go first under pressure, if the state is on one: half-open TCP and what was reset before single packets
+/// The list of those that go first under pressure, if the state is on one: TCP that is over before half-open TCP before single packets
 /// before what goes one way.
 fn list(state: State) -> Option<u8> {
     match state {
-        State::SynSent | State::PickedUp | State::SynReceived | State::Reset => Some(0),
-        State::One => Some(1),
-        State::OneWay => Some(2),
+        State::Closing | State::TimeWait | State::Reset => Some(0),
+        State::SynSent | State::PickedUp | State::SynReceived => Some(1),
+        State::One => Some(2),
+        State::OneWay => Some(3),
         _ => None,
     }
 }

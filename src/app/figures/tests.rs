@@ -167,7 +167,7 @@ fn flows() -> (Flows, FlowView) {
     let options = Options { need_ports: false, ..Options::default() };
     let plan = load_text("t.toml", text, Path::new("/"), &Overrides::default(), &options).unwrap();
     let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(0)).unwrap();
-    let mut flows = Flows::new(WorkerId(3), &plan.flow, 1, &shared, None, Arc::default());
+    let mut flows = Flows::new(WorkerId(3), &plan.flow, &shared, None, Arc::default());
     let view = FlowView::new(&plan, vec![flows.show()], Clock::manual().0);
     (flows, view)
 }

@@ -68,7 +68,7 @@ impl FlowPlan {
             "TCP pickup",
             match self.pickup {
                 Pickup::Policy => "if the rules allow it in either orientation",
-                Pickup::Allow => "always, and shown to no stage",
+                Pickup::Allow => "always, past the stages that decide once for a flow",
                 Pickup::Drop => "never: dropped",
                 Pickup::Reset => "never: dropped, and answered by a RST",
             },

@@ -189,7 +189,7 @@ fn flows(ring: usize) -> (Flows, rtrb::Consumer<FlowEvent>, std::sync::Arc<crate
     let plan = plan("");
     let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(3)).unwrap();
     let counters = std::sync::Arc::new(crate::flow::FlowCounters::default());
-    let mut flows = Flows::new(WorkerId(0), &plan.flow, 1, &shared, None, counters.clone());
+    let mut flows = Flows::new(WorkerId(0), &plan.flow, &shared, None, counters.clone());
     let events = flows.listen(ring);
     (flows, events, counters)
 }

@@ -10,8 +10,8 @@ use super::*;
 const A: u64 = 0x9e37_79b9_7f4a_7c15;
 const B: u64 = 0xd1b5_4a32_d192_ed03;
 
-fn ports(n: u16) -> Ports {
-    Ports { source: n, destination: 1000 + n }
+fn ports(n: u16) -> First {
+    First::Passed(Ports { source: n, destination: 1000 + n })
 }
 
 #[test]
@@ -20,10 +20,10 @@ fn loom_no_reader_sees_another_datagram() {
     model.preemption_bound = Some(3);
     model.check(|| {
         let map = Arc::new(Fragments::new(1, LIFETIME_MS));
-        assert_eq!(map.insert(A, ports(1), 0), Inserted::New);
+        assert_eq!(map.insert(A, ports(1), 0, 0), Inserted::New);
         let write = |hash, n| {
             let map = map.clone();
-            thread::spawn(move || map.insert(hash, ports(n), 1))
+            thread::spawn(move || map.insert(hash, ports(n), 0, 1))
         };
         let writer = write(B, 2);
         assert!([None, Some(ports(1))].contains(&map.find(A, 1)));
@@ -41,7 +41,7 @@ fn loom_two_writers_and_a_reader() {
         let map = Arc::new(Fragments::new(1, LIFETIME_MS));
         let write = |hash, n| {
             let map = map.clone();
-            thread::spawn(move || map.insert(hash, ports(n), 1))
+            thread::spawn(move || map.insert(hash, ports(n), 0, 1))
         };
         let writers = [write(A, 1), write(B, 2)];
         let read = || {
@@ -64,16 +64,36 @@ fn loom_an_entry_that_comes_back() {
     model.preemption_bound = Some(3);
     model.check(|| {
         let map = Arc::new(Fragments::new(1, LIFETIME_MS));
-        assert_eq!(map.insert(A, ports(1), 0), Inserted::New);
+        assert_eq!(map.insert(A, ports(1), 0, 0), Inserted::New);
         let writer = {
             let map = map.clone();
             thread::spawn(move || {
-                assert_eq!(map.insert(B, ports(2), 1), Inserted::Replacing);
-                assert_eq!(map.insert(A, ports(3), 2), Inserted::Replacing);
+                assert_eq!(map.insert(B, ports(2), 0, 1), Inserted::Replacing);
+                assert_eq!(map.insert(A, ports(3), 0, 2), Inserted::Replacing);
             })
         };
         assert!([None, Some(ports(1)), Some(ports(3))].contains(&map.find(A, 1)));
         writer.join().unwrap();
         assert_eq!(map.find(A, 2), Some(ports(3)));
+    });
+}
+
+/// A first fragment that passes takes the place of a refused one of its name.
+#[test]
+fn loom_refused_and_then_let_through() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let map = Arc::new(Fragments::new(1, LIFETIME_MS));
+        let refused = First::Refused(7);
+        assert_eq!(map.insert(A, refused, 0, 0), Inserted::New);
+        let writer = {
+            let map = map.clone();
+            thread::spawn(move || map.insert(A, ports(1), 0, 1))
+        };
+        assert!([None, Some(refused), Some(ports(1))].contains(&map.find(A, 1)));
+        assert_eq!(map.find(B, 1), None);
+        assert_eq!(writer.join().unwrap(), Inserted::New);
+        assert_eq!(map.find(A, 1), Some(ports(1)));
     });
 }

@@ -113,10 +113,10 @@ fn envelopes_and_turns_keep_the_version() {
     entry.open(&key(1), life(1), birth(1));
     let version = entry.version();
     let envelope = |port: u16, cookie: u32| Envelope { node: [10, 0, 0, 1], cookie, port };
-    assert!(!entry.refresh(false, envelope(0xfffe, 1)), "the first");
-    assert!(!entry.refresh(true, envelope(0x8001, 2)), "the first of the other side");
-    assert!(!entry.refresh(true, envelope(0x8001, 2)), "the same again");
-    assert!(entry.refresh(true, envelope(0x8002, 2)), "another port");
+    assert_eq!(entry.refresh(false, envelope(0xfffe, 1)), Refresh::First);
+    assert_eq!(entry.refresh(true, envelope(0x8001, 2)), Refresh::First, "of the other side");
+    assert_eq!(entry.refresh(true, envelope(0x8001, 2)), Refresh::Same);
+    assert_eq!(entry.refresh(true, envelope(0x8002, 2)), Refresh::Another, "another port");
     assert_eq!([entry.outer(false), entry.outer(true)], [envelope(0xfffe, 1), envelope(0x8002, 2)].map(Some));
     entry.turn();
     assert_eq!([entry.outer(true), entry.outer(false)], [envelope(0xfffe, 1), envelope(0x8002, 2)].map(Some));

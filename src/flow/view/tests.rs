@@ -41,7 +41,7 @@ impl House {
         let plan = load_text("t.toml", &text, Path::new("/"), &Overrides::default(), &options).unwrap();
         let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(3)).unwrap();
         let counters = Arc::new(FlowCounters::default());
-        let mut flows = Flows::new(WorkerId(2), &plan.flow, 1, &shared, None, counters.clone());
+        let mut flows = Flows::new(WorkerId(2), &plan.flow, &shared, None, counters.clone());
         let (clock, hand) = Clock::manual();
         let view = FlowView::new(&plan, vec![flows.show()], clock);
         House { flows, view, hand, counters }

@@ -185,7 +185,7 @@ impl End {
     }
 
     /// The retransmission timer: everything from the first number that is not acknowledged, in other pieces perhaps; or a byte
-    /// against a closed window.
+    /// against a closed window (RFC 9293 section 3.8.6.1).
     pub fn again(&mut self) -> Vec<Segment> {
         let syn = |end: &mut End, flags| vec![end.segment(flags, 0, 0)];
         match self.phase {
@@ -201,6 +201,10 @@ impl End {
                     let at = self.next;
                     self.next += 1;
                     return vec![self.segment(ACK, at, 1)];
+                }
+                if out.is_empty() && self.shut && matches!(self.phase, Established | CloseWait) {
+                    // Only the FIN is left: a number that the other side has, which it answers.
+                    return vec![self.segment(ACK, self.una - 1, 0)];
                 }
                 out
             }
