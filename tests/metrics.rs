@@ -457,22 +457,46 @@ fn alerts_and_dashboard_ask_for_what_is_exported() {
         assert_eq!(opened, expression.matches(')').count(), "{whose}: {expression}");
     }
     assert!(used.len() > 30, "{used:?}");
+    // As recording rules, the dashboard's expressions can be read by Prometheus.
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut recording = "groups:\n- name: dashboard\n  rules:\n".to_owned();
+    for (_, expression) in asked.iter().filter(|(_, expression)| expression.contains("$instance")) {
+        let plain = expression.replace("$__rate_interval", "5m").replace("$instance", ".*");
+        recording += &format!(
+            "  - record: a:b\n    expr: {}\n    labels: {{ n: \"{}\" }}\n",
+            serde_json::json!(plain),
+            recording.len()
+        );
+    }
+    let path = folder.path().join("dashboard.yml");
+    std::fs::write(&path, recording).expect("a file");
+    promtool(&["check", "rules", &path.display().to_string()], None);
     let file = |name: &str| root.join("deploy/prometheus").join(name).display().to_string();
     promtool(&["check", "rules", &file("alerts.yml")], None);
     promtool(&["test", "rules", &file("alerts-test.yml")], None);
     promtool(&["check", "config", &file("prometheus.yml")], None);
 }
 
-/// The program on the EAL, scraped while it runs: a real driver's counters are there, and it ends as it should.
+/// The program on the EAL, scraped while it works through a capture: a real driver's counters are there beside ours, and it ends as it should.
 #[cfg(all(feature = "dpdk", feature = "program"))]
 #[test]
 fn the_program_is_scraped_on_the_eal() {
     let folder = tempfile::tempdir().expect("a folder");
     let free =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+    use sluicegate::traffic::{self, Mix};
+    const FRAMES: usize = 3000;
+    traffic::pcap::write(
+        &folder.path().join("in.pcap"),
+        &Mix { flows: 100, ..Mix::default() },
+        FRAMES as u64,
+    )
+    .expect("a capture");
     let text = format!(
-        "[eal]\nmemory = \"no-huge\"\nidle = \"backoff\"\nlcores = [0]\n[[port]]\ndevice = \"net_ring0\"\nqueues = 1\n\
-         [tunnel]\nallowed_sources = [\"10.0.8.0/24\"]\n[management]\nlisten = \"{free}\"\n"
+        "[eal]\nmemory = \"no-huge\"\nidle = \"backoff\"\nlcores = [0]\n[[port]]\n\
+         device = \"net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap\"\nqueues = 1\n\
+         [tunnel]\nmax_return = \"unlimited\"\n[flow]\ntracking = true\n[management]\nlisten = \"{free}\"\n\
+         [[stage]]\nuse = \"count\"\n"
     );
     std::fs::write(folder.path().join("edge.toml"), text).expect("a file");
     let mut child = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
@@ -489,26 +513,38 @@ fn the_program_is_scraped_on_the_eal() {
             .arg(format!("http://{free}/metrics"))
             .output();
         let curl = curl.expect("curl");
-        if curl.status.success() {
-            break String::from_utf8(curl.stdout).expect("text");
+        let page = String::from_utf8(curl.stdout).expect("text");
+        let all = format!("sluicegate_received_packets_total{{worker=\"0\"}} {FRAMES}\n");
+        if curl.status.success() && page.contains(&all) {
+            break page;
         }
         if begun.elapsed() > Duration::from_secs(30) || child.try_wait().expect("a child").is_some() {
             let _ = child.kill();
             let mut said = String::new();
             let _ = child.stderr.take().expect("a pipe").read_to_string(&mut said);
-            panic!("no page: {said}");
+            panic!("{page}\n{said}");
         }
         std::thread::sleep(Duration::from_millis(50));
     };
-    for line in [
-        "sluicegate_port_info{port=\"0\",device=\"net_ring0\"} 1",
-        "sluicegate_port_xstats{port=\"0\",name=\"rx_good_packets\"} 0",
-        "sluicegate_received_packets_total{worker=\"0\"} 0",
-        "sluicegate_queue_received_packets_total{port=\"0\",queue=\"0\"} 0",
-        "sluicegate_health_flips_total",
+    let value = |series: &str| -> f64 {
+        let found = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        found.unwrap_or_else(|| panic!("{series} in\n{page}")).parse().expect("a number")
+    };
+    let all = FRAMES as f64;
+    for (series, expected) in [
+        ("sluicegate_port_received_packets_total{port=\"0\"}", all),
+        ("sluicegate_port_xstats{port=\"0\",name=\"rx_good_packets\"}", all),
+        ("sluicegate_port_xstats{port=\"0\",name=\"rx_q0_packets\"}", all),
+        ("sluicegate_queue_received_packets_total{port=\"0\",queue=\"0\"}", all),
+        ("sluicegate_port_info{port=\"0\",device=\"net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap\"}", 1.0),
+        ("sluicegate_health_state{state=\"ready\"}", 1.0),
     ] {
-        assert!(page.lines().any(|found| found.starts_with(line)), "{line} in\n{page}");
+        assert_eq!(value(series), expected, "{series}");
     }
+    let polls = value("sluicegate_timed_polls_total");
+    assert!(polls >= 1.0 && value("sluicegate_residence_seconds_count") >= polls);
+    let mean = value("sluicegate_residence_seconds_sum") / value("sluicegate_residence_seconds_count");
+    assert!(mean > 0.0 && mean < 0.05, "{mean} s");
     promtool(&["check", "metrics"], Some(&page));
     let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
     assert!(asked.is_ok_and(|status| status.success()));

@@ -9,42 +9,37 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 use parking_lot::Mutex;
 
 use super::publish::NANOSECONDS;
-use super::{COUNTER, GAUGE, Picture, Publisher, figures};
+use super::{COUNTER, GAUGE, Names, Picture, Publisher, figures};
 use crate::path::{CYCLES, TIMES};
 
 /// A recorder with its page.
 pub struct Exporter {
-    recorder: PrometheusRecorder,
-    handle: PrometheusHandle,
-    publisher: Mutex<Publisher>,
+    state: Mutex<Recording>,
     /// Publications so far.
     published: AtomicU64,
     page: Mutex<(u64, Arc<[u8]>)>,
 }
 
+/// What is published, and what it was published of.
+struct Recording {
+    recorder: PrometheusRecorder,
+    publisher: Publisher,
+    names: Option<Arc<Names>>,
+}
+
 impl Exporter {
     /// One with nothing on its page yet.
     pub fn new() -> Self {
-        let cycles: Vec<f64> = CYCLES.iter().map(|end| *end as f64).collect();
-        let times: Vec<f64> = TIMES.iter().map(|end| *end as f64 / NANOSECONDS).collect();
-        let builder = PrometheusBuilder::new();
-        // Fails for no buckets only.
-        let builder = [("sluicegate_stage_packet_cycles", cycles), ("sluicegate_residence_seconds", times)]
-            .into_iter()
-            .try_fold(builder, |builder, (name, ends)| {
-                builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &ends)
-            })
-            .unwrap_or_else(|_| PrometheusBuilder::new());
-        let recorder = builder.build_recorder();
-        metrics::with_local_recorder(&recorder, describe);
         Exporter {
-            handle: recorder.handle(),
-            recorder,
-            publisher: Mutex::default(),
+            state: Mutex::new(Recording {
+                recorder: recorder(),
+                publisher: Publisher::default(),
+                names: None,
+            }),
             published: AtomicU64::new(0),
             page: Mutex::new((0, Arc::from([]))),
         }
@@ -52,9 +47,15 @@ impl Exporter {
 
     /// Takes in a picture. Not on the main lcore: where there are many tenants and rules it takes milliseconds.
     pub(crate) fn publish(&self, picture: &Picture) {
-        let mut publisher = self.publisher.lock();
-        metrics::with_local_recorder(&self.recorder, || publisher.publish(picture));
-        self.handle.run_upkeep();
+        let mut state = self.state.lock();
+        let Recording { recorder: own, publisher, names } = &mut *state;
+        if names.as_ref().is_some_and(|names| !Arc::ptr_eq(names, &picture.names)) {
+            // Another plan: stages, rules and policies that are gone must not go on as if they were there.
+            *own = recorder();
+        }
+        *names = Some(picture.names.clone());
+        metrics::with_local_recorder(own, || publisher.publish(picture));
+        own.handle().run_upkeep();
         self.published.fetch_add(1, Ordering::Release);
     }
 
@@ -64,11 +65,28 @@ impl Exporter {
         let published = self.published.load(Ordering::Acquire);
         if page.0 != published {
             let begun = Instant::now();
-            let text = in_order(&self.handle.render(), begun);
+            let handle = self.state.lock().recorder.handle();
+            let text = in_order(&handle.render(), begun);
             *page = (published, text.into_bytes().into());
         }
         page.1.clone()
     }
+}
+
+/// A recorder that knows what figures mean.
+fn recorder() -> PrometheusRecorder {
+    let cycles: Vec<f64> = CYCLES.iter().map(|end| *end as f64).collect();
+    let times: Vec<f64> = TIMES.iter().map(|end| *end as f64 / NANOSECONDS).collect();
+    // Fails for no buckets only.
+    let builder = [("sluicegate_stage_packet_cycles", cycles), ("sluicegate_residence_seconds", times)]
+        .into_iter()
+        .try_fold(PrometheusBuilder::new(), |builder, (name, ends)| {
+            builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &ends)
+        })
+        .unwrap_or_else(|_| PrometheusBuilder::new());
+    let recorder = builder.build_recorder();
+    metrics::with_local_recorder(&recorder, describe);
+    recorder
 }
 
 impl Default for Exporter {

@@ -368,6 +368,23 @@ fn pages_are_made_once() {
     assert!(!Arc::ptr_eq(&first, &exporter.page()));
 }
 
+/// With another plan, what only the old one had is gone; what goes on counting goes on.
+#[test]
+fn a_new_policy_leaves_nothing_of_the_old_one() {
+    let old = busy_picture(&plan(POLICY));
+    let exporter = Exporter::new();
+    exporter.publish(&old);
+    let new_plan = plan(&POLICY.replace("name = \"edge\"", "name = \"border\""));
+    let pipeline = Pipeline::build(&new_plan, Backend::Soft).unwrap();
+    let names = Arc::new(Names::of(&new_plan, &pipeline));
+    exporter.publish(&Picture { names, ..old.clone() });
+    let seen = series(&exporter.page());
+    let with = |text: &str| seen.keys().filter(|name| name.contains(text)).count();
+    assert_eq!((with("stage=\"edge\""), with(&old.names.policy)), (0, 0));
+    assert!(with("stage=\"border\"") > 5 && with(&new_plan.policy) == 1);
+    assert_eq!(seen["sluicegate_received_packets_total{worker=\"3\"}"], 10.0);
+}
+
 /// Histograms get what is new, and begin again with another worker's counters.
 #[test]
 fn observations_are_published_once() {
