@@ -551,3 +551,46 @@ fn the_program_is_scraped_on_the_eal() {
     let output = child.wait_with_output().expect("its end");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// The demo's traffic through the EAL as Prometheus would see it: while it runs, rates and times are there.
+#[cfg(all(feature = "dpdk", feature = "program"))]
+#[test]
+fn the_demo_shows_its_figures() {
+    let free =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
+        .args(["demo", "--seconds", "30", "--pps", "5000", "--json", "--set", "eal.memory=no-huge", "--set"])
+        .arg(format!("management.listen={free}"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let begun = Instant::now();
+    let page = loop {
+        let url = format!("http://{free}/metrics");
+        let curl =
+            Command::new("curl").args(["-s", "--fail", "--max-time", "5", &url]).output().expect("curl");
+        let page = String::from_utf8(curl.stdout).expect("text");
+        let above = |series: &str, least: f64| {
+            let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+            value.and_then(|value| value.parse::<f64>().ok()).is_some_and(|value| value > least)
+        };
+        let alive = above("sluicegate_received_packets_total{worker=\"0\"}", 1000.0)
+            && above("sluicegate_worker_busy_ratio{worker=\"0\"}", 0.0)
+            && above("sluicegate_worker_cycles_per_packet{worker=\"0\"}", 50.0)
+            && above("sluicegate_residence_seconds_count", 0.0)
+            && above("sluicegate_residence_seconds_sum", 0.0)
+            && above("sluicegate_flow_opened_total", 0.0);
+        if alive || begun.elapsed() > Duration::from_secs(25) || child.try_wait().expect("a child").is_some()
+        {
+            assert!(alive, "{page}");
+            break page;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(page.contains("sluicegate_health_state{state=\"ready\"} 1\n"), "{page}");
+    let asked = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(asked.is_ok_and(|status| status.success()));
+    let output = child.wait_with_output().expect("its end");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

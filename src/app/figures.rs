@@ -10,6 +10,9 @@
 //! [`Picture`] of what only it can see is made on the main lcore. Names follow the conventions of Prometheus: base units, `_total` for what
 //! only grows. Labels are of bounded number: `worker` is on few figures, tenants have `metrics.max_tenants` names and then
 //! `other`, rules are there if they say so.
+//!
+//! A figure more takes a line in `FIGURES`, a line in `publish.rs`, and something to publish in `tests.rs`, which fails for what is listed and never fed; then
+//! the documents are made anew (docs/metrics.md).
 
 mod estimate;
 mod export;
