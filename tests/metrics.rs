@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sluicegate::App;
-use sluicegate::app::{Host, RunningApp};
+use sluicegate::app::{Host, Publisher, RunningApp};
 use sluicegate::config::{Idle, WorkerPlan};
 use sluicegate::dpdk::soft::{self, Setup, Wire};
 use sluicegate::dpdk::{LcorePlan, Mempool};
@@ -273,6 +273,11 @@ fn figures_are_those_of_the_traffic() {
         }
     }
     promtool(&["check", "metrics"], Some(&page));
+    // A program with a recorder of its own gets the same.
+    let own = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&own, || lab.app.publish(&mut Publisher::default()));
+    let own = own.handle().render();
+    assert!(own.contains("sluicegate_rule_hits_total{stage=\"edge\",rule=\"23 (telnet)\"} 7\n"), "{own}");
     let report = lab.app.stop();
     assert!(report.is_clean(), "{:?}", report.failures);
 }

@@ -246,8 +246,7 @@ impl Shared {
         self.counts.lock().connections += 1;
         let mut open = self.open.lock();
         if open.len() >= CONNECTIONS {
-            let idle = open.iter().position(|slot| !slot.asked);
-            let Some(idle) = idle.filter(|_| open.len() < 2 * CONNECTIONS) else {
+            let Some(idle) = open.iter().position(|slot| !slot.asked) else {
                 drop(open);
                 return self.refuse(stream);
             };

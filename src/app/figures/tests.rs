@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::app::PortReport;
@@ -461,18 +461,22 @@ fn a_large_policy_fits_into_a_scrape_alone() {
         pool: (1, 1),
     };
     let exporter = Exporter::new();
-    // Other tests run beside this one: the quickest of three.
+    // Time of this thread, since others run beside it; the quickest of three.
+    let spent = || -> Duration {
+        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+    };
     let round = |_| {
-        let begun = Instant::now();
         exporter.publish(&picture);
-        let published = begun.elapsed();
+        let begun = spent();
         let page = exporter.page();
-        (begun.elapsed() - published, page)
+        (spent() - begun, page)
     };
     let (made, page) = (0..3).map(round).min_by_key(|(made, ..)| *made).unwrap();
     let lines = series(&page).len();
     assert!(page.len() < 5_000_000, "{} bytes", page.len());
-    assert!(made < Duration::from_secs(1), "{made:?}");
+    let most = if cfg!(debug_assertions) { 3 } else { 1 };
+    assert!(made < Duration::from_secs(most), "{made:?}");
     assert!(lines > 12 * 501 * 3 + 30_000, "{lines}");
     let near = |a: usize, b: usize| a.abs_diff(b) * 5 < b;
     assert!(near(estimate.series, lines) && near(estimate.bytes, page.len()), "{estimate:?}");
