@@ -5,7 +5,6 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use sluicegate::path::Clock;
 use sluicegate::stage::WorkerId;
 
 use common::inner::{tcp, udp, v4, wrap_from};
+use common::promtool::{piped, promtool};
 use common::{TUNNEL, pool_config};
 
 /// Two tenants, a firewall with a rule that is exported, and what counts behind it.
@@ -166,22 +166,6 @@ fn parsed(page: &str) -> Option<(Types, Samples)> {
     Some(serde_json::from_str(&output.1).expect("JSON"))
 }
 
-/// Success and output of a command that is given a text.
-fn piped(command: &mut Command, text: &str) -> (bool, String) {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let (mut input, text) = (child.stdin.take().expect("a pipe"), text.to_owned());
-    let writing = std::thread::spawn(move || input.write_all(text.as_bytes()));
-    let output = child.wait_with_output().expect("its output");
-    let _ = writing.join().expect("no panic"); // it may have seen enough
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    (output.status.success(), text.concat())
-}
-
 /// Known traffic comes out as known figures: curl fetches them, and a parser of somebody else's reads them.
 #[test]
 fn figures_are_those_of_the_traffic() {
@@ -282,16 +266,6 @@ fn figures_are_those_of_the_traffic() {
     assert!(report.is_clean(), "{:?}", report.failures);
 }
 
-/// Runs Prometheus' own checker, if it is there.
-fn promtool(args: &[&str], input: Option<&str>) {
-    if Command::new("promtool").arg("--version").output().is_err() {
-        common::skipped(&format!("promtool {}", args.join(" ")), "no promtool here");
-        return;
-    }
-    let (fine, said) = piped(Command::new("promtool").args(args), input.unwrap_or_default());
-    assert!(fine, "promtool {args:?}: {said}");
-}
-
 /// Whoever sends nonsense, too much, or nothing at all is answered as such or cut, and others are served meanwhile.
 #[test]
 fn wrong_requests_are_refused() {
@@ -388,214 +362,4 @@ fn other_machines_need_a_token() {
     );
     assert!(answer.contains("\nsluicegate_build_info{version="), "{answer}");
     assert!(lab.app.stop().is_clean());
-}
-
-/// Rules and dashboard ask for figures that there are, by labels that they have.
-#[test]
-fn alerts_and_dashboard_ask_for_what_is_exported() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let figures: BTreeMap<String, Vec<&str>> = sluicegate::app::figures()
-        .into_iter()
-        .flat_map(|figure| {
-            let labels = figure.labels.to_vec();
-            let ends: &[&str] =
-                if figure.kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
-            ends.iter().map(|end| (format!("{}{end}", figure.name), labels.clone())).collect::<Vec<_>>()
-        })
-        .collect();
-    let dashboard =
-        std::fs::read_to_string(root.join("deploy/grafana/sluicegate.json")).expect("a dashboard");
-    let dashboard: serde_json::Value = serde_json::from_str(&dashboard).expect("JSON");
-    let mut asked: Vec<(String, String)> = Vec::new();
-    let mut ids = std::collections::BTreeSet::new();
-    for panel in dashboard["panels"].as_array().expect("panels") {
-        assert!(ids.insert(panel["id"].as_u64().expect("an id")), "{panel}");
-        let title = panel["title"].as_str().expect("a title");
-        let grid = &panel["gridPos"];
-        assert!(
-            grid["x"].as_u64().zip(grid["w"].as_u64()).is_some_and(|(x, w)| x + w <= 24),
-            "{title}: {grid}"
-        );
-        if panel["type"] == "row" {
-            continue;
-        }
-        assert!(panel["description"].as_str().is_some_and(|text| text.ends_with('.')), "{title}");
-        let targets = panel["targets"].as_array().expect("targets");
-        assert!(!targets.is_empty(), "{title}");
-        for target in targets {
-            asked.push((title.to_owned(), target["expr"].as_str().expect("an expression").to_owned()));
-        }
-    }
-    let rules = std::fs::read_to_string(root.join("deploy/prometheus/alerts.yml")).expect("rules");
-    let mut alert = String::new();
-    for line in rules.lines() {
-        if let Some(name) = line.trim().strip_prefix("- alert: ") {
-            alert = name.to_owned();
-        } else if let Some(expression) = line.trim().strip_prefix("expr: ") {
-            asked.push((alert.clone(), expression.to_owned()));
-        }
-    }
-    let alerts = rules.matches("- alert: ").count();
-    assert!(alerts >= 12 && alerts == rules.matches("expr: ").count(), "each on a line of its own");
-    assert_eq!(alerts, rules.matches("severity: ").count());
-    assert_eq!(alerts, rules.matches("summary: ").count());
-    let mut used = std::collections::BTreeSet::new();
-    for (whose, expression) in &asked {
-        let mut found = 0;
-        for (at, _) in expression.match_indices("sluicegate_") {
-            let rest = &expression[at..];
-            let end = rest.find(|c: char| !(c.is_ascii_lowercase() || c == '_')).unwrap_or(rest.len());
-            let (name, behind) = rest.split_at(end);
-            let labels = figures.get(name).unwrap_or_else(|| panic!("{whose}: {name} is not exported"));
-            found += 1;
-            used.insert(name.to_owned());
-            if let Some(matchers) = behind.strip_prefix('{').and_then(|behind| behind.split('}').next()) {
-                for matcher in matchers.split(',') {
-                    let label = matcher.split(['=', '!']).next().unwrap_or_default().trim();
-                    let known = ["instance", "job", "le"].contains(&label) || labels.contains(&label);
-                    assert!(known, "{whose}: {name} has no label {label}");
-                }
-            }
-        }
-        assert!(found > 0, "{whose}: {expression}");
-        let opened = expression.matches('(').count();
-        assert_eq!(opened, expression.matches(')').count(), "{whose}: {expression}");
-    }
-    assert!(used.len() > 30, "{used:?}");
-    // As recording rules, the dashboard's expressions can be read by Prometheus.
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut recording = "groups:\n- name: dashboard\n  rules:\n".to_owned();
-    for (_, expression) in asked.iter().filter(|(_, expression)| expression.contains("$instance")) {
-        let plain = expression.replace("$__rate_interval", "5m").replace("$instance", ".*");
-        recording += &format!(
-            "  - record: a:b\n    expr: {}\n    labels: {{ n: \"{}\" }}\n",
-            serde_json::json!(plain),
-            recording.len()
-        );
-    }
-    let path = folder.path().join("dashboard.yml");
-    std::fs::write(&path, recording).expect("a file");
-    promtool(&["check", "rules", &path.display().to_string()], None);
-    let file = |name: &str| root.join("deploy/prometheus").join(name).display().to_string();
-    promtool(&["check", "rules", &file("alerts.yml")], None);
-    promtool(&["test", "rules", &file("alerts-test.yml")], None);
-    promtool(&["check", "config", &file("prometheus.yml")], None);
-}
-
-/// The program on the EAL, scraped while it works through a capture: a real driver's counters are there beside ours, and it ends as it should.
-#[cfg(all(feature = "dpdk", feature = "program"))]
-#[test]
-fn the_program_is_scraped_on_the_eal() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let free =
-        std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
-    use sluicegate::traffic::{self, Mix};
-    const FRAMES: usize = 3000;
-    traffic::pcap::write(
-        &folder.path().join("in.pcap"),
-        &Mix { flows: 100, ..Mix::default() },
-        FRAMES as u64,
-    )
-    .expect("a capture");
-    let text = format!(
-        "[eal]\nmemory = \"no-huge\"\nidle = \"backoff\"\nlcores = [0]\n[[port]]\n\
-         device = \"net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap\"\nqueues = 1\n\
-         [tunnel]\nmax_return = \"unlimited\"\n[flow]\ntracking = true\n[management]\nlisten = \"{free}\"\n\
-         [[stage]]\nuse = \"count\"\n"
-    );
-    std::fs::write(folder.path().join("edge.toml"), text).expect("a file");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
-        .args(["run", "edge.toml", "--stats-interval", "0s"])
-        .current_dir(folder.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let begun = Instant::now();
-    let page = loop {
-        let curl = Command::new("curl")
-            .args(["-s", "--fail", "--max-time", "5"])
-            .arg(format!("http://{free}/metrics"))
-            .output();
-        let curl = curl.expect("curl");
-        let page = String::from_utf8(curl.stdout).expect("text");
-        let all = format!("sluicegate_received_packets_total{{worker=\"0\"}} {FRAMES}\n");
-        if curl.status.success() && page.contains(&all) {
-            break page;
-        }
-        if begun.elapsed() > Duration::from_secs(30) || child.try_wait().expect("a child").is_some() {
-            let _ = child.kill();
-            let mut said = String::new();
-            let _ = child.stderr.take().expect("a pipe").read_to_string(&mut said);
-            panic!("{page}\n{said}");
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    };
-    let value = |series: &str| -> f64 {
-        let found = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        found.unwrap_or_else(|| panic!("{series} in\n{page}")).parse().expect("a number")
-    };
-    let all = FRAMES as f64;
-    for (series, expected) in [
-        ("sluicegate_port_received_packets_total{port=\"0\"}", all),
-        ("sluicegate_port_xstats{port=\"0\",name=\"rx_good_packets\"}", all),
-        ("sluicegate_port_xstats{port=\"0\",name=\"rx_q0_packets\"}", all),
-        ("sluicegate_queue_received_packets_total{port=\"0\",queue=\"0\"}", all),
-        ("sluicegate_port_info{port=\"0\",device=\"net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap\"}", 1.0),
-        ("sluicegate_health_state{state=\"ready\"}", 1.0),
-    ] {
-        assert_eq!(value(series), expected, "{series}");
-    }
-    let polls = value("sluicegate_timed_polls_total");
-    assert!(polls >= 1.0 && value("sluicegate_residence_seconds_count") >= polls);
-    let mean = value("sluicegate_residence_seconds_sum") / value("sluicegate_residence_seconds_count");
-    assert!(mean > 0.0 && mean < 0.05, "{mean} s");
-    promtool(&["check", "metrics"], Some(&page));
-    let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-    assert!(asked.is_ok_and(|status| status.success()));
-    let output = child.wait_with_output().expect("its end");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// The demo's traffic through the EAL as Prometheus would see it: while it runs, rates and times are there.
-#[cfg(all(feature = "dpdk", feature = "program"))]
-#[test]
-fn the_demo_shows_its_figures() {
-    let free =
-        std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
-        .args(["demo", "--seconds", "30", "--pps", "5000", "--json", "--set", "eal.memory=no-huge", "--set"])
-        .arg(format!("management.listen={free}"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let begun = Instant::now();
-    let page = loop {
-        let url = format!("http://{free}/metrics");
-        let curl =
-            Command::new("curl").args(["-s", "--fail", "--max-time", "5", &url]).output().expect("curl");
-        let page = String::from_utf8(curl.stdout).expect("text");
-        let above = |series: &str, least: f64| {
-            let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-            value.and_then(|value| value.parse::<f64>().ok()).is_some_and(|value| value > least)
-        };
-        let alive = above("sluicegate_received_packets_total{worker=\"0\"}", 1000.0)
-            && above("sluicegate_worker_busy_ratio{worker=\"0\"}", 0.0)
-            && above("sluicegate_worker_cycles_per_packet{worker=\"0\"}", 50.0)
-            && above("sluicegate_residence_seconds_count", 0.0)
-            && above("sluicegate_residence_seconds_sum", 0.0)
-            && above("sluicegate_flow_opened_total", 0.0);
-        if alive || begun.elapsed() > Duration::from_secs(25) || child.try_wait().expect("a child").is_some()
-        {
-            assert!(alive, "{page}");
-            break page;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    };
-    assert!(page.contains("sluicegate_health_state{state=\"ready\"} 1\n"), "{page}");
-    let asked = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(asked.is_ok_and(|status| status.success()));
-    let output = child.wait_with_output().expect("its end");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

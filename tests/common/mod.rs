@@ -8,6 +8,7 @@ pub mod golden;
 pub mod inner;
 pub mod hello;
 pub mod netns;
+pub mod promtool;
 pub mod talk;
 pub mod team;
 pub mod wild;
