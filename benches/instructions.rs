@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,9 @@ struct Case {
     tagged: bool,
     /// The worker follows flows, and every stage is done with all of them.
     settled: bool,
+    /// Another thread reads all counters again and again, as the exporter does once a second. The worker's instructions are counted, and must
+    /// be those of the case before it.
+    read: bool,
 }
 
 /// What is inside, over what.
@@ -55,7 +58,7 @@ enum Inner {
 
 impl Case {
     const fn new(name: &'static str, stages: &'static str, size: u16) -> Self {
-        Case { name, stages, size, inner: Inner::Udp, tagged: false, settled: false }
+        Case { name, stages, size, inner: Inner::Udp, tagged: false, settled: false, read: false }
     }
 
     const fn settled(name: &'static str, inner: Inner) -> Self {
@@ -63,11 +66,12 @@ impl Case {
     }
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     Case::new("passthrough, 64 B", "", 64),
     Case::new("passthrough, 1400 B", "", 1400),
     Case { tagged: true, ..Case::new("passthrough, 64 B, general walk", "", 64) },
     Case::new("one acl rule, 64 B", ONE_RULE, 64),
+    Case { read: true, ..Case::new("one acl rule, 64 B, read meanwhile", ONE_RULE, 64) },
     Case::settled("settled flows, UDP, 64 B", Inner::Udp),
     Case::settled("settled flows, TCP, 64 B", Inner::Tcp),
     Case::settled("settled flows, IPv6 UDP, 64 B", Inner::Udp6),
@@ -114,8 +118,13 @@ fn main() -> ExitCode {
 fn gate(record: bool) -> Result<(), String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/record/instructions.json");
     let mut found = Record { compiler: compiler()?, instructions: BTreeMap::new() };
-    for (case, Case { name, .. }) in CASES.iter().enumerate() {
+    let mut before = 0.0;
+    for (case, Case { name, read, .. }) in CASES.iter().enumerate() {
         let net = per_packet(case, "poll")? - per_packet(case, "port")?;
+        if *read && (net - before).abs() > 0.5 {
+            return Err(format!("being read costs a worker instructions: {before:.1} -> {net:.1} a packet"));
+        }
+        before = net;
         found.instructions.insert((*name).to_owned(), (net * 10.0).round() / 10.0);
     }
     if record {
@@ -165,15 +174,36 @@ fn per_packet(case: usize, what: &str) -> Result<f64, String> {
 
 fn callgrind(case: usize, what: &str, polls: usize) -> Result<u64, String> {
     let own = std::env::current_exe().map_err(|e| e.to_string())?;
+    let read = CASES.get(case).is_some_and(|case| case.read);
+    let file = match read {
+        true => std::env::temp_dir().join(format!("sluicegate-callgrind-{}", std::process::id())),
+        false => PathBuf::from("/dev/null"),
+    };
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .args(["--tool=callgrind", if read { "--separate-threads=yes" } else { "--separate-threads=no" }])
+        .arg(format!("--callgrind-out-file={}", file.display()))
         .arg(own)
         .args(["work", &format!("{what}:{case}"), &polls.to_string()])
         .output()
         .map_err(|e| format!("valgrind: {e}; ci/deps.sh check installs it"))?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if read && output.status.success() {
+        return of_first_thread(&file);
+    }
     let collected = said.lines().find_map(|line| line.split_once("Collected :")).map(|(_, n)| n.trim());
     collected.and_then(|n| n.parse().ok()).filter(|_| output.status.success()).ok_or(said)
+}
+
+/// Instructions of the thread that polls, out of the files that callgrind writes for each thread.
+fn of_first_thread(file: &Path) -> Result<u64, String> {
+    let of = |thread: u32| PathBuf::from(format!("{}-{thread:02}", file.display()));
+    let text = std::fs::read_to_string(of(1)).map_err(|e| format!("{}: {e}", of(1).display()))?;
+    for thread in (1..).take_while(|thread| of(*thread).exists()) {
+        std::fs::remove_file(of(thread)).map_err(|e| e.to_string())?;
+    }
+    let _ = std::fs::remove_file(file); // there for some versions
+    let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
+    total.and_then(|n| n.trim().parse().ok()).ok_or_else(|| "callgrind gave no total".to_owned())
 }
 
 fn compiler() -> Result<String, String> {
@@ -210,9 +240,20 @@ fn work(case: &str, polls: &str) -> Result<(), String> {
             exchange(&mut || worker.poll());
         }
         let before = seen(&worker);
-        for _ in 0..polls {
-            exchange(&mut || worker.poll());
-        }
+        let (counters, stop) = (worker.counters().clone(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            if case.read {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        std::hint::black_box((counters.snapshot(), counters.samples.times.read()));
+                    }
+                });
+            }
+            for _ in 0..polls {
+                exchange(&mut || worker.poll());
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
         if case.settled && (before == 0 || seen(&worker) != before) {
             return Err(format!("flows are not settled: {before} looks, then {}", seen(&worker)));
         }
@@ -230,7 +271,8 @@ fn worker(case: &Case, lane: QueuePair) -> Result<(Worker, Arc<AtomicU64>), Stri
     let plan = plan(case.stages)?;
     let pipeline = Pipeline::build(&plan, Backend::Soft).map_err(|e| e.to_string())?;
     let id = WorkerId(0);
-    let counters = Arc::new(WorkerCounters::new(id, &plan.reasons, plan.stages.len()));
+    let counters = WorkerCounters::new(id, &plan.reasons, plan.stages.len());
+    let counters = Arc::new(counters.with_queues([(0, 0)].into_iter()));
     let decap = Decap::new(plan.tunnel.clone());
     let (clock, hand) = Clock::manual();
     let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(1)).filter(|_| case.settled);

@@ -254,6 +254,16 @@ pub trait Shared: Send + Sync {
     fn counts(&self) -> Vec<(String, u64)> {
         Vec::new()
     }
+
+    /// Those of [`Self::counts`] that are published as `sluicegate_stage_counts_total`, once a second: all, unless a stage has very many.
+    fn exported_counts(&self) -> Vec<(String, u64)> {
+        self.counts()
+    }
+
+    /// Rules whose hits are published as `sluicegate_rule_hits_total`: those of which the user wants that.
+    fn exported_rules(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
 }
 
 /// What reading a stage's settings gives: the settings, or every mistake in them.

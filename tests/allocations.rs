@@ -197,6 +197,65 @@ fn acl_does_not_allocate() {
     soft_polls_do_not_allocate(&format!("{TUNNEL}{ACL}"));
 }
 
+/// Somebody reads all counters again and again meanwhile, as the exporter does: the worker allocates nothing for that, waits for nobody, and
+/// counts what it would have counted.
+#[test]
+fn being_read_costs_a_worker_nothing() {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    let tenants = "[flow]\ncapacity = 1024\n[[tenant]]\nname = \"a\"\nendpoints = [\"1\"]\n[[tenant]]\nname = \"b\"\nendpoints = [\"2\"]\n";
+    let work = |read: bool| {
+        let mut rig = Rig::new(&plan(&format!("{TUNNEL}{tenants}{ACL}")));
+        let counters = rig.worker.counters().clone();
+        let (stop, reads) = (AtomicBool::new(false), AtomicU64::new(0));
+        let mut generator = Generator::new(Arc::new(Traffic::new(&Mix { flows: 300, ..Mix::default() })));
+        let (mut frame, mut back) = (vec![0; MAX_FRAME], Vec::with_capacity(9000));
+        let mut spent = 0;
+        std::thread::scope(|scope| {
+            if read {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        let _ = (counters.snapshot(), counters.samples.times.read());
+                        let tenants = counters.stages.iter().flat_map(|stage| &stage.tenants);
+                        assert!(tenants.map(|tenant| tenant.seen.get()).sum::<u64>() < u64::MAX);
+                        reads.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            for round in 0..2400u64 {
+                rig.set_clock(round * 1_000_000);
+                let len = generator.next(&mut frame).map_or(0, |sent| sent.len);
+                rig.wire.send_copy(&frame[..len]);
+                let calls = calls(|| while rig.worker.poll() > 0 {});
+                spent += if round < 300 { 0 } else { calls };
+                while rig.wire.receive_into(&mut back) {}
+            }
+            // On a busy machine the reader may not have had its turn yet.
+            while read && reads.load(Ordering::Relaxed) < 10 {
+                std::thread::yield_now();
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(spent, 0, "calls of the allocator");
+        let by_tenant =
+            counters.stages[0].tenants.iter().map(|t| (t.seen.get(), t.forwarded.get(), t.dropped.get()));
+        let by_tenant: Vec<_> = by_tenant.collect();
+        let stage = &counters.stages[0];
+        assert_eq!(
+            by_tenant.iter().map(|t| t.0).sum::<u64>(),
+            stage.seen.get(),
+            "each packet is some tenant's"
+        );
+        assert_eq!(by_tenant.iter().map(|t| t.2).sum::<u64>(), stage.dropped.get());
+        let timed = counters.samples.polls.get();
+        assert_eq!(timed, (counters.busy_polls.get() - 17) / 1021 + 1);
+        let mut snapshot = counters.snapshot();
+        (snapshot.busy_cycles, snapshot.idle_polls) = (0, 0);
+        (snapshot, by_tenant, timed)
+    };
+    assert_eq!(work(true), work(false));
+}
+
 /// Flows are opened, followed, aged and opened again, in a table that is too small for all of them.
 #[test]
 fn flows_come_and_go_without_allocating() {

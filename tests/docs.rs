@@ -34,16 +34,7 @@ fn drop_reasons_are_documented() {
     );
 }
 
-const METRICS: &str = "# Figures
-
-What a running application publishes, about once a second, through the [`metrics`](https://docs.rs/metrics) facade: whoever installs
-a recorder gets them. Counters only grow; labels have few values (workers, ports, stages, reasons, tenants). Figures of flows are there where
-flows are followed, with zeros for what never happened. This table is made from `src/app/figures.rs`, `src/flow/counters.rs` and
-`src/stream/counters.rs`, and a test compares them: after a change there, run `SLUICEGATE_BLESS=1 cargo nextest run --test docs`.
-
-| name | type | labels | meaning |
-|---|---|---|---|
-";
+const METRICS: &str = include_str!("docs/metrics-head.md");
 
 /// The table in the docs is what is published.
 #[test]
@@ -106,8 +97,9 @@ fn configuration_keys_are_documented() {
         ("[[tenant]]", "## `[[tenant]]`", 4),
         ("[[tenant]]\n[tenant.limits]", "### `[tenant.limits]`", 3),
         ("[tenants]", "## `[tenants]`", 2),
-        ("[management]", "## `[management]`", 9),
+        ("[management]", "## `[management]`", 10),
         ("[management.health]", "### `[management.health]`", 6),
+        ("[metrics]", "## `[metrics]`", 1),
         ("[events]", "## `[events]`", 7),
         ("[events.drop]", "### `[events.drop]`", 2),
         ("[events.anomaly]", "### `[events.drop]`", 2),

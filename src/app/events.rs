@@ -88,7 +88,7 @@ pub(super) struct Telling {
 
 impl Telling {
     /// Counters, if they are due.
-    pub fn tick(&self, plan: &Plan, snapshot: &Snapshot) {
+    pub fn tick(&self, plan: &Plan, snapshot: impl FnOnce() -> Snapshot) {
         let Some(every) = self.every else { return };
         let now = Instant::now();
         let mut next = self.next.lock();
@@ -96,7 +96,7 @@ impl Telling {
             return;
         }
         *next = now + every;
-        self.tell(plan, snapshot);
+        self.tell(plan, &snapshot());
     }
 
     fn tell(&self, plan: &Plan, snapshot: &Snapshot) {

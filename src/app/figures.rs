@@ -1,18 +1,30 @@
-//! The exported figures, through the `metrics` facade: whoever installs a recorder gets them, nobody pays otherwise.
+//! The exported figures: their names, labels and meanings. They are published through the `metrics` facade, so whoever gives a recorder
+//! gets them, and nobody pays otherwise.
 //!
-//! Workers count in plain counters of their own; this publishes them from the management side. Names follow the
-//! Prometheus conventions: a unit, `_total` for what only grows, and labels of bounded number (workers, ports, reasons,
-//! stages).
+//! ```text
+//! workers' counters ──┐
+//! main lcore, each s ─┴> Picture ──Publisher──> recorder ──> page ──> whoever scrapes
+//! ```
+//!
+//! Workers count in plain counters of their own, which anybody reads; nothing here is on the packet path, and nothing but the
+//! [`Picture`] of what only it can see is made on the main lcore. Names follow the conventions of Prometheus: base units, `_total` for what
+//! only grows. Labels are of bounded number: `worker` is on few figures, tenants have `metrics.max_tenants` names and then
+//! `other`, rules are there if they say so.
+//!
+//! A figure more takes a line in `FIGURES`, a line in `publish.rs`, and something to publish in `tests.rs`, which fails for what is listed and never fed; then
+//! the documents are made anew (docs/metrics.md).
 
-use metrics::{counter, gauge};
+mod estimate;
+mod export;
+mod picture;
+mod publish;
 
-use super::Snapshot;
-use crate::config::Cause;
-use crate::dpdk::Mempool;
-use crate::event::{SinkSnapshot, Type, by_type};
-use crate::flow::{FlowSnapshot, FlowView};
-use crate::mgmt::{CheckCounts, ManagementSnapshot, State};
-use crate::packet::ReasonTable;
+pub use estimate::Estimate;
+pub use export::Exporter;
+pub(super) use picture::{Names, Picture};
+pub use publish::Publisher;
+
+use crate::flow::FlowSnapshot;
 use crate::stream::StreamSnapshot;
 
 /// One exported figure.
@@ -20,7 +32,7 @@ use crate::stream::StreamSnapshot;
 pub struct Figure {
     /// Its name.
     pub name: String,
-    /// `counter` or `gauge`.
+    /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
     /// Names of its labels.
     pub labels: &'static [&'static str],
@@ -30,44 +42,73 @@ pub struct Figure {
 
 const COUNTER: &str = "counter";
 const GAUGE: &str = "gauge";
+const HISTOGRAM: &str = "histogram";
 const WORKER: &[&str] = &["worker"];
 const PORT: &[&str] = &["port"];
-const EVENT: &[&str] = &["worker", "type"];
+const EVENT: &[&str] = &["type"];
 const SINK: &[&str] = &["sink", "type"];
 
 type Fixed = (&'static str, &'static str, &'static [&'static str], &'static str);
 
 /// In front of the counters of flows, and behind them.
 const FIGURES: &[Fixed] = &[
+    ("sluicegate_build_info", GAUGE, &["version"], "1, with the version of the program."),
+    (
+        "sluicegate_policy_info",
+        GAUGE,
+        &["hash"],
+        "1, with a hash of the policy in force: tunnel, flows, streams, tenants and stages as they were read, and the contents of the files that they name. Appliances of a fleet that differ in it treat packets differently.",
+    ),
+    ("sluicegate_start_time_seconds", GAUGE, &[], "When the application started, in seconds since 1970."),
+    ("sluicegate_cycles_hertz", GAUGE, &[], "Cycles in a second, as figures of cycles count them."),
     ("sluicegate_received_packets_total", COUNTER, WORKER, "Frames taken from receive queues."),
     ("sluicegate_received_bytes_total", COUNTER, WORKER, "Their bytes."),
     ("sluicegate_sent_packets_total", COUNTER, WORKER, "Frames that transmit queues took."),
     ("sluicegate_sent_bytes_total", COUNTER, WORKER, "Their bytes."),
-    ("sluicegate_punted_packets_total", COUNTER, WORKER, "Frames for the host stack."),
+    ("sluicegate_punted_packets_total", COUNTER, &[], "Frames for the host stack."),
     (
         "sluicegate_punt_frames_total",
         COUNTER,
-        &["worker", "outcome"],
+        &["outcome"],
         "What became of punted frames where there is a host stack: `copied` to it, `refused` (a source that may not reach it), `rate_limited`, `no_room`; and of its replies: `reply` went to the port, `no_buffer` did not.",
     ),
-    ("sluicegate_edited_packets_total", COUNTER, WORKER, "Frames sent that a stage has edited."),
+    ("sluicegate_edited_packets_total", COUNTER, &[], "Frames sent that a stage has edited."),
     (
         "sluicegate_checksum_unknown_packets_total",
         COUNTER,
-        WORKER,
+        &[],
         "Frames of whose outer UDP checksum nobody knows whether it is right.",
     ),
     ("sluicegate_busy_polls_total", COUNTER, WORKER, "Polls that found frames."),
     ("sluicegate_idle_polls_total", COUNTER, WORKER, "Polls that found none."),
     ("sluicegate_busy_cycles_total", COUNTER, WORKER, "Cycles of the polls that found frames."),
     (
+        "sluicegate_worker_busy_ratio",
+        GAUGE,
+        WORKER,
+        "Part of the last second, 0 to 1, that the worker spent in polls that found frames.",
+    ),
+    (
+        "sluicegate_worker_cycles_per_packet",
+        GAUGE,
+        WORKER,
+        "Cycles of busy polls for each packet of the last second; 0 if there was none.",
+    ),
+    (
+        "sluicegate_residence_seconds",
+        HISTOGRAM,
+        &[],
+        "How long frames were in the appliance, from the moment a worker asked for them until the port had them again, for one in 1,021 polls; what they waited in the port's receive ring before is not in it.",
+    ),
+    ("sluicegate_timed_polls_total", COUNTER, &[], "Polls that were timed."),
+    (
         "sluicegate_answers_total",
         COUNTER,
-        &["worker", "outcome"],
+        &["outcome"],
         "Answers of our own that were asked for, by outcome: made were `reset`, `prohibited`, `too_big`; not made `rate_limited`, `not_answerable`, `no_buffer`.",
     ),
-    ("sluicegate_held_packets", GAUGE, WORKER, "Fragments that wait for their first."),
-    ("sluicegate_stage_held_packets", GAUGE, WORKER, "Frames that wait for a stage's decision."),
+    ("sluicegate_held_packets", GAUGE, &[], "Fragments that wait for their first."),
+    ("sluicegate_stage_held_packets", GAUGE, &[], "Frames that wait for a stage's decision."),
     (
         "sluicegate_dropped_packets_total",
         COUNTER,
@@ -77,15 +118,45 @@ const FIGURES: &[Fixed] = &[
     (
         "sluicegate_stage_packets_total",
         COUNTER,
-        &["stage", "outcome"],
-        "Packets a stage saw, by outcome: `passed_on`, `sent_home`, `dropped`.",
+        &["stage", "tenant", "outcome"],
+        "Packets a stage saw, by outcome: `passed_on`, `sent_home`, `dropped`. Packets of flows that the stage has settled do not come to it.",
     ),
     ("sluicegate_stage_panics_total", COUNTER, &["stage"], "Batches in which a stage panicked."),
+    (
+        "sluicegate_stage_packet_cycles",
+        HISTOGRAM,
+        &["stage"],
+        "Cycles of a stage for each packet that it was shown, one observation for each batch of one in 1,021 polls.",
+    ),
+    (
+        "sluicegate_stage_counts_total",
+        COUNTER,
+        &["stage", "count"],
+        "What a stage counts itself, such as the protocols of `count` or the handshakes of `tls`.",
+    ),
+    (
+        "sluicegate_rule_hits_total",
+        COUNTER,
+        &["stage", "rule"],
+        "How often a rule was met, for rules with `export = true` and the default: once for each flow or packet that asked.",
+    ),
+    (
+        "sluicegate_queue_received_packets_total",
+        COUNTER,
+        &["port", "queue"],
+        "Frames taken from a receive queue.",
+    ),
+    (
+        "sluicegate_queue_full_polls_total",
+        COUNTER,
+        &["port", "queue"],
+        "Polls of a queue that found as many frames as they asked for: more may have waited.",
+    ),
     (
         "sluicegate_events_total",
         COUNTER,
         EVENT,
-        "Events that a worker put into a ring, by type; flows have counters of their own.",
+        "Events that workers put into their rings, by type; flows have counters of their own.",
     ),
     (
         "sluicegate_events_lost_total",
@@ -122,6 +193,19 @@ const FIGURES: &[Fixed] = &[
     ("sluicegate_port_receive_errors_total", COUNTER, PORT, "Frames that arrived broken."),
     ("sluicegate_port_send_errors_total", COUNTER, PORT, "Frames that the driver could not send."),
     ("sluicegate_port_link_up", GAUGE, PORT, "1 if the link is up."),
+    ("sluicegate_port_info", GAUGE, &["port", "device"], "1, with the device of the port."),
+    (
+        "sluicegate_port_xstats",
+        GAUGE,
+        &["port", "name"],
+        "The driver's own counters (xstats) under its own names; most of them only grow. The first 512 of a port.",
+    ),
+    (
+        "sluicegate_port_allowance_exceeded_total",
+        COUNTER,
+        &["port", "allowance"],
+        "Packets that the cloud dropped or held back because the instance had used up an allowance, as ENA tells it: `bw_in`, `bw_out`, `pps`, `conntrack`, `linklocal`. They are in none of our own counters.",
+    ),
     (
         "sluicegate_host_frames_total",
         COUNTER,
@@ -132,7 +216,7 @@ const FIGURES: &[Fixed] = &[
         "sluicegate_check_connections_total",
         COUNTER,
         &["on", "outcome"],
-        "Connections to the health answers on the data `port` or on the `socket` of the kernel: all that were `made`, and of those `connect_only` (closed without a byte), `cut` (too slow), `evicted` (made room for others).",
+        "Connections to the health answers on the data `port` or on the `socket` of the kernel: all that were `made`, and of those `connect_only` (closed without a byte), `cut` (too slow), `evicted` (made room for others), `refused` (too many at a time).",
     ),
     ("sluicegate_check_requests_total", COUNTER, &["on", "code"], "Requests answered, by HTTP status."),
     ("sluicegate_check_open_connections", GAUGE, &[], "Connections on the data ports that are open."),
@@ -153,27 +237,51 @@ const FIGURES: &[Fixed] = &[
     ("sluicegate_pool_available_buffers", GAUGE, &[], "Those that nobody holds."),
 ];
 const OF_FLOWS: &[Fixed] = &[
-    ("sluicegate_flows", GAUGE, &["worker", "tenant"], "Flows that are live."),
+    ("sluicegate_flows", GAUGE, &["tenant"], "Flows that are live."),
+    ("sluicegate_worker_flows", GAUGE, WORKER, "The same by the worker that owns them."),
     ("sluicegate_flow_capacity", GAUGE, WORKER, "Flows that fit into the table."),
+    (
+        "sluicegate_stream_blocks_used",
+        GAUGE,
+        &[],
+        "Blocks of the memory of streams, of 1 kB each, that are on loan (`stream.memory_mb`).",
+    ),
+    ("sluicegate_stream_blocks", GAUGE, &[], "All blocks of that memory; 0 where no stage reads streams."),
 ];
 
-/// Every figure that is published. Those of flows only where flows are followed.
+/// Every figure that is published. Those of flows only where flows are followed, those of tenants, rules and drivers where there are such.
 pub fn figures() -> Vec<Figure> {
     let fixed = |(name, kind, labels, help): &Fixed| Figure { name: (*name).into(), kind, labels, help };
     let counters = FlowSnapshot::HELP.iter().map(|(name, help)| Figure {
         name: of_flow(name),
         kind: COUNTER,
-        labels: WORKER,
+        labels: if has_worker(name) { WORKER } else { &[] },
         help,
     });
     let streams = StreamSnapshot::HELP.iter().map(|(name, help)| Figure {
         name: of_stream(name),
         kind: COUNTER,
-        labels: WORKER,
+        labels: &[],
         help,
     });
     let fixed_ones = FIGURES.iter().map(fixed);
     fixed_ones.chain(counters).chain(OF_FLOWS.iter().map(fixed)).chain(streams).collect()
+}
+
+impl Figure {
+    /// It is there where flows are followed only.
+    fn is_of_flows(&self) -> bool {
+        let of_flows = OF_FLOWS.iter().any(|(name, ..)| *name == self.name);
+        let is = |names: &[(&str, &str)], figure: fn(&str) -> String| {
+            names.iter().any(|(name, _)| figure(name) == self.name)
+        };
+        of_flows || is(FlowSnapshot::HELP, of_flow) || is(StreamSnapshot::HELP, of_stream)
+    }
+}
+
+/// Counters of flows in which workers differ for a reason that one wants to see.
+fn has_worker(counter: &str) -> bool {
+    matches!(counter, "handed_out" | "handed_in")
 }
 
 /// The figure of a counter of flows.
@@ -181,166 +289,9 @@ fn of_flow(counter: &str) -> String {
     format!("sluicegate_flow_{counter}_total")
 }
 
-/// Publishes what sinks of events did.
-pub(super) fn publish_sinks(sinks: &[SinkSnapshot]) {
-    for sink in sinks {
-        for (counts, name) in [
-            (&sink.written, "sluicegate_event_sink_written_total"),
-            (&sink.lost, "sluicegate_event_sink_lost_total"),
-        ] {
-            for (kind, n) in by_type(counts) {
-                counter!(name, "sink" => sink.name.clone(), "type" => kind.word()).absolute(n);
-            }
-        }
-        counter!("sluicegate_event_sink_bytes_total", "sink" => sink.name.clone()).absolute(sink.bytes);
-        counter!("sluicegate_event_sink_errors_total", "sink" => sink.name.clone()).absolute(sink.errors);
-    }
-}
-
 /// The figure of a counter of streams.
 fn of_stream(counter: &str) -> String {
     format!("sluicegate_stream_{counter}_total")
-}
-
-/// Publishes one snapshot.
-pub(super) fn publish(
-    snapshot: &Snapshot,
-    reasons: &ReasonTable,
-    stages: &[String],
-    pool: &Mempool,
-    flows: Option<&FlowView>,
-) {
-    for worker in &snapshot.workers {
-        let id = worker.worker.0.to_string();
-        let count = |name: &'static str, n: u64| counter!(name, "worker" => id.clone()).absolute(n);
-        count("sluicegate_received_packets_total", worker.received);
-        count("sluicegate_received_bytes_total", worker.received_bytes);
-        count("sluicegate_sent_packets_total", worker.sent);
-        count("sluicegate_sent_bytes_total", worker.sent_bytes);
-        count("sluicegate_punted_packets_total", worker.punted);
-        count("sluicegate_edited_packets_total", worker.edited);
-        count("sluicegate_checksum_unknown_packets_total", worker.checksum_unknown);
-        count("sluicegate_busy_polls_total", worker.busy_polls);
-        count("sluicegate_idle_polls_total", worker.idle_polls);
-        count("sluicegate_busy_cycles_total", worker.busy_cycles);
-        let answers = &worker.answers;
-        for (outcome, n) in [
-            ("reset", answers.resets),
-            ("prohibited", answers.prohibited),
-            ("too_big", answers.too_big),
-            ("rate_limited", answers.rate_limited),
-            ("not_answerable", answers.not_answerable),
-            ("no_buffer", answers.no_buffer),
-        ] {
-            let labels = [("worker", id.clone()), ("outcome", outcome.to_owned())];
-            counter!("sluicegate_answers_total", &labels).absolute(n);
-        }
-        let punt = &worker.punt;
-        for (outcome, n) in [
-            ("copied", punt.copied),
-            ("refused", punt.refused),
-            ("rate_limited", punt.rate_limited),
-            ("no_room", punt.no_room),
-            ("reply", punt.replies),
-            ("no_buffer", punt.no_buffer),
-        ] {
-            let labels = [("worker", id.clone()), ("outcome", outcome.to_owned())];
-            counter!("sluicegate_punt_frames_total", &labels).absolute(n);
-        }
-        let events = &worker.events;
-        for (counts, name) in [
-            (&events.emitted, "sluicegate_events_total"),
-            (&events.lost, "sluicegate_events_lost_total"),
-            (&events.limited, "sluicegate_events_limited_total"),
-        ] {
-            for (kind, n) in by_type(counts).filter(|(kind, _)| Type::IN_RINGS.contains(kind)) {
-                counter!(name, "worker" => id.clone(), "type" => kind.word()).absolute(n);
-            }
-        }
-        gauge!("sluicegate_held_packets", "worker" => id.clone()).set(worker.held as f64);
-        gauge!("sluicegate_stage_held_packets", "worker" => id.clone()).set(worker.held_for_stages as f64);
-        if flows.is_some() {
-            for (name, n) in worker.streams.values() {
-                counter!(of_stream(name), "worker" => id.clone()).absolute(n);
-            }
-            for (name, n) in worker.flows.values() {
-                counter!(of_flow(name), "worker" => id.clone()).absolute(n);
-            }
-        }
-    }
-    if let Some(flows) = flows {
-        publish_flows(flows);
-    }
-    for ((_, label, _), n) in reasons.iter().zip(snapshot.drops()) {
-        counter!("sluicegate_dropped_packets_total", "reason" => label.to_owned()).absolute(n);
-    }
-    for (stage, total) in stages.iter().zip(snapshot.stage_totals()) {
-        let count = |outcome: &'static str, n: u64| {
-            counter!("sluicegate_stage_packets_total", "stage" => stage.clone(), "outcome" => outcome)
-                .absolute(n);
-        };
-        count("passed_on", total.passed_on());
-        count("sent_home", total.forwarded);
-        count("dropped", total.dropped);
-        counter!("sluicegate_stage_panics_total", "stage" => stage.clone()).absolute(total.panics);
-    }
-    for port in &snapshot.ports {
-        let id = port.id.to_string();
-        let count = |name: &'static str, n: u64| counter!(name, "port" => id.clone()).absolute(n);
-        count("sluicegate_port_received_packets_total", port.stats.rx_packets);
-        count("sluicegate_port_received_bytes_total", port.stats.rx_bytes);
-        count("sluicegate_port_sent_packets_total", port.stats.tx_packets);
-        count("sluicegate_port_sent_bytes_total", port.stats.tx_bytes);
-        count("sluicegate_port_missed_packets_total", port.stats.rx_missed);
-        count("sluicegate_port_no_buffer_packets_total", port.stats.rx_no_buffer);
-        count("sluicegate_port_receive_errors_total", port.stats.rx_errors);
-        count("sluicegate_port_send_errors_total", port.stats.tx_errors);
-        gauge!("sluicegate_port_link_up", "port" => id.clone()).set(f64::from(u8::from(port.link.up)));
-    }
-    gauge!("sluicegate_pool_buffers").set(f64::from(pool.capacity()));
-    gauge!("sluicegate_pool_available_buffers").set(f64::from(pool.available()));
-}
-
-/// Publishes what the management side has counted.
-pub(super) fn publish_management(now: &ManagementSnapshot) {
-    let host = &now.host;
-    for (outcome, n) in [("received", host.received), ("sent", host.sent), ("no_room", host.no_room)] {
-        counter!("sluicegate_host_frames_total", "outcome" => outcome).absolute(n);
-    }
-    for (on, checks) in [("port", &host.checks), ("socket", &now.listener)] {
-        for (outcome, n) in [
-            ("made", checks.connections),
-            ("connect_only", checks.connects_only),
-            ("cut", checks.cut),
-            ("evicted", checks.evicted),
-        ] {
-            counter!("sluicegate_check_connections_total", "on" => on, "outcome" => outcome).absolute(n);
-        }
-        for (outcome, n) in CheckCounts::OUTCOMES.iter().zip(checks.requests) {
-            let code = outcome.code().to_string();
-            counter!("sluicegate_check_requests_total", "on" => on, "code" => code).absolute(n);
-        }
-    }
-    gauge!("sluicegate_check_open_connections").set(now.connections as f64);
-    for state in State::ALL {
-        let is = f64::from(u8::from(state == now.state));
-        gauge!("sluicegate_health_state", "state" => state.name()).set(is);
-    }
-    for cause in Cause::ALL {
-        let is = f64::from(u8::from(now.causes.contains(&cause)));
-        gauge!("sluicegate_health_cause", "cause" => cause.name()).set(is);
-    }
-    counter!("sluicegate_health_flips_total").absolute(now.flips);
-}
-
-fn publish_flows(flows: &FlowView) {
-    for (worker, tenant, live) in flows.live() {
-        let (worker, tenant) = (worker.0.to_string(), tenant.to_owned());
-        gauge!("sluicegate_flows", "worker" => worker, "tenant" => tenant).set(f64::from(live));
-    }
-    for (worker, entries) in flows.capacity() {
-        gauge!("sluicegate_flow_capacity", "worker" => worker.0.to_string()).set(entries as f64);
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! ports in a test or a replay, or EAL ports that no configuration can name. Management code: nothing here is on the packet path.
 
 mod events;
+mod exporting;
 mod figures;
 mod host;
 mod manage;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-pub use figures::{Figure, figures};
+pub use figures::{Estimate, Exporter, Figure, Publisher, figures};
 pub use host::Host;
 pub use report::{PortReport, Report, Snapshot};
 
@@ -33,6 +34,8 @@ use crate::path::{
 };
 use events::Telling;
 pub use events::stats;
+use exporting::Exporting;
+use figures::{Names, Picture};
 use host::Handle;
 
 /// MTU of a port whose plan says "auto", if the device can: a VPC's jumbo frame.
@@ -107,6 +110,8 @@ impl App {
             resets: Vec::new(),
             port_stats: Vec::new(),
             telling: None,
+            exporting: None,
+            names: None,
             plan,
             host,
         };
@@ -169,6 +174,9 @@ pub struct RunningApp {
     /// The drivers' counters as they were at the last tick.
     port_stats: Vec<PortStats>,
     telling: Option<Telling>,
+    exporting: Option<Exporting>,
+    /// What numbers in counters stand for, for whoever publishes them.
+    names: Option<Arc<Names>>,
     plan: Plan,
     // Last: the EAL goes when everything that lives on it is gone.
     host: Host,
@@ -196,6 +204,7 @@ impl RunningApp {
             }
         }
         self.started = Instant::now();
+        let figure_names = Names::of(&self.plan, &self.pipeline);
         let flows = &self.plan.flow;
         let shared = FlowsShared::of(flows, self.plan.workers.len(), Seed::random());
         let mut shown: Vec<Shown> = Vec::new();
@@ -224,7 +233,9 @@ impl RunningApp {
                 ));
                 continue;
             }
-            let counters = Arc::new(WorkerCounters::new(id, &self.plan.reasons, self.plan.stages.len()));
+            let queues = share.iter().map(|Lane(queues)| (queues.port, queues.queue));
+            let counters = WorkerCounters::new(id, &self.plan.reasons, self.plan.stages.len());
+            let counters = Arc::new(counters.with_queues(queues).with_tenants(figure_names.tenants.len()));
             let decap = Decap::new(self.plan.tunnel.clone());
             let (inspect, counting) = (self.pipeline.make(id), counters.clone());
             let own: Vec<u16> = share.iter().map(|Lane(queues)| queues.port).collect();
@@ -266,8 +277,18 @@ impl RunningApp {
         self.port_stats = self.ports.iter().map(RunningPort::stats).collect();
         let facts: Vec<_> = self.ports.iter().map(RunningPort::facts).collect();
         let names = stage_names(&self.plan);
-        let management = Management::new(self.plan.management.clone(), names, ends, guests, &facts);
+        self.names = Some(Arc::new(figure_names));
+        let exporter = Arc::new(Exporter::new());
+        let page = exporter.clone();
+        let page = Arc::new(move || page.page());
+        let management = self.plan.management.clone();
+        let management = Management::new(management, names, ends, guests, &facts, page, cpus.clone());
         self.management = Some(management.map_err(|error| (error, Vec::new()))?);
+        if self.plan.management.serves_figures() {
+            let exporting = Exporting::start(exporter, cpus.clone());
+            self.exporting = Some(exporting.map_err(|error| (error, Vec::new()))?);
+            self.export();
+        }
         let telling = telling.start(&self.plan, &self.pipeline, clock, cpus, reopen);
         self.telling = telling.map_err(|error| (error, Vec::new()))?;
         Ok(())
@@ -329,23 +350,43 @@ impl RunningApp {
         }
     }
 
-    /// Publishes the figures through the `metrics` facade.
-    pub fn publish(&self, snapshot: &Snapshot) {
-        let names = stage_names(&self.plan);
-        figures::publish(snapshot, &self.plan.reasons, &names, &self.pool, self.flows.as_ref());
-        if let Some(management) = &self.management {
-            figures::publish_management(&management.snapshot());
+    /// Publishes the figures through the `metrics` facade, to the recorder in force: for programs that have one of their own, about once a
+    /// second. Where `management.listen` serves them, that is done without being asked.
+    pub fn publish(&self, publisher: &mut Publisher) {
+        if let Some(picture) = self.picture() {
+            publisher.publish(&picture);
         }
-        figures::publish_sinks(&self.sinks());
+    }
+
+    /// What figures are made of, now.
+    fn picture(&self) -> Option<Picture> {
+        Some(Picture {
+            names: self.names.clone()?,
+            workers: self.workers.iter().map(|worker| worker.counters.clone()).collect(),
+            ports: self.ports.iter().map(PortReport::new).collect(),
+            xstats: self.ports.iter().map(RunningPort::xstats).collect(),
+            management: self.management.as_ref().map(Management::snapshot),
+            sinks: self.sinks(),
+            flows: self.flows.clone(),
+            pool: (self.pool.capacity(), self.pool.available()),
+        })
+    }
+
+    /// Gives the exporter something new, if there is one.
+    fn export(&self) {
+        if let Some(exporting) = &self.exporting
+            && let Some(picture) = self.picture()
+        {
+            exporting.post(picture);
+        }
     }
 
     /// What has to be done about once a second, on the thread that started the application: drivers' timers (ENA's watchdog),
     /// and the exported figures.
     pub fn tick(&self) -> Result<(), Error> {
-        let snapshot = self.snapshot();
-        self.publish(&snapshot);
+        self.export();
         if let Some(telling) = &self.telling {
-            telling.tick(&self.plan, &snapshot);
+            telling.tick(&self.plan, || self.snapshot());
         }
         self.host.tick()
     }
@@ -387,6 +428,10 @@ impl RunningApp {
     /// `lanes` are those that no worker has.
     fn take_down(&mut self, mut lanes: Vec<QueuePair>) -> Report {
         self.stop.ask();
+        if let Some(management) = &mut self.management {
+            management.close();
+        }
+        self.exporting = None;
         let mut failures = Vec::new();
         let mut counters = Vec::new();
         for Launched { counters: counted, handle } in std::mem::take(&mut self.workers) {

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{ConfigArgs, Failure, OK, Outcome, show};
+use crate::app::Estimate;
 use crate::config::Plan;
 use crate::path::Pipeline;
 use crate::stage::Backend;
@@ -27,13 +28,15 @@ impl Check {
         if !self.json {
             show::print(format_args!("{plan}\n"))?;
         }
-        let reports = if self.no_build { Vec::new() } else { build(&plan)? };
+        let built = if self.no_build { None } else { Some(build(&plan)?) };
+        let (reports, metrics) =
+            built.map_or_else(|| (Vec::new(), None), |(reports, metrics)| (reports, Some(metrics)));
         if self.json {
             let stages: Vec<_> = reports
                 .iter()
                 .map(|(name, rows)| json!({ "name": name, "built": rows.iter().cloned().collect::<serde_json::Map<_, _>>() }))
                 .collect();
-            let all = json!({ "plan": plan.to_json(), "stages": stages, "warnings": plan.warnings });
+            let all = json!({ "plan": plan.to_json(), "stages": stages, "metrics": metrics, "warnings": plan.warnings });
             show::print(format_args!("{all}\n"))?;
             return Ok(OK);
         }
@@ -43,6 +46,9 @@ impl Check {
                 show::print(format_args!("  {what:<24} {}\n", value.as_str().unwrap_or_default()))?;
             }
         }
+        if let Some(metrics) = metrics {
+            show::print(format_args!("metrics\n  {:<24} {metrics}\n", "a scrape"))?;
+        }
         show::print(format_args!("{}: no mistakes\n", plan.file))?;
         Ok(OK)
     }
@@ -50,17 +56,18 @@ impl Check {
 
 type Rows = Vec<(String, serde_json::Value)>;
 
-/// Builds the pipeline as `run` would and returns what each stage says of it.
-fn build(plan: &Plan) -> Result<Vec<(String, Rows)>, Failure> {
+/// Builds the pipeline as `run` would and returns what each stage says of it, and how large its figures are.
+fn build(plan: &Plan) -> Result<(Vec<(String, Rows)>, Estimate), Failure> {
     let say = |pipeline: Pipeline| {
         let row = |(what, value)| (what, serde_json::Value::String(value));
-        pipeline
+        let stages = pipeline
             .stages()
             .map(|(name, shared)| (name.to_owned(), shared.report().into_iter().map(row).collect()))
-            .collect()
+            .collect();
+        (stages, Estimate::of(plan, &pipeline))
     };
     if plan.stages.is_empty() {
-        return Ok(Vec::new());
+        return Ok(say(Pipeline::build(plan, Backend::Soft)?));
     }
     #[cfg(feature = "dpdk")]
     {

@@ -105,7 +105,7 @@ impl Demo {
         let config = PortConfig { mtu: ROOM - 22, ..PortConfig::default() };
         let (near, mut lanes) = near.start(&config, &own)?;
         let lane = lanes.pop().ok_or_else(|| Failure::Other("the demo's port gave no queue".into()))?;
-        let app = App::new(plan).start_on(Host::Eal(eal), vec![far], pool, Clock::cycles())?;
+        let mut app = App::new(plan).start_on(Host::Eal(eal), vec![far], pool, Clock::cycles())?;
         show::started(&app, self.json);
         if !self.json {
             say!(
@@ -118,7 +118,7 @@ impl Demo {
         }
         let denied = (0..mix.flows).map(|n| traffic.flow(n).denied).collect();
         let mut loop_ = Loop::new(Generator::new(traffic), checker, denied, lane, own);
-        let waited = self.drive(&mut loop_, &app, &interrupt);
+        let waited = self.drive(&mut loop_, &mut app, &interrupt);
         let Loop { generator, checker, lane, .. } = loop_;
         let sent = generator.sent();
         let found = checker.finish(sent);
@@ -130,7 +130,7 @@ impl Demo {
     }
 
     /// Sends and receives until the time is over, then until the last frame is back.
-    fn drive(&self, loop_: &mut Loop, app: &RunningApp, interrupt: &Interrupt) -> bool {
+    fn drive(&self, loop_: &mut Loop, app: &mut RunningApp, interrupt: &Interrupt) -> bool {
         let begin = Instant::now();
         let end = begin.checked_add(Duration::from_secs(self.seconds));
         let mut screen = Screen::new(self.json, self.flows.is_some());
@@ -154,6 +154,8 @@ impl Demo {
             if idle > 4 {
                 std::thread::yield_now();
             }
+            // Whoever sets management.listen gets health and figures; what is said of ports does not belong on the screen.
+            let _round = app.manage();
             screen.update(app, loop_.generator.sent(), loop_.checker.report());
         }
         let last = Instant::now() + LAST;

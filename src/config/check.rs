@@ -17,7 +17,7 @@ use super::source::{in_reading_order, origin_of, overrides};
 use super::value::suggestion;
 use super::{
     HostKind, Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, events, flow, management, memory,
-    ports, stages, stream, tenants,
+    metrics, policy, ports, stages, stream, tenants,
 };
 use crate::dpdk::BURST;
 use crate::dpdk::{EalPlan, LcorePlan};
@@ -58,6 +58,8 @@ pub(super) struct Check<'a> {
     pub options: &'a Options<'a>,
     pub problems: Vec<Problem>,
     pub warnings: Vec<String>,
+    /// Digest of the file of tenants, if there is one.
+    pub tenants_digest: Option<String>,
 }
 
 /// Makes a plan of a file that was read.
@@ -68,7 +70,7 @@ pub(super) fn plan(
     folder: &Path,
     options: &Options<'_>,
 ) -> Result<Plan, Vec<Problem>> {
-    let mut check = Check { root, folder, options, problems: Vec::new(), warnings: Vec::new() };
+    let mut check = Check::new(root, folder, options);
     let mut eal = check.eal(&file.eal);
     let workers = workers(&eal.lcores);
     let burst = check.range("eal.burst", file.eal.burst, 32, 1, BURST as u32) as usize;
@@ -98,6 +100,7 @@ pub(super) fn plan(
         let kind = management.host.kind;
         port.config.multicast = kind == HostKind::Tap || (kind == HostKind::Stack && address.v6.is_some());
     }
+    let metrics = metrics::check(&mut check, &file.metrics);
     let stream = stream::check(&mut check, &file.stream, flow.tenants.len());
     let reads = stages.iter().any(|stage| stage.parsed.wants_streams());
     let (pool, memory) = memory::plan(&memory::Needs {
@@ -124,32 +127,38 @@ pub(super) fn plan(
     };
     check.lcore_warnings(&eal.lcores, file.eal.idle);
     match tunnel {
-        Some(tunnel) if check.problems.is_empty() => Ok(Plan {
-            file: name.to_owned(),
-            eal,
-            ports,
-            workers,
-            pool,
-            memory_formula: memory.formula,
-            tunnel,
-            idle: file.eal.idle,
-            burst,
-            flow,
-            stream,
-            management,
-            events,
-            stages,
-            reasons,
-            overrides: overrides(root),
-            warnings: check.warnings,
-        }),
+        Some(tunnel) if check.problems.is_empty() => {
+            let mut plan = Plan {
+                file: name.to_owned(),
+                eal,
+                ports,
+                workers,
+                pool,
+                memory_formula: memory.formula,
+                tunnel,
+                idle: file.eal.idle,
+                burst,
+                flow,
+                stream,
+                management,
+                events,
+                metrics,
+                stages,
+                reasons,
+                policy: String::new(),
+                overrides: overrides(root),
+                warnings: check.warnings,
+            };
+            plan.policy = policy::hash(&plan, policy::of_tenants(root, check.tenants_digest));
+            Ok(plan)
+        }
         _ => Err(in_reading_order(check.problems)),
     }
 }
 
 /// The mistakes of the stages, when the rest of the file could not be read.
 pub(super) fn stages_only(root: &Value, folder: &Path, options: &Options<'_>) -> Vec<Problem> {
-    let mut check = Check { root, folder, options, problems: Vec::new(), warnings: Vec::new() };
+    let mut check = Check::new(root, folder, options);
     stages::check(&mut check, &mut ReasonTable::framework());
     check.problems
 }
@@ -158,6 +167,12 @@ pub(super) fn stages_only(root: &Value, folder: &Path, options: &Options<'_>) ->
 fn workers(lcores: &[LcorePlan]) -> Vec<WorkerPlan> {
     let workers = lcores.iter().skip(1).enumerate();
     workers.map(|(i, lcore)| WorkerPlan { id: WorkerId(i as u16), lcore: *lcore }).collect()
+}
+
+impl<'a> Check<'a> {
+    fn new(root: &'a Value, folder: &'a Path, options: &'a Options<'a>) -> Self {
+        Check { root, folder, options, problems: Vec::new(), warnings: Vec::new(), tenants_digest: None }
+    }
 }
 
 impl Check<'_> {

@@ -142,6 +142,7 @@ impl Plan {
                 row(f, "on_unread", what)?;
             }
         }
+        writeln!(f, "  policy {}", self.policy)?;
         let own = DropReason::ALL.len();
         writeln!(
             f,
@@ -213,6 +214,8 @@ impl Plan {
             "tenant": self.flow.tenants_to_json(),
             "tenants": { "unknown_endpoint": self.flow.unknown_endpoint },
             "events": self.events.to_json(&self.reasons),
+            "metrics": { "max_tenants": self.metrics.max_tenants },
+            "policy": self.policy,
             "stage": stages.collect::<Vec<_>>(),
             "drop_reasons": self.reasons.iter().map(|(_, label, _)| label).collect::<Vec<_>>(),
             "overrides": self.overrides.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),

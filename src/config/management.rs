@@ -1,7 +1,9 @@
 //! `[management]`, and the addresses of `[[port]]`.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -10,11 +12,15 @@ use super::check::Check;
 use super::flow::range;
 use super::value::suggestion;
 use super::{
-    AddressV4, Cause, DrainPlan, HealthPlan, HostKind, HostPlan, ManagementPlan, PortAddress, Tunnel, schema,
+    AddressV4, Cause, DrainPlan, HealthPlan, HostKind, HostPlan, ManagementPlan, PortAddress, Token, Tunnel,
+    schema,
 };
 
 /// Sources are searched one by one.
 const MOST_SOURCES: usize = 64;
+/// Characters of a bearer token: it must fit into a request, and must not be guessed.
+const SHORTEST_TOKEN: usize = 16;
+const LONGEST_TOKEN: usize = 256;
 /// A kernel interface's name has at most 15 bytes, three of which a port's number may need.
 const LONGEST_NAME: usize = 12;
 
@@ -34,14 +40,63 @@ pub(super) fn check(
             None
         }
     });
+    let token = file.token_file.as_deref().and_then(|name| token(check, name));
+    if token.is_some() && listen.is_none() {
+        check
+            .warnings
+            .push("management.token_file is there, but nothing listens: give management.listen".into());
+    }
     if let Some(listen) = listen.filter(|listen| !listen.ip().is_loopback()) {
+        let more = match &token {
+            Some(_) => "figures are for those who show the token",
+            None => "figures are refused there without a management.token_file",
+        };
         check.warnings.push(format!(
-            "management.listen = {listen}: anyone who can reach this address is answered; 127.0.0.1 is for this machine only"
+            "management.listen = {listen}: anyone who can reach this address is told of health; {more}; 127.0.0.1 is for this machine only"
         ));
     }
     let health = health(check, &file.health);
     let drain = drain(check, file);
-    ManagementPlan { host, listen, health, drain }
+    ManagementPlan { host, listen, token, health, drain }
+}
+
+/// The secret in a file: its only line.
+fn token(check: &mut Check<'_>, name: &str) -> Option<Token> {
+    let path = check.folder.join(name);
+    let shown = path.display();
+    let place = "management.token_file";
+    let text = match check.options.files {
+        true => std::fs::File::open(&path).and_then(|file| {
+            let mut text = String::new();
+            file.take(LONGEST_TOKEN as u64 + 3).read_to_string(&mut text).map(|_| text)
+        }),
+        false => Err(std::io::Error::other("files are not read here")),
+    };
+    let text = match text {
+        Ok(text) => text,
+        Err(error) => {
+            let remedy = "paths start at the folder of the configuration file";
+            check.problem(place, format!("cannot read {shown}: {error}"), remedy);
+            return None;
+        }
+    };
+    let token = text.strip_suffix('\n').unwrap_or(&text);
+    let token = token.strip_suffix('\r').unwrap_or(token);
+    // What RFC 6750 section 2.1 lets a token consist of.
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
+    if !(SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&token.len()) || !token.bytes().all(plain) {
+        let what = format!(
+            "{shown} holds no token: one line of {SHORTEST_TOKEN} to {LONGEST_TOKEN} letters, digits or -._~+/="
+        );
+        check.problem(place, what, "make one: openssl rand -base64 32");
+        return None;
+    }
+    if std::fs::metadata(&path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0) {
+        check.warnings.push(format!(
+            "management.token_file: everybody on this machine may read {shown}: chmod o= {shown}"
+        ));
+    }
+    Some(Token::new(token))
 }
 
 fn host(

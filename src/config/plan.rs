@@ -4,6 +4,7 @@ mod flow;
 mod stream;
 mod management;
 mod events;
+mod metrics;
 
 use std::net::Ipv4Addr;
 
@@ -14,8 +15,10 @@ pub use flow::{
 };
 use ipnet::Ipv4Net;
 pub use management::{
-    AddressV4, Cause, DrainPlan, HealthPlan, HostKind, HostPlan, ManagementPlan, PortAddress, WhenFailed,
+    AddressV4, Cause, DrainPlan, HealthPlan, HostKind, HostPlan, ManagementPlan, PortAddress, Token,
+    WhenFailed,
 };
+pub use metrics::MetricsPlan;
 pub use stream::{Conflict, Overlap, StreamPlan};
 
 use crate::dpdk::{EalPlan, LcorePlan, PoolConfig, PortConfig};
@@ -52,10 +55,14 @@ pub struct Plan {
     pub management: ManagementPlan,
     /// What is told, and to whom.
     pub events: EventsPlan,
+    /// How many figures are exported.
+    pub metrics: MetricsPlan,
     /// The pipeline in order.
     pub stages: Vec<StagePlan>,
     /// All drop reasons: the framework's, then those of the stages.
     pub reasons: ReasonTable,
+    /// A hash of what decides about packets: the same on appliances that treat them alike. 16 hexadecimal digits.
+    pub policy: String,
     /// Settings that the environment or the command line gave: path, and where from.
     pub overrides: Vec<(String, String)>,
     /// What is allowed but probably not meant, one sentence each.
@@ -167,6 +174,8 @@ pub struct StagePlan {
     pub on_unread: OnError,
     /// Its settings in the order of their names, shortened for people.
     pub settings: Vec<(String, String)>,
+    /// Its settings and the digests of the files they name, as they go into [`Plan::policy`].
+    pub(super) policy: serde_json::Value,
 }
 
 /// What happens to a batch in which a stage panicked. The stage is made anew in both cases.

@@ -36,9 +36,17 @@ pub(super) struct File {
     pub tenants: Tenants,
     pub management: Management,
     pub events: Events,
+    pub metrics: Metrics,
     /// Read stage by stage, each by its kind.
     #[serde(rename = "stage")]
     _stage: Vec<IgnoredAny>,
+}
+
+/// `[metrics]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Metrics {
+    pub max_tenants: Option<u32>,
 }
 
 /// `[eal]`.

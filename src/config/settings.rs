@@ -1,5 +1,6 @@
 //! The table of one stage, with the origin of every value, as its kind reads it.
 
+use std::cell::RefCell;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,8 @@ pub struct Settings<'a> {
     pub(crate) folder: &'a Path,
     /// Files may be opened ([`super::Options::files`]).
     pub(crate) files: bool,
+    /// Digests of the files that were read, in that order.
+    pub(super) read: RefCell<Vec<String>>,
 }
 
 impl Settings<'_> {
@@ -50,6 +53,7 @@ impl Settings<'_> {
         }
         let mut bytes = Vec::new();
         std::fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+        self.read.borrow_mut().push(super::policy::digest(&bytes));
         Ok(bytes)
     }
 }

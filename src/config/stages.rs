@@ -1,5 +1,6 @@
 //! `[[stage]]`: the pipeline. The framework's keys are read here, the rest by the stage's kind.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use config::{Value, ValueKind};
@@ -8,7 +9,7 @@ use super::check::Check;
 use super::schema::{self, STAGE_KEYS};
 use super::source::origin_of;
 use super::value::{self, known_here};
-use super::{Problem, Settings, StagePlan};
+use super::{Problem, Settings, StagePlan, policy};
 use crate::packet::ReasonTable;
 use crate::stage::{MOST_STAGES, StageKind};
 
@@ -42,13 +43,18 @@ pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<Sta
         let settings = without(value, STAGE_KEYS);
         let place = format!("stage[{i}] {name:?}");
         let summary = summary(&settings);
-        match (kind.parse)(&Settings {
+        let given = Settings {
             value: &settings,
             place,
             folder: check.folder,
             files: check.options.files,
-        }) {
+            read: RefCell::default(),
+        };
+        let parsed = (kind.parse)(&given);
+        let files = given.read.into_inner();
+        match parsed {
             Ok(parsed) => {
+                let policy = policy::of_stage(&settings, files);
                 check
                     .warnings
                     .extend(parsed.warnings().into_iter().map(|w| format!("stage[{i}] {name:?}: {w}")));
@@ -61,6 +67,7 @@ pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<Sta
                     on_error: head.on_error,
                     on_unread: head.on_unread,
                     settings: summary,
+                    policy,
                 });
             }
             Err(problems) => check.problems.extend(problems),

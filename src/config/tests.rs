@@ -599,6 +599,7 @@ fn a_plan_reads_well() {
     let plan = good(&text, &overrides(&[], &["tunnel.profile=tencent"]));
     let path = crate::packet::DropReason::ALL.len();
     let want = include_str!("tests/plan.txt").replace("ALL drop", &format!("{} drop", path + 1));
+    let want = want.replace("0123456789abcdef", &plan.policy);
     assert_eq!(plan.to_string(), want.replace("PATH of", &format!("{path} of")));
     let json = plan.to_json();
     assert_eq!(json["stage"][0]["settings"]["mesh"], "3");

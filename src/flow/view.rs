@@ -205,6 +205,14 @@ impl FlowView {
         })
     }
 
+    /// The same by the numbers of tenants.
+    pub fn live_by_number(&self) -> impl Iterator<Item = (WorkerId, usize, u32)> {
+        self.workers.iter().flat_map(|shown| {
+            let live = shown.live.iter().enumerate();
+            live.map(|(tenant, live)| (shown.worker, tenant, live.load(Ordering::Relaxed)))
+        })
+    }
+
     /// Entries that were left out, because they changed hands each time they were read.
     pub fn torn(&self) -> u64 {
         self.torn.load(Ordering::Relaxed)

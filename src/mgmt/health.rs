@@ -28,10 +28,11 @@ const TX_AFTER: Duration = Duration::from_secs(1);
 const COUNTERS: Duration = Duration::from_millis(1250);
 
 /// The state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Not all workers have polled yet.
+    #[default]
     Starting,
     /// All is well.
     Ready,

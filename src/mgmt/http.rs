@@ -1,4 +1,4 @@
-//! Answers to health checks over HTTP/1.x: one request, one answer, and the connection is closed.
+//! Requests over HTTP/1.x, and the answers to health checks: one request, one answer, and the connection is closed.
 //!
 //! Bytes of a connection go in, bytes of an answer come out; whose socket it is, this file does not know. A request is at most
 //! [`LONGEST`] bytes with [`HEADERS`] headers; whatever is not a request is answered as such. Whether somebody is too slow is
@@ -9,6 +9,8 @@
 //! | `/`, `/readyz` | ready, degraded | otherwise |
 //! | `/healthz` | the same, with the reasons as JSON | |
 //! | `/livez` | always: whoever answers is alive | |
+//!
+//! [`super::server`] reads the same requests and has more to answer.
 
 use serde_json::json;
 
@@ -34,6 +36,10 @@ pub enum Outcome {
     Method,
     /// Not HTTP/1: 400.
     Bad,
+    /// For those with the token only: 401.
+    Unauthorized,
+    /// For nobody, as it is configured: 403.
+    Forbidden,
     /// Too long, or too many headers: 431.
     TooLarge,
 }
@@ -47,6 +53,8 @@ impl Outcome {
             Outcome::NotFound => 404,
             Outcome::Method => 405,
             Outcome::Bad => 400,
+            Outcome::Unauthorized => 401,
+            Outcome::Forbidden => 403,
             Outcome::TooLarge => 431,
         }
     }
@@ -58,6 +66,8 @@ impl Outcome {
             Outcome::NotFound => "Not Found",
             Outcome::Method => "Method Not Allowed",
             Outcome::Bad => "Bad Request",
+            Outcome::Unauthorized => "Unauthorized",
+            Outcome::Forbidden => "Forbidden",
             Outcome::TooLarge => "Request Header Fields Too Large",
         }
     }
@@ -112,56 +122,115 @@ impl Exchange {
     }
 }
 
-/// The answer to a request, if it is complete.
-fn answer(input: &[u8], status: &Status, at: std::time::Duration) -> Option<(Outcome, Vec<u8>)> {
+/// A request that has come whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// GET or HEAD: the answer has no body.
+    pub head: bool,
+    /// The path, without a query and without the host of a whole URI.
+    pub path: &'a str,
+    /// What was shown as `Authorization: Bearer ...`.
+    pub token: Option<&'a [u8]>,
+}
+
+/// What bytes of a request come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read<'a> {
+    /// There must be more of them.
+    More,
+    /// No request that gets what it asks for, and a line that says why; whether the answer may have a body.
+    Wrong(Outcome, &'static str, bool),
+    /// A request.
+    Asked(Asked<'a>),
+}
+
+/// Reads a request. It is bounded by whoever gathers the bytes.
+pub fn read(input: &[u8]) -> Read<'_> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut request = httparse::Request::new(&mut headers);
-    let (outcome, kind, body) = match request.parse(input) {
-        Ok(httparse::Status::Partial) => return None,
+    match request.parse(input) {
+        Ok(httparse::Status::Partial) => Read::More,
         Ok(httparse::Status::Complete(_)) => {
+            let head = match request.method {
+                Some("GET") => false,
+                Some("HEAD") => true,
+                _ => return Read::Wrong(Outcome::Method, "GET or HEAD\n", true),
+            };
             let target = request.path.unwrap_or_default();
             // A query does not change the answer; a proxy may send a whole URI (RFC 9112 section 3.2.2).
             let path = target.split(['?', '#']).next().unwrap_or_default();
             let path = path
                 .strip_prefix("http://")
-                .map_or(path, |rest| rest.find('/').map_or("/", |at| &rest[at..]));
-            match request.method {
-                Some("GET" | "HEAD") => by_path(path, status, at),
-                _ => (Outcome::Method, "text/plain", "GET or HEAD\n".to_owned()),
-            }
+                .map_or(path, |rest| rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"));
+            let token =
+                request.headers.iter().find(|header| header.name.eq_ignore_ascii_case("authorization"));
+            Read::Asked(Asked { head, path, token: token.and_then(|header| bearer(header.value)) })
         }
         Err(httparse::Error::TooManyHeaders) => {
-            (Outcome::TooLarge, "text/plain", "too many headers\n".to_owned())
+            Read::Wrong(Outcome::TooLarge, "too many headers\n", request.method != Some("HEAD"))
         }
-        Err(_) => (Outcome::Bad, "text/plain", "not a request\n".to_owned()),
-    };
-    let body_wanted = request.method != Some("HEAD");
-    Some((outcome, page(outcome, kind, &body, body_wanted)))
-}
-
-fn by_path(path: &str, status: &Status, at: std::time::Duration) -> (Outcome, &'static str, String) {
-    let fit = if status.state.is_fit() { Outcome::Fit } else { Outcome::Unfit };
-    match path {
-        "/" | "/readyz" => (fit, "text/plain", format!("{}\n", status.state.name())),
-        "/healthz" => (fit, "application/json", format!("{}\n", status.to_json(at))),
-        "/livez" => (Outcome::Fit, "text/plain", "alive\n".to_owned()),
-        _ => (Outcome::NotFound, "text/plain", "paths are /, /healthz, /readyz, /livez\n".to_owned()),
+        Err(_) => Read::Wrong(Outcome::Bad, "not a request\n", request.method != Some("HEAD")),
     }
 }
 
+/// The token of `Bearer TOKEN`; the scheme in letters of any size (RFC 9110 section 11.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+/// The answer to a request, if it is complete.
+fn answer(input: &[u8], status: &Status, at: std::time::Duration) -> Option<(Outcome, Vec<u8>)> {
+    let (outcome, kind, body, body_wanted) = match read(input) {
+        Read::More => return None,
+        Read::Wrong(outcome, why, body) => (outcome, "text/plain", why.to_owned(), body),
+        Read::Asked(asked) => {
+            let found = by_path(asked.path, status, at);
+            let (outcome, kind, body) = found.unwrap_or_else(|| {
+                (Outcome::NotFound, "text/plain", "paths are /, /healthz, /readyz, /livez\n".to_owned())
+            });
+            (outcome, kind, body, !asked.head)
+        }
+    };
+    Some((outcome, page(outcome, kind, &body, body_wanted)))
+}
+
+/// What health says on that path, if it has one.
+pub(super) fn by_path(
+    path: &str,
+    status: &Status,
+    at: std::time::Duration,
+) -> Option<(Outcome, &'static str, String)> {
+    let fit = if status.state.is_fit() { Outcome::Fit } else { Outcome::Unfit };
+    Some(match path {
+        "/" | "/readyz" => (fit, "text/plain", format!("{}\n", status.state.name())),
+        "/healthz" => (fit, "application/json", format!("{}\n", status.to_json(at))),
+        "/livez" => (Outcome::Fit, "text/plain", "alive\n".to_owned()),
+        _ => return None,
+    })
+}
+
 fn page(outcome: Outcome, kind: &str, body: &str, body_wanted: bool) -> Vec<u8> {
-    let allow = if outcome == Outcome::Method { "Allow: GET, HEAD\r\n" } else { "" };
-    let mut page = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{allow}Connection: close\r\n\r\n",
-        outcome.code(),
-        outcome.phrase(),
-        body.len()
-    )
-    .into_bytes();
+    let mut page = head(outcome, kind, body.len());
     if body_wanted {
         page.extend_from_slice(body.as_bytes());
     }
     page
+}
+
+/// Everything in front of a body.
+pub(super) fn head(outcome: Outcome, kind: &str, length: usize) -> Vec<u8> {
+    let more = match outcome {
+        Outcome::Method => "Allow: GET, HEAD\r\n",
+        Outcome::Unauthorized => "WWW-Authenticate: Bearer\r\n",
+        _ => "",
+    };
+    format!(
+        "HTTP/1.1 {} {}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n{more}Connection: close\r\n\r\n",
+        outcome.code(),
+        outcome.phrase(),
+    )
+    .into_bytes()
 }
 
 impl Status {
@@ -194,6 +263,9 @@ pub fn arbitrary_input(bytes: &[u8]) {
     let now = std::time::Duration::from_secs(7);
     let (mut whole, mut pieces) = (Exchange::default(), Exchange::default());
     whole.take(bytes, &status, now);
+    if let Read::Asked(Asked { path, token, .. }) = read(bytes) {
+        assert!(path.len() + token.map_or(0, <[u8]>::len) <= bytes.len());
+    }
     for piece in bytes.chunks(usize::from(cut / 5).max(1)) {
         pieces.take(piece, &status, now);
     }

@@ -8,10 +8,11 @@ pub mod health;
 pub mod http;
 pub mod host;
 mod tap;
-mod listen;
+pub mod server;
 pub mod drain;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use drain::{Drain, Draining};
@@ -22,15 +23,13 @@ use crate::config::{HostKind, ManagementPlan, PortAddress, WhenFailed};
 use crate::dpdk::{Error, PortFacts};
 use crate::path::{Guests, HostEnd};
 use host::Host;
-use listen::Listener;
+use server::{Answers as Serving, Board, Page, Server};
 use tap::Taps;
 
 /// From one look at the heartbeats to the next.
 pub const LOOK: Duration = Duration::from_millis(250);
 /// From one look at drivers' counters, which may ask the device, to the next; and from one tick to the next.
 pub const TICK: Duration = Duration::from_secs(1);
-/// From one look at the listening socket to the next, while nobody is there.
-const ACCEPT: Duration = Duration::from_millis(5);
 
 /// What one round came to.
 #[derive(Debug, Default)]
@@ -59,19 +58,19 @@ pub struct Management {
     plan: ManagementPlan,
     began: Instant,
     answers: Answers,
-    listener: Option<Listener>,
+    server: Option<Server>,
+    board: Arc<Board>,
     health: Health,
     drain: Option<Drain>,
     next_look: Duration,
     next_tick: Duration,
-    next_accept: Duration,
     /// Workers whose flows were given to the others.
     retired: BTreeSet<u16>,
     flips: u64,
 }
 
 /// What of the management side is published.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ManagementSnapshot {
     /// State of health.
     pub state: State,
@@ -88,13 +87,16 @@ pub struct ManagementSnapshot {
 }
 
 impl Management {
-    /// Opens what the plan asks for. `ends` and `guests` are those of the workers; `ports` are running, in the plan's order.
+    /// Opens what the plan asks for. `ends` and `guests` are those of the workers; `ports` are running, in the plan's order. `page` makes
+    /// the page of figures, on threads that run on `cpus`.
     pub(crate) fn new(
         plan: ManagementPlan,
         stages: Vec<String>,
         ends: Vec<HostEnd>,
         guests: Guests,
         ports: &[&PortFacts],
+        page: Page,
+        cpus: Vec<u32>,
     ) -> Result<Self, Error> {
         let answers = match plan.host.kind {
             HostKind::Off => Answers::Nobody,
@@ -106,18 +108,24 @@ impl Management {
             }
             HostKind::Tap => Answers::Kernel(Taps::new(ends, &plan.host.tap_name, ports)?),
         };
-        let listener = plan.listen.map(Listener::open).transpose()?;
         let health = Health::new(plan.health.clone(), stages);
+        let began = Instant::now();
+        let board = Arc::new(Board::new(began, health.status().clone()));
+        let serving = |listen: std::net::SocketAddr| {
+            let (board, token) = (board.clone(), plan.token.clone());
+            Server::open(listen, Serving { board, page, token, open: listen.ip().is_loopback() }, cpus)
+        };
+        let server = plan.listen.map(serving).transpose()?;
         Ok(Management {
             plan,
-            began: Instant::now(),
+            began,
             answers,
-            listener,
+            server,
+            board,
             health,
             drain: None,
             next_look: Duration::ZERO,
             next_tick: TICK,
-            next_accept: Duration::ZERO,
             retired: BTreeSet::new(),
             flips: 0,
         })
@@ -143,26 +151,23 @@ impl Management {
 
     /// Where the kernel's socket listens.
     pub fn listens_at(&self) -> Option<std::net::SocketAddr> {
-        self.listener.as_ref().and_then(Listener::address)
+        self.server.as_ref().map(Server::address)
+    }
+
+    /// Nobody is answered on it any more.
+    pub(crate) fn close(&mut self) {
+        self.server = None;
     }
 
     /// Frames and connections: one bounded round.
     pub(crate) fn poll(&mut self, at: Duration) -> bool {
         let status = self.health.status();
         let listen = status.state.is_fit() || self.plan.health.when_failed == WhenFailed::Status503;
-        let mut busy = match &mut self.answers {
+        match &mut self.answers {
             Answers::Nobody => false,
             Answers::Stack(host) => host.poll(at, status, listen),
             Answers::Kernel(taps) => taps.poll(),
-        };
-        if let Some(listener) = &mut self.listener
-            && at >= self.next_accept
-        {
-            let there = listener.poll(at, status);
-            self.next_accept = if there { at } else { at + ACCEPT };
-            busy |= there;
         }
-        busy
     }
 
     /// Is it time to look at the heartbeats?
@@ -184,6 +189,7 @@ impl Management {
         let stuck: BTreeSet<u16> = self.health.stuck().collect();
         stuck.difference(&self.retired).for_each(|worker| retire(*worker));
         self.retired = stuck;
+        self.board.say(self.health.status());
         flip
     }
 
@@ -220,7 +226,7 @@ impl Management {
             causes: status.reasons.iter().map(|reason| reason.cause).collect(),
             host,
             connections,
-            listener: self.listener.as_ref().map(Listener::counts).unwrap_or_default(),
+            listener: self.server.as_ref().map(Server::counts).unwrap_or_default(),
         }
     }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::answer::{AnswerCounters, AnswerSnapshot};
 use super::heartbeat::Heartbeat;
 use super::punt::{PuntCounters, PuntSnapshot};
+use super::samples::{Buckets, Samples};
 use crate::event::{EventCounters, EventSnapshot};
 use crate::flow::{FlowCounters, FlowSnapshot};
 use crate::packet::{ReasonId, ReasonTable};
@@ -88,8 +89,30 @@ pub struct WorkerCounters {
     pub streams: Arc<StreamCounters>,
     /// Frames that wait for a stage's decision; goes up and down.
     pub held_for_stages: Counter,
+    /// Blocks of the streams' memory on loan; goes up and down.
+    pub stream_blocks: Counter,
+    /// Blocks of the streams' memory.
+    pub stream_room: Counter,
+    /// What polls that were timed came to.
+    pub samples: Samples,
+    /// What came by each of its queues, in the order of its lanes.
+    pub queues: Box<[QueueCounters]>,
     /// What each stage did, in pipeline order.
     pub stages: Box<[StageCounters]>,
+}
+
+/// What one receive queue brought. On a cache line of its own.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct QueueCounters {
+    /// DPDK's number of the port.
+    pub port: u16,
+    /// Number of the queue.
+    pub queue: u16,
+    /// Frames taken from it, chained ones included.
+    pub received: Counter,
+    /// Polls that found as many frames as they asked for: more may have waited.
+    pub full_polls: Counter,
 }
 
 /// One counter per reason, on cache lines of their own.
@@ -130,6 +153,21 @@ pub struct StageCounters {
     pub dropped: Counter,
     /// Batches in which it panicked.
     pub panics: Counter,
+    /// Cycles for each packet of the batches that were timed.
+    pub cycles: Buckets,
+    /// The same by tenant; empty where there is only one. The last place is that of all tenants that have none of their own.
+    pub tenants: Box<[TenantCounters]>,
+}
+
+/// What one stage did to one tenant's packets.
+#[derive(Debug, Default)]
+pub struct TenantCounters {
+    /// As in [`StageCounters`].
+    pub seen: Counter,
+    /// As in [`StageCounters`].
+    pub forwarded: Counter,
+    /// As in [`StageCounters`].
+    pub dropped: Counter,
 }
 
 impl WorkerCounters {
@@ -157,8 +195,34 @@ impl WorkerCounters {
             punt: PuntCounters::default(),
             streams: Arc::default(),
             held_for_stages: zero(),
+            stream_blocks: zero(),
+            stream_room: zero(),
+            samples: Samples::default(),
+            queues: Box::default(),
             stages: (0..stages).map(|_| StageCounters::default()).collect(),
         }
+    }
+
+    /// The same, with a counter for each of these queues (port and queue).
+    pub fn with_queues(mut self, queues: impl Iterator<Item = (u16, u16)>) -> Self {
+        let of = |(port, queue)| QueueCounters {
+            port,
+            queue,
+            received: Counter::default(),
+            full_polls: Counter::default(),
+        };
+        self.queues = queues.map(of).collect();
+        self
+    }
+
+    /// The same, with stages counting for so many tenants each: the first ones by themselves, and all others together in the last place.
+    /// One or none: not by tenant.
+    pub fn with_tenants(mut self, places: usize) -> Self {
+        let places = if places > 1 { places } else { 0 };
+        for stage in &mut self.stages {
+            stage.tenants = (0..places).map(|_| TenantCounters::default()).collect();
+        }
+        self
     }
 
     /// Counts drops of one reason.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::counters::WorkerCounters;
+use super::samples::TIMES;
 use super::track::Source;
 use super::{Decap, Inspect, Lane, Place, Punt, Respond, Track, encap, tx};
 use crate::dpdk::{Burst, QueuePair};
@@ -76,6 +77,15 @@ impl Hops {
         if !made.is_empty() {
             tx::made(&mut queues.tx, made, counters);
         }
+    }
+
+    /// A poll that was timed is over: its frames were here for so many nanoseconds.
+    #[cold]
+    pub fn timed(&mut self, time: u64, frames: usize) {
+        self.inspect.end_timed();
+        let samples = &self.counters.samples;
+        samples.polls.add(1);
+        samples.times.observe(&TIMES, time, frames as u64);
     }
 
     /// The same for a batch that goes home by the worker's own queue on that port.

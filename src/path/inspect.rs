@@ -21,9 +21,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Place;
-use super::counters::{StageCounters, WorkerCounters};
+use super::counters::{StageCounters, TenantCounters, WorkerCounters};
+use super::samples::{CYCLES, Countdown};
 use crate::config::{OnError, Plan, StagePlan};
-use crate::dpdk::Error;
+use crate::dpdk::{Error, cycles};
 use crate::event::Emitter;
 use crate::packet::{Batch, DropReason, Mask, ReasonId};
 use crate::stage::{Backend, Cx, MOST_STAGES, Make, Shared, Stage, WorkerId};
@@ -84,7 +85,14 @@ impl Pipeline {
         let run = |built: &Built| Running { stage: Some(built.shared.make(&make)), built: built.clone() };
         let streams = self.streams.as_ref().map(|setup| Box::new(Streams::new(setup, &make)));
         let stages = self.stages.iter().map(run).collect();
-        Inspect { make, stages, streams, events: Emitter::default() }
+        Inspect {
+            make,
+            stages,
+            streams,
+            events: Emitter::default(),
+            countdown: Countdown::default(),
+            timed: false,
+        }
     }
 
     /// Name and shared part of each stage, in order.
@@ -106,6 +114,9 @@ pub struct Inspect {
     stages: Vec<Running>,
     streams: Option<Box<Streams>>,
     events: Emitter,
+    countdown: Countdown,
+    /// The poll at hand is timed, so its stages are.
+    timed: bool,
 }
 
 /// One running stage; `None` while it could not be made anew.
@@ -136,7 +147,9 @@ impl Inspect {
             let hidden = if settled.is_empty() { Mask::NONE } else { settle::hide(batch, settled, n) };
             let shown = batch.open();
             counters.place.at(Place::Inspect(n));
-            if !shown.is_empty() && running.run(batch, None, now, &self.make, own, (n, &mut self.events)) {
+            if !shown.is_empty()
+                && running.run(batch, None, now, &self.make, own, (n, &mut self.events, self.timed))
+            {
                 let (settling, turning) = batch.take_settling();
                 if let Some(flows) = flows.as_deref_mut()
                     && !(settling | turning).is_empty()
@@ -157,7 +170,7 @@ impl Inspect {
         now: u64,
         counters: &WorkerCounters,
     ) {
-        let Inspect { make, stages, streams: Some(streams), events } = self else { return };
+        let Inspect { make, stages, streams: Some(streams), events, timed, .. } = self else { return };
         let settled = if flows.is_some() { settle::settled(batch) } else { Mask::NONE };
         let all = stages.len();
         streams.begin();
@@ -175,7 +188,7 @@ impl Inspect {
             let read = streams.for_stage(n);
             let reads = read.is_some();
             counters.place.at(Place::Inspect(n));
-            if !shown.is_empty() && running.run(batch, read, now, make, own, (n, events)) {
+            if !shown.is_empty() && running.run(batch, read, now, make, own, (n, events, *timed)) {
                 let (settling, turning) = batch.take_settling();
                 if let Some(flows) = flows.as_deref_mut()
                     && !(settling | turning).is_empty()
@@ -192,6 +205,18 @@ impl Inspect {
         if taken {
             streams.finish(batch, flows, counters);
         }
+    }
+
+    /// A busy poll begins. Is it one that is timed? Then [`Self::end_timed`] says when it is over.
+    #[inline(always)]
+    pub(super) fn is_timed(&mut self) -> bool {
+        self.timed = self.countdown.is_due();
+        self.timed
+    }
+
+    /// What comes until the next poll of a queue (other workers' packets, fragments) is not timed.
+    pub(super) fn end_timed(&mut self) {
+        self.timed = false;
     }
 
     /// Where events go.
@@ -261,13 +286,17 @@ impl Running {
         now: u64,
         make: &Make,
         counters: &StageCounters,
-        (number, events): (usize, &mut Emitter),
+        (number, events, timed): (usize, &mut Emitter, bool),
     ) -> bool {
         let before = batch.open();
+        let begun = if timed { cycles() } else { 0 };
         let cx = Cx::new(now, make.worker, &self.built.reasons);
         let mut cx = cx.with_streams(streams, self.built.on_unread).with_events(number, events);
         // The batch stays consistent whatever a stage does to it, so unwinding out of one leaves nothing half done.
         let outcome = self.stage.as_mut().and_then(|stage| contained(|| stage.run(batch, &mut cx)));
+        if timed {
+            observe(counters, cycles().wrapping_sub(begun), before.count() as u64);
+        }
         if outcome.is_none() {
             self.recover(batch, make, counters);
         }
@@ -277,6 +306,9 @@ impl Running {
             let dropped = left.without(batch.live());
             counters.dropped.add(dropped.count() as u64);
             counters.forwarded.add((left & batch.live()).count() as u64);
+        }
+        if !counters.tenants.is_empty() {
+            count_by_tenant(batch, before, left, &counters.tenants);
         }
         outcome.is_some()
     }
@@ -297,6 +329,29 @@ impl Running {
         counters.panics.add(1);
         contained(|| self.stage = None);
         self.stage = contained(|| self.built.shared.make(make));
+    }
+}
+
+/// How long a stage took, shared out over the packets that it was shown: one observation for each batch.
+#[cold]
+fn observe(counters: &StageCounters, cycles: u64, packets: u64) {
+    counters.cycles.observe(&CYCLES, cycles / packets.max(1), 1);
+}
+
+/// What became of the packets that a stage was shown (`before`; `left` are not open any more), by tenant. A loop over packets, where
+/// there are tenants to tell apart; packets of settled flows do not come here.
+#[inline(never)]
+fn count_by_tenant(batch: &Batch, before: Mask, left: Mask, tenants: &[TenantCounters]) {
+    let others = tenants.len().saturating_sub(1);
+    let of = |slot| tenants.get(usize::from(batch.meta(slot).tenant).min(others));
+    for tenant in before.into_iter().filter_map(of) {
+        tenant.seen.add(1);
+    }
+    for tenant in (left & batch.live()).into_iter().filter_map(of) {
+        tenant.forwarded.add(1);
+    }
+    for tenant in left.without(batch.live()).into_iter().filter_map(of) {
+        tenant.dropped.add(1);
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod clock;
 mod counters;
+mod samples;
 mod rx;
 mod decap;
 mod track;
@@ -34,7 +35,10 @@ pub mod arbitrary_input;
 
 pub use answer::{Answer, AnswerCounters, Answers, Outcome, Request, Seen};
 pub use clock::Clock;
-pub use counters::{Counter, Drops, Ledger, StageCounters, StageSnapshot, WorkerCounters, WorkerSnapshot};
+pub use counters::{
+    Counter, Drops, Ledger, QueueCounters, StageCounters, StageSnapshot, TenantCounters, WorkerCounters,
+    WorkerSnapshot,
+};
 pub use decap::Decap;
 pub use frames::{FrameReader, FrameWriter};
 #[cfg(fuzzing)]
@@ -45,6 +49,7 @@ pub use inspect::{HOLD_BYTES, Inspect, Pipeline, Running};
 pub use mesh::Mesh;
 pub use punt::{HostEnd, Punt, PuntCounters, PuntSnapshot};
 pub use respond::Respond;
+pub use samples::{Buckets, CYCLES, EVERY, Samples, TIMES};
 pub use track::Track;
 pub use tx::RETRIES;
 pub use worker::{Lane, Stop, Worker};

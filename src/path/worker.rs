@@ -121,7 +121,7 @@ impl Worker {
     fn poll_from(&mut self, mut start: u64) -> (usize, u64) {
         let Worker { lanes, hops, burst, clock, .. } = self;
         let mut found = 0;
-        for Lane(queues) in lanes.iter_mut() {
+        for (lane, Lane(queues)) in lanes.iter_mut().enumerate() {
             let now = clock.at(start);
             if hops.held_up(now) {
                 break;
@@ -132,6 +132,11 @@ impl Worker {
                 continue;
             }
             found += frames;
+            if let Some(queue) = hops.counters.queues.get(lane) {
+                queue.received.add(frames as u64);
+                queue.full_polls.add(u64::from(frames == *burst));
+            }
+            let timed = hops.inspect.is_timed();
             hops.counters.place.at(Place::Decap);
             decap::run(&mut hops.decap, &mut hops.batch, &hops.counters);
             hops.run(queues, Source::Queue, now);
@@ -139,6 +144,9 @@ impl Worker {
             let end = cycles();
             hops.counters.busy_polls.add(1);
             hops.counters.busy_cycles.add(end.wrapping_sub(start));
+            if timed {
+                hops.timed(clock.at(end).saturating_sub(now), frames);
+            }
             start = end;
         }
         if hops.punt.as_ref().is_some_and(|punt| punt.has_replies()) {

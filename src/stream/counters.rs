@@ -19,6 +19,12 @@ macro_rules! counters {
             pub fn snapshot(&self) -> StreamSnapshot {
                 StreamSnapshot { $($name: self.$name.get(),)* }
             }
+
+            /// Something in every counter.
+            #[cfg(test)]
+            pub fn fill(&self) {
+                $(self.$name.add(1 + stringify!($name).len() as u64);)*
+            }
         }
 
         impl StreamSnapshot {
@@ -29,6 +35,11 @@ macro_rules! counters {
             /// Name and value of each, in the same order.
             pub fn values(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)*].into_iter()
+            }
+
+            /// Both together.
+            pub fn plus(self, other: StreamSnapshot) -> StreamSnapshot {
+                StreamSnapshot { $($name: self.$name + other.$name,)* }
             }
         }
     };

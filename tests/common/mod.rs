@@ -8,6 +8,7 @@ pub mod golden;
 pub mod inner;
 pub mod hello;
 pub mod netns;
+pub mod promtool;
 pub mod talk;
 pub mod team;
 pub mod wild;
@@ -143,7 +144,9 @@ impl Rig {
         let config = PortConfig { mtu: pool.data_room() - 32, ..PortConfig::default() };
         let (port, queues) = port.start(&config, &pool).expect("a soft port starts");
         let (clock, hand) = Clock::manual();
-        let counters = Arc::new(WorkerCounters::new(WorkerId(0), &plan.reasons, plan.stages.len()));
+        let counters = WorkerCounters::new(WorkerId(0), &plan.reasons, plan.stages.len());
+        let tenants = if plan.flow.tracking { plan.flow.tenants.len() } else { 1 };
+        let counters = Arc::new(counters.with_queues([(0, 0)].into_iter()).with_tenants(tenants));
         let pipeline = Pipeline::build(plan, Backend::Soft).expect("stages build");
         let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(1));
         let track = shared.map(|shared| Track::of(plan, &shared, None, &counters));

@@ -132,7 +132,7 @@ impl FlowPlan {
     }
 
     /// As data. Names are those of the configuration file where there is one.
-    pub(super) fn to_json(&self) -> Value {
+    pub(in crate::config) fn to_json(&self) -> Value {
         let fragments = &self.fragments;
         json!({
             "tracking": self.tracking,

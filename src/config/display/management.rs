@@ -21,10 +21,19 @@ impl ManagementPlan {
             row(f, "health", format!("TCP port {}; {failed}", health.port))?;
         }
         match self.listen {
-            Some(listen) => row(f, "listens", format!("{listen}, for this machine"))?,
-            None => {
-                row(f, "listens", "nowhere else: management.listen gives the same answers to this machine")?
+            Some(listen) => {
+                let figures = match (self.serves_figures(), &self.token) {
+                    (true, None) => "health and /metrics",
+                    (true, Some(_)) => "health, and /metrics for those who show the token",
+                    (false, _) => "health; /metrics needs management.token_file there",
+                };
+                row(f, "listens", format!("{listen}: {figures}"))?;
             }
+            None => row(
+                f,
+                "listens",
+                "nowhere else: management.listen = \"127.0.0.1:9100\" gives health and /metrics to this machine",
+            )?,
         }
         let (stuck, pool) = (span(health.stuck_after), span(health.pool_after));
         let also: String = health.fail_on.iter().map(|cause| format!(", {}", cause.name())).collect();
@@ -56,6 +65,7 @@ impl ManagementPlan {
             "frames_per_s": self.host.frames_per_s,
             "tap_name": self.host.tap_name,
             "listen": self.listen,
+            "token": self.token.is_some(),
             "drain_on_sigterm": self.drain.on_sigterm,
             "drain_deadline": span(self.drain.deadline),
             "drain_at_least": span(self.drain.at_least),

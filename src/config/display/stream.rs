@@ -38,7 +38,7 @@ impl StreamPlan {
     }
 
     /// As data. Names are those of the configuration file.
-    pub(super) fn to_json(&self) -> Value {
+    pub(in crate::config) fn to_json(&self) -> Value {
         json!({
             "memory_mb": self.memory >> 20,
             "flow_kb": self.per_flow >> 10,

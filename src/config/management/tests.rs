@@ -36,7 +36,7 @@ fn without_an_address_nobody_answers() {
     assert_eq!(
         management(&plan),
         "host stack   none, no port has an address: ARP, ping and health checks get no answer\n\
-         listens      nowhere else: management.listen gives the same answers to this machine\n\
+         listens      nowhere else: management.listen = \"127.0.0.1:9100\" gives health and /metrics to this machine\n\
          fails on     a worker stuck for 1s, the pool empty for 5s, link down, TX stuck, drain\n\
          recovers     when all has been well for 10s\n\
          drain        only when asked to: at least 30s, then until no flow is left or 300s have passed\n"
@@ -242,10 +242,64 @@ fn what_is_probably_not_meant_is_said() {
     );
     let open = plan("", "[management]\nlisten = \"0.0.0.0:9100\"\n");
     assert!(open.warnings[0].starts_with("management.listen = 0.0.0.0:9100: anyone"), "{:?}", open.warnings);
+    assert!(open.warnings[0].contains("figures are refused there without a management.token_file"));
+    assert!(management(&open).contains("0.0.0.0:9100: health; /metrics needs management.token_file there\n"));
+    assert!(!open.management.serves_figures());
     let tap = plan("address = \"10.0.8.20/24\"", "[management]\nhost = \"tap\"\n");
     assert!(
         tap.warnings[0].starts_with("management.host = tap: the kernel has addresses of its own"),
         "{:?}",
         tap.warnings
     );
+}
+
+/// A token is a line of a file that only its owner should read; what it is shows nowhere.
+#[test]
+fn a_token_is_read_from_its_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let secret = "c2x1aWNlZ2F0ZQ-0123456789";
+    let load = |text: &str, listen: &str| {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let file = format!("{TUNNEL}[management]\ntoken_file = \"token\"\n{listen}");
+        let options = Options { need_ports: false, ..Options::default() };
+        load_text("t.toml", &file, folder.path(), &Overrides::default(), &options)
+    };
+    for text in [secret.to_owned(), format!("{secret}\n"), format!("{secret}\r\n")] {
+        let plan = load(&text, "listen = \"0.0.0.0:9100\"\n").unwrap();
+        let token = plan.management.token.as_ref().unwrap();
+        assert!(token.is(secret.as_bytes()) && plan.management.serves_figures());
+        for wrong in
+            ["", "c", &secret[1..], &format!("{secret}0"), &secret.replace('9', "8"), &secret.to_uppercase()]
+        {
+            assert!(!token.is(wrong.as_bytes()), "{wrong:?}");
+        }
+        let shown = format!("{plan}{}{plan:?}", plan.to_json());
+        assert!(!shown.contains(secret), "{shown}");
+        assert!(shown.contains("health, and /metrics for those who show the token"), "{shown}");
+        assert!(plan.warnings[0].contains("figures are for those who show the token"), "{:?}", plan.warnings);
+    }
+    for text in
+        ["", "short", "two\nlines of text that is long", "with a space in it, but long", &"a".repeat(257)]
+    {
+        let problems = load(text, "").unwrap_err();
+        assert!(problems[0].to_string().contains("holds no token"), "{text:?}: {}", problems[0]);
+        assert!(text.is_empty() || !problems[0].to_string().contains(text), "a secret is not repeated");
+    }
+    assert!(
+        load(secret, "").unwrap().warnings[0]
+            .starts_with("management.token_file is there, but nothing listens")
+    );
+    let plan = load(secret, "listen = \"127.0.0.1:9100\"\n").unwrap();
+    assert_eq!(plan.warnings, Vec::<String>::new());
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let file = format!("{TUNNEL}[management]\nlisten = \"127.0.0.1:9100\"\ntoken_file = \"token\"\n");
+    let options = Options { need_ports: false, ..Options::default() };
+    let open = load_text("t.toml", &file, folder.path(), &Overrides::default(), &options).unwrap();
+    assert!(open.warnings[0].contains("everybody on this machine may read"), "{:?}", open.warnings);
+    std::fs::remove_file(&path).unwrap();
+    let problems = load_text("t.toml", &file, folder.path(), &Overrides::default(), &options).unwrap_err();
+    assert!(problems[0].to_string().contains("management.token_file: cannot read"), "{}", problems[0]);
 }

@@ -11,12 +11,45 @@ use serde::{Deserialize, Serialize};
 pub struct ManagementPlan {
     /// The host stack.
     pub host: HostPlan,
-    /// Where the same answers are given on an ordinary socket of the kernel.
+    /// Where the same answers are given on an ordinary socket of the kernel, and figures beside them.
     pub listen: Option<SocketAddr>,
+    /// What who wants more than health must show there. Needed where other machines can reach it.
+    pub token: Option<Token>,
     /// Health.
     pub health: HealthPlan,
     /// Leaving.
     pub drain: DrainPlan,
+}
+
+impl ManagementPlan {
+    /// Figures are served, and somebody may have them: everybody on this machine, or whoever has the token.
+    pub fn serves_figures(&self) -> bool {
+        self.listen.is_some_and(|listen| listen.ip().is_loopback())
+            || (self.listen.is_some() && self.token.is_some())
+    }
+}
+
+/// A secret that is shown as `Authorization: Bearer ...` (RFC 6750).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    pub(in crate::config) fn new(text: &str) -> Self {
+        Token(text.to_owned())
+    }
+
+    /// Is it this one? Takes the same time for every wrong one of its length.
+    pub fn is(&self, shown: &[u8]) -> bool {
+        let own = self.0.as_bytes();
+        let differ = own.iter().zip(shown).fold(0, |differ, (a, b)| std::hint::black_box(differ | (a ^ b)));
+        own.len() == shown.len() && differ == 0
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(...)")
+    }
 }
 
 /// Who answers what is not tunnel traffic.

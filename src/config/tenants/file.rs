@@ -33,6 +33,7 @@ pub(super) fn read(check: &mut Check<'_>, name: &str) -> Vec<Claim> {
     };
     match text {
         Ok(text) => {
+            check.tenants_digest = Some(super::super::policy::digest(text.as_bytes()));
             let (claims, problems) = parse(&shown, &text);
             check.problems.extend(problems);
             claims

@@ -36,17 +36,27 @@ pub struct CheckCounts {
     /// Connections that were closed by their client without a byte: checks that only connect.
     pub connects_only: u64,
     /// Requests by what they came to, in the order of [`CheckCounts::OUTCOMES`].
-    pub requests: [u64; 6],
+    pub requests: [u64; 8],
     /// Connections cut because their client was too slow.
     pub cut: u64,
     /// Connections, half-open or idle, that made room for others.
     pub evicted: u64,
+    /// Connections that were refused, because there were too many at a time.
+    pub refused: u64,
 }
 
 impl CheckCounts {
     /// What a request can come to.
-    pub const OUTCOMES: [Outcome; 6] =
-        [Outcome::Fit, Outcome::Unfit, Outcome::NotFound, Outcome::Method, Outcome::Bad, Outcome::TooLarge];
+    pub const OUTCOMES: [Outcome; 8] = [
+        Outcome::Fit,
+        Outcome::Unfit,
+        Outcome::NotFound,
+        Outcome::Method,
+        Outcome::Bad,
+        Outcome::TooLarge,
+        Outcome::Unauthorized,
+        Outcome::Forbidden,
+    ];
 
     /// The sum of two.
     pub fn plus(mut self, other: &CheckCounts) -> CheckCounts {
@@ -55,6 +65,7 @@ impl CheckCounts {
         self.requests.iter_mut().zip(other.requests).for_each(|(sum, n)| *sum += n);
         self.cut += other.cut;
         self.evicted += other.evicted;
+        self.refused += other.refused;
         self
     }
 

@@ -464,6 +464,9 @@ impl Streams {
         counters: &WorkerCounters,
     ) {
         self.reassembly.sweep((now / 1_000_000) as u32, &counters.streams);
+        let (used, all) = self.reassembly.blocks();
+        counters.stream_blocks.set(used.into());
+        counters.stream_room.set(all.into());
         if now < self.due && !last {
             return;
         }

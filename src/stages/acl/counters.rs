@@ -51,6 +51,11 @@ impl Workers {
 
     /// Sums over all workers.
     pub fn sums(&self, count: usize) -> Vec<u64> {
-        (0..count).map(|n| self.0.iter().map(|(_, counters)| counters.read(n)).sum()).collect()
+        (0..count).map(|n| self.sum(n)).collect()
+    }
+
+    /// The sum of one.
+    pub fn sum(&self, counter: usize) -> u64 {
+        self.0.iter().map(|(_, counters)| counters.read(counter)).sum()
     }
 }

@@ -144,6 +144,7 @@ impl Reader {
             comment,
             id,
             severity,
+            export,
         ] = std::array::from_fn(value);
         let words = Words {
             action,
@@ -156,6 +157,7 @@ impl Reader {
             comment,
             id,
             severity,
+            export,
         };
         match Rule::parse(&words, Place::Line(self.file.clone(), number)) {
             Ok(rule) => self.rules.push(rule),

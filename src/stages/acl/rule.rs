@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::linear::Key;
 
 /// Columns of a rule file, and keys of an inline rule.
-pub const COLUMNS: [&str; 10] = [
+pub const COLUMNS: [&str; 11] = [
     "action",
     "protocol",
     "source",
@@ -24,6 +24,7 @@ pub const COLUMNS: [&str; 10] = [
     "comment",
     "id",
     "severity",
+    "export",
 ];
 
 /// Most classifier entries that the lists of one rule may multiply to.
@@ -151,6 +152,8 @@ pub struct Words<'a> {
     pub id: &'a str,
     /// Severity of its alerts, 1 to 255; blank: 3.
     pub severity: &'a str,
+    /// `true` or `false`.
+    pub export: &'a str,
 }
 
 /// Inclusive ranges of 16-bit values: sorted, not empty, not touching. No range at all means "any".
@@ -186,6 +189,8 @@ pub struct Rule {
     pub id: Option<u32>,
     /// Severity of its alerts.
     pub severity: u8,
+    /// Its hits are exported as a figure of their own.
+    pub export: bool,
     /// Where it stands.
     pub place: Place,
 }
@@ -203,6 +208,7 @@ impl Rule {
         let icmp = keep(icmp_types(words.icmp_type), &mut wrong);
         let id = keep(id(words.id), &mut wrong);
         let severity = keep(severity(words.severity), &mut wrong);
+        let export = keep(export(words.export), &mut wrong);
         let nets = source.zip(destination).and_then(|pair| keep(family(pair), &mut wrong));
         if let Some(protocols) = &protocols {
             for (column, text) in
@@ -231,11 +237,21 @@ impl Rule {
         else {
             return Err(wrong);
         };
-        let (Some(id), Some(severity)) = (id, severity) else { return Err(wrong) };
+        let (Some(id), Some(severity), Some(export)) = (id, severity, export) else { return Err(wrong) };
         let source_ports = if icmp.is_empty() { ports } else { icmp };
         let comment = words.comment.trim().to_owned();
-        let rule =
-            Rule { action, protocols, nets, source_ports, destination_ports, comment, id, severity, place };
+        let rule = Rule {
+            action,
+            protocols,
+            nets,
+            source_ports,
+            destination_ports,
+            comment,
+            id,
+            severity,
+            export,
+            place,
+        };
         if rule.entries() > MAX_ENTRIES {
             let what = format!(
                 "the lists of this rule multiply to {} combinations, more than {MAX_ENTRIES}",
@@ -327,6 +343,15 @@ impl Rule {
         let Rule { place, action, comment, .. } = self;
         if comment.is_empty() { format!("{place} {action}") } else { format!("{place} {action} ({comment})") }
     }
+
+    /// What its exported figure is called: its id, which stays as other rules come and go, or what [`Self::label`] says.
+    pub fn exported_as(&self) -> String {
+        match (self.id, self.comment.as_str()) {
+            (None, _) => self.label(),
+            (Some(id), "") => id.to_string(),
+            (Some(id), comment) => format!("{id} ({comment})"),
+        }
+    }
 }
 
 fn keep<T>(read: Result<T, Mistake>, wrong: &mut Vec<Mistake>) -> Option<T> {
@@ -356,6 +381,16 @@ fn id(text: &str) -> Result<Option<u32>, Mistake> {
                 mistake("id", format!("{} is not a number of a rule", quoted(text)), "write 1 to 4294967295")
             }
         },
+    }
+}
+
+fn export(text: &str) -> Result<bool, Mistake> {
+    match text.trim() {
+        "" | "false" => Ok(false),
+        "true" => Ok(true),
+        _ => {
+            mistake("export", format!("{} is not true or false", quoted(text)), "write true, or leave it out")
+        }
     }
 }
 
