@@ -11,6 +11,7 @@ pub mod count;
 pub mod sample;
 pub mod acl;
 pub mod tls;
+pub mod names;
 
 /// Every kind of stage that a pipeline can use.
 pub const ALL: &[&StageKind] = &[&count::KIND, &sample::KIND, &acl::KIND, &tls::KIND];
