@@ -166,6 +166,7 @@ impl Shared for Built {
             ("rules".into(), rules.list.len().to_string()),
             ("names".into(), names.to_string()),
             ("default".into(), rules.default.word().into()),
+            ("memory of a worker".into(), format!("{} kB", self.settings.memory() / 1024)),
         ]
     }
 

@@ -134,6 +134,11 @@ impl Places {
         }
     }
 
+    /// Bytes that so many places of that size take.
+    pub fn memory(count: u16, size: usize) -> usize {
+        usize::from(count) * (size + PREFIX + size_of::<Place>() + size_of::<u16>())
+    }
+
     fn begin(&mut self, now: u64) -> Ticket {
         let place = match self.free.pop() {
             Some(place) => place,

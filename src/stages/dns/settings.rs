@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::gather::Places;
 use super::rules::{Action, Rule, Rules};
-use super::tunnel::Signs;
+use super::tunnel::{Signs, Watch};
 use super::words;
 use crate::config::{self, Problem};
 use crate::stages::names::{self, Names};
@@ -217,6 +218,12 @@ impl Settings {
             tunnel: tunnel.map(Arc::new),
             rules: Arc::new(rules),
         })
+    }
+
+    /// Bytes that each worker takes beside what it keeps of flows.
+    pub(super) fn memory(&self) -> usize {
+        let tunnel = self.tunnel.as_ref().map_or(0, |signs| Watch::memory(signs));
+        Places::memory(self.messages, self.message_bytes) + tunnel
     }
 
     /// Can a message be denied?

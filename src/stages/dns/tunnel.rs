@@ -97,15 +97,23 @@ pub struct Seen {
 impl Watch {
     pub fn new(signs: &Signs) -> Self {
         let n_log_n = |n: u32| (f64::from(n.max(1)) * f64::from(n.max(1)).log2() * f64::from(SCALE)) as u32;
-        let counted = signs.names_per_minute > 0;
-        let size = if counted { signs.sources.next_power_of_two().max(2) } else { 0 };
         Watch {
             logarithms: (0..256).map(n_log_n).collect(),
             least_entropy: (signs.entropy * f64::from(SCALE)) as u32,
             seed: RandomState::new(),
-            counts: vec![Count::default(); size as usize].into(),
+            counts: vec![Count::default(); Self::size(signs)].into(),
             most_bits: bits_after(signs.names_per_minute),
         }
+    }
+
+    /// Pairs of client and domain that are counted.
+    fn size(signs: &Signs) -> usize {
+        if signs.names_per_minute > 0 { signs.sources.next_power_of_two().max(2) as usize } else { 0 }
+    }
+
+    /// Bytes that it takes.
+    pub fn memory(signs: &Signs) -> usize {
+        Self::size(signs) * size_of::<Count>()
     }
 
     /// A name that `client` of an endpoint asks for.
