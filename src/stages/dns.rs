@@ -36,8 +36,8 @@
 //!
 //! IPv6 is read as IPv4 is, behind whatever extension headers. Not read: what is in later fragments (a query's go by `on_unread`; of an answer the question stands in the first), DNS in TLS, HTTPS or QUIC.
 //!
-//! The parser is ours (`message`), not a crate's: it allocates nothing, cannot panic, and damage has to be read as far as it goes; `domain` is what
-//! it is tested against.
+//! The parser is ours (`message`), not a crate's: it allocates nothing, is held to the lints of the packet path, and walks each name once; `domain` is what it
+//! is tested against.
 
 mod message;
 mod words;

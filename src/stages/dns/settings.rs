@@ -36,7 +36,8 @@ pub(super) const HELP: &str = r#"rule       [[stage.rule]] tables, asked in orde
              its sender: UDP by ICMP, so that a resolver does not wait. Over TCP either ends
              the connection (deny: in silence; reject: by a RST to both ends).
              log makes an alert record (docs/events.md), and the search goes on.
-  names      "www.example.com", or ".example.com" for all names below it; any if missing
+  names      "www.example.com", or ".example.com" for all names below it (not itself); any
+             if missing
   names_file a file of such names, one a line; lines that start with # are comments
   types      "TXT", "TYPE65" or 65; any if missing. ANY is a type like the others
   comment    shown beside the rule's counter, and the signature of its alerts
