@@ -428,6 +428,77 @@ fn streams_do_not_allocate() {
     assert_eq!(spent, 0, "calls of the allocator");
 }
 
+/// Queries and answers over UDP and TCP, whole and in pieces, allowed, denied, malformed and long: reading and deciding allocates nothing; what a record of
+/// each costs is said.
+#[test]
+fn dns_does_not_allocate() {
+    use common::dns::{answer, asked, over_tcp, query};
+    use common::inner::{tcp, udp, v4, wrap};
+    let stage = "[[stage]]\nuse = \"dns\"\nmessages = 64\n[[stage.rule]]\naction = \"deny\"\nnames = [\".ads.example\"]\n\
+                 [[stage.rule]]\naction = \"log\"\ntypes = [\"A\"]\n[stage.tunnel]\nnames_per_minute = 20\n";
+    let sink = "[events]\ntypes = [\"dns\", \"alert\", \"anomaly\"]\n[[events.sink]]\nto = \"stdout\"\n";
+    let flow = "[flow]\ncapacity = 1024\n[stream]\nhold = 16\nmemory_mb = 1\n";
+    let server = v4(192, 0, 2, 1, 53);
+    let names: Vec<String> = (0..50).map(|n| format!("host{n}.example.com")).collect();
+    for (sink, most) in [("", 0), (sink, 50)] {
+        let mut rig = Rig::new(&plan(&format!("{TUNNEL}{sink}{flow}{stage}")));
+        let mut back = Vec::with_capacity(9000);
+        let (mut spent, mut messages) = (0, 0);
+        for round in 0..1200u64 {
+            let client = v4(10, 0, 0, (round % 64) as u8, 1000 + (round / 64) as u16);
+            let question = asked(round as u16, &names[round as usize % names.len()]);
+            let (query, answer) = (query(question), answer(question, &[[192, 0, 2, 9]; 8]));
+            let lie = [&query[..12], &[0xc0, 12, 0, 1, 0, 1]].concat();
+            let bad = self::common::dns::query(asked(1, "x.ads.example"));
+            let mut sent = [100, 500];
+            let mut say = |reply: bool, bytes: &[u8]| {
+                let [own, other] = if reply { [sent[1], sent[0]] } else { sent };
+                let (from, to) = if reply { (server, client) } else { (client, server) };
+                sent[usize::from(reply)] += bytes.len() as u32;
+                tcp(from, to, "PA", own, other, bytes)
+            };
+            let streams =
+                [over_tcp(&[query.clone(), query.clone()]), over_tcp(&[answer.clone(), answer.clone()])];
+            let handshake = [tcp(client, server, "S", 99, 0, b""), tcp(server, client, "SA", 499, 100, b"")];
+            let frames = match round % 4 {
+                0 => [&query, &lie, &bad]
+                    .map(|bytes| udp(client, server, bytes))
+                    .into_iter()
+                    .chain([udp(server, client, &answer)])
+                    .collect::<Vec<_>>(),
+                1 => handshake.into_iter().chain([say(false, &streams[0]), say(true, &streams[1])]).collect(),
+                2 => {
+                    let parts = streams[0].chunks(7).map(|part| (false, part));
+                    let parts = parts.chain(streams[1].chunks(90).map(|part| (true, part)));
+                    handshake.into_iter().chain(parts.map(|(reply, part)| say(reply, part))).collect()
+                }
+                _ => handshake.into_iter().chain([say(false, &streams[0][..9])]).collect(), // and nothing more
+            };
+            for frame in &frames {
+                rig.set_clock(round * 20_000_000);
+                rig.wire.send_copy(&wrap(frame, round as u32, 61_000));
+                let calls = calls(|| while rig.worker.poll() > 0 {});
+                // The soft wire grows its buffers in the first half.
+                spent += if round < 600 { 0 } else { calls };
+                while rig.wire.receive_into(&mut back) {}
+            }
+            messages += if round < 600 { 0 } else { [4, 4, 4, 0][round as usize % 4] };
+            while rig.rings.take(|_| ()) {}
+        }
+        let counts: Vec<(String, u64)> =
+            rig.pipeline.stages().flat_map(|(_, shared)| shared.counts()).collect();
+        let count =
+            |what: &str| counts.iter().find(|(label, _)| label == what).map_or(0, |(_, count)| *count);
+        assert!(count("queries") > 1900 && count("answers") > 1200 && count("malformed") > 200, "{counts:?}");
+        assert!(count("tunnel: rate") > 0 && count("given up") > 100, "{counts:?}");
+        common::say(&format!(
+            "{spent} calls of the allocator for {messages} messages of DNS{}",
+            if most > 0 { " and their records" } else { "" }
+        ));
+        assert!(spent <= most * messages, "{spent}");
+    }
+}
+
 /// Golden frames of every fate and generated ones, in an order that mixes them.
 fn mixed() -> Vec<Vec<u8>> {
     let mut generator = Generator::new(Arc::new(Traffic::new(&Mix { flows: 200, ..Mix::default() })));

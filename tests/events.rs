@@ -15,6 +15,7 @@ use sluicegate::dpdk::soft::{self, Setup};
 use sluicegate::event::{Eve, Lines, Moment, Said, Stats, Type};
 use sluicegate::path::Clock;
 
+use common::dns::{answer, asked, over_tcp, query};
 use common::hello::{client_hello, server_hello};
 use common::inner::{End, tcp, udp, v4, wrap};
 use common::{Rig, TUNNEL, plan, pool_config};
@@ -25,7 +26,7 @@ const MS: u64 = 1_000_000;
 
 const FIREWALL: &str = r#"
 [events]
-types = ["flow", "flow_start", "alert", "drop", "anomaly", "tls", "stats"]
+types = ["flow", "flow_start", "alert", "drop", "anomaly", "tls", "dns", "stats"]
 account = "123456789012"
 
 [[events.sink]]
@@ -175,6 +176,15 @@ fn handshake() -> Teller {
     teller
 }
 
+/// A name is asked for, and answered.
+fn lookup(more: &str) -> Teller {
+    let mut teller = Teller::new(&format!("\n[[stage]]\nuse = \"dns\"\n{more}\n"));
+    let (question, address) = (asked(16_000, "shop.example"), [203, 0, 113, 9]);
+    teller.send(&udp(client(), server(53), &query(question)));
+    teller.send(&udp(server(53), client(), &answer(question, &[address])));
+    teller
+}
+
 /// The records of the documents are those of this story, to the letter, and every key in them is explained there.
 #[test]
 fn examples_of_the_documents_are_what_is_written() {
@@ -190,6 +200,13 @@ fn examples_of_the_documents_are_what_is_written() {
     let handshake = handshake().said();
     let (_, line) = handshake.iter().find(|(_, line)| line.contains("\"event_type\":\"tls\"")).expect("tls");
     examples.push(("tls", line.clone()));
+    let lookup = lookup("").said();
+    for (name, kind) in [("dns", "answer"), ("dns-query", "query")] {
+        let wanted = "\"dns\":{";
+        let of = |line: &str| line.contains(wanted) && line.contains(&format!("\"type\":\"{kind}\""));
+        let (_, line) = lookup.iter().find(|(_, line)| of(line)).expect(name);
+        examples.push((name, line.clone()));
+    }
     let record = stats(&teller.plan, &teller.snapshot()).record(Stats::capture_time(teller.now));
     examples.push(("stats", record.to_string()));
     let ended = said.iter().find(|(_, line)| line.contains("\"event_type\":\"flow\"")).expect("a flow");
@@ -304,6 +321,74 @@ fn a_malformed_hello_is_an_anomaly() {
         let anomaly = &record["anomaly"];
         assert_eq!((&anomaly["type"], &anomaly["event"]), (&"applayer".into(), &"tls_malformed".into()));
         assert_eq!((&anomaly["dropped"], &record["stage"]), (&dropped.into(), &"tls".into()), "{record}");
+    }
+}
+
+/// A query and its answer are a record each, with the flow's number and ends.
+#[test]
+fn queries_and_answers_are_told() {
+    let mut teller = lookup("");
+    let records: Vec<Value> = teller.records().into_iter().filter(|r| r["event_type"] == "dns").collect();
+    let [query, answer] = &records[..] else { panic!("{records:?}") };
+    for (record, direction) in [(query, "to_server"), (answer, "to_client")] {
+        assert_eq!((&record["src_ip"], &record["dest_port"]), (&"10.1.0.5".into(), &53.into()), "{record}");
+        assert_eq!((&record["direction"], &record["stage"]), (&direction.into(), &"dns".into()), "{record}");
+        assert_eq!(
+            (&record["dns"]["rrname"], &record["dns"]["rrtype"]),
+            (&"shop.example".into(), &"A".into())
+        );
+        assert_eq!(record["flow_id"], query["flow_id"]);
+    }
+    assert_eq!((&query["dns"]["type"], &query["dns"]["tx_id"]), (&"query".into(), &0.into()));
+    assert_eq!((&answer["dns"]["rcode"], &answer["dns"]["flags"]), (&"NOERROR".into(), &"8180".into()));
+    assert_eq!(answer["dns"]["grouped"]["A"][0], "203.0.113.9");
+}
+
+/// A rule that is to be told of, and one that denies: the alert knows what becomes of the query, which is told as well.
+#[test]
+fn rules_on_names_are_told() {
+    let rules = "[[stage.rule]]\naction = \"log\"\nnames = [\".example\"]\ncomment = \"shops\"\nid = 77\nseverity = 1\n\
+                 [[stage.rule]]\naction = \"deny\"\ntypes = [\"A\"]\n";
+    let mut teller = lookup(rules);
+    let records = teller.records();
+    let alerts: Vec<&Value> = records.iter().filter(|record| record["event_type"] == "alert").collect();
+    assert_eq!(alerts.len(), 1, "of the query alone: {alerts:?}");
+    let alert = &alerts[0]["alert"];
+    assert_eq!((&alert["signature"], &alert["signature_id"]), (&"shops".into(), &77.into()));
+    assert_eq!((&alert["severity"], &alert["action"]), (&1.into(), &"blocked".into()));
+    let drops: Vec<&Value> = records.iter().filter(|record| record["event_type"] == "drop").collect();
+    assert!(
+        drops.iter().all(|record| record["drop"]["reason"] == "dns.denied") && drops.len() == 2,
+        "{drops:?}"
+    );
+    assert_eq!(records.iter().filter(|record| record["event_type"] == "dns").count(), 2);
+}
+
+/// Messages that lie, and names that carry data, are anomalies.
+#[test]
+fn malformed_messages_and_tunnels_are_anomalies() {
+    let long = format!("{0}.{0}.{0}.example", "x".repeat(50));
+    let loops = [&query(asked(1, "a"))[..12], &[0xc0, 12, 0, 1, 0, 1]].concat();
+    for (more, bytes, event, dropped) in [
+        ("", &loops, "dns_malformed", false),
+        ("malformed = \"deny\"", &loops, "dns_malformed", true),
+        ("", &query(asked(1, &long)), "dns_tunnel_length", false),
+        ("[stage.tunnel]\naction = \"deny\"", &query(asked(1, &long)), "dns_tunnel_length", true),
+    ] {
+        for tcp_too in [false, true] {
+            let mut teller = Teller::new(&format!("\n[[stage]]\nuse = \"dns\"\n{more}\n"));
+            if tcp_too {
+                teller.send(&tcp(client(), server(53), "S", 100, 0, &[]));
+                let stream = over_tcp(std::slice::from_ref(bytes));
+                teller.send(&tcp(client(), server(53), "PA", 101, 501, &stream));
+            } else {
+                teller.send(&udp(client(), server(53), bytes));
+            }
+            let record = teller.one("anomaly");
+            let anomaly = &record["anomaly"];
+            assert_eq!((&anomaly["type"], &anomaly["event"]), (&"applayer".into(), &event.into()), "{more}");
+            assert_eq!((&anomaly["dropped"], &record["stage"]), (&dropped.into(), &"dns".into()), "{record}");
+        }
     }
 }
 
@@ -773,6 +858,86 @@ mod program {
         missing.iter().take(40).for_each(|line| common::say(line));
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         assert!(right >= 700 && missing.len() * 50 <= right, "{right} right\n{}", missing.join("\n"));
+    }
+
+    /// Every DNS capture of the corpus: a record for each query and answer that tshark finds, and in it what it reads.
+    #[test]
+    fn lookups_of_the_corpus_are_what_others_read() {
+        let Some(corpus) = common::capture::corpus("lookups_of_the_corpus_are_what_others_read") else {
+            return;
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = "[[port]]\ndevice = \"net_null0\"\n[tunnel]\nmax_return = \"unlimited\"\n[events]\ntypes = [\"dns\"]\n\
+                    [[stage]]\nuse = \"dns\"\n";
+        std::fs::write(folder.path().join("dns.toml"), text).expect("a file");
+        let mut captures = BTreeMap::<String, Vec<Value>>::new();
+        for fact in read(&corpus.join("expected.jsonl")) {
+            let is_dns = fact["kind"].as_str().expect("a word").starts_with("dns.");
+            // What lies within VXLAN is not looked into.
+            if is_dns && fact["tunnelled"] != true {
+                captures.entry(fact["capture"].as_str().expect("a name").to_owned()).or_default().push(fact);
+            }
+        }
+        // Words of the table of types and outcomes, as far as the corpus has them.
+        let kinds = [
+            (1, "A"),
+            (2, "NS"),
+            (5, "CNAME"),
+            (12, "PTR"),
+            (15, "MX"),
+            (16, "TXT"),
+            (28, "AAAA"),
+            (33, "SRV"),
+            (35, "NAPTR"),
+            (41, "OPT"),
+            (44, "SSHFP"),
+            (48, "DNSKEY"),
+        ];
+        let outcomes = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
+        let (mut right, mut all, mut missing) = (0, 0, Vec::new());
+        for (capture, facts) in &captures {
+            let input = corpus.join("pcap").join(capture);
+            let args =
+                ["replay", "dns.toml", "--in", input.to_str().expect("UTF-8"), "--events", "eve.jsonl"];
+            let output = sluicegate(folder.path(), &args);
+            let said = String::from_utf8_lossy(&output.stderr);
+            if said.contains("is not Ethernet or raw IP") {
+                continue;
+            }
+            assert_eq!(output.status.code(), Some(0), "{said}");
+            let mut told = BTreeMap::<String, usize>::new();
+            for record in read(&folder.path().join("eve.jsonl")) {
+                assert_eq!(record["event_type"], "dns", "{record}");
+                let ends = [("src_ip", "src_port"), ("dest_ip", "dest_port")];
+                let key =
+                    key(&record["proto"], ends.map(|(address, port)| (&record[address], &record[port])));
+                let dns = &record["dns"];
+                let (name, rcode) = (dns["rrname"].as_str(), dns["rcode"].as_str());
+                let (name, kind) = (name.unwrap_or_default(), dns["rrtype"].as_str().unwrap_or_default());
+                *told.entry(format!("{key} {} {name} {kind} {rcode:?}", dns["id"])).or_default() += 1;
+            }
+            for fact in facts {
+                let (flow, value) = (&fact["flow"], &fact["value"]);
+                let there = [(&flow["src_ip"], &flow["src_port"]), (&flow["dst_ip"], &flow["dst_port"])];
+                let number = value["rrtype"].as_u64().expect("a number");
+                let kind = kinds.iter().find(|(known, _)| *known == number);
+                let kind = kind.map_or_else(|| number.to_string(), |(_, word)| (*word).to_owned());
+                let rcode = value["rcode"].as_u64().map(|rcode| outcomes[rcode as usize]);
+                let name = value["rrname"].as_str().expect("a name");
+                all += 1;
+                let ways = [there, [there[1], there[0]]].map(|ends| {
+                    format!("{} {} {name} {kind} {rcode:?}", key(&flow["proto"], ends), value["id"])
+                });
+                let way = ways.iter().find(|way| told.get(*way).is_some_and(|times| *times > 0));
+                match way.and_then(|way| told.get_mut(way)) {
+                    Some(times) => (*times, right) = (*times - 1, right + 1),
+                    None => missing.push(format!("{capture} {fact}")),
+                }
+            }
+        }
+        common::say(&format!("{right} of {all} facts, {} missing", missing.len()));
+        missing.iter().take(40).for_each(|line| common::say(line));
+        assert!(right * 100 >= all * 99 && right > 900, "{right} of {all}\n{}", missing.join("\n"));
     }
 
     /// logrotate's way with the program as it runs: rename, SIGHUP, and a file that begins anew.

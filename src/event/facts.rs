@@ -50,9 +50,15 @@ impl fmt::Debug for Text {
 }
 
 /// A list of bounded length.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct List<T>(Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        List(Vec::new())
+    }
+}
 
 impl<T> List<T> {
     /// Is there nothing in it?
@@ -206,7 +212,7 @@ pub struct Dns {
     pub answers: List<DnsRecord>,
     /// The same by type: the values alone.
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub grouped: std::collections::BTreeMap<Box<str>, List<Text>>,
+    pub grouped: std::collections::BTreeMap<Box<str>, List<DnsValue>>,
     /// Records of the authority section.
     #[serde(skip_serializing_if = "List::is_empty")]
     pub authorities: List<DnsRecord>,
@@ -224,6 +230,73 @@ pub struct DnsRecord {
     /// Its value, where it has a form in text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rdata: Option<Text>,
+    /// The value of a SOA record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soa: Option<Soa>,
+    /// Of an SRV record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub srv: Option<Srv>,
+    /// Of an SSHFP record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sshfp: Option<Sshfp>,
+}
+
+/// The value of a record, as `grouped` has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum DnsValue {
+    /// An address, a name, a text.
+    Text(Text),
+    /// SOA.
+    Soa(Soa),
+    /// SRV.
+    Srv(Srv),
+    /// SSHFP.
+    Sshfp(Sshfp),
+}
+
+/// Who is in charge of a zone, and for how long its records may be kept (RFC 1035 section 3.3.13).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Soa {
+    /// The server from which the zone comes.
+    pub mname: Text,
+    /// Whom to write to.
+    pub rname: Text,
+    /// Version of the zone.
+    pub serial: u32,
+    /// Seconds.
+    pub refresh: u32,
+    /// Seconds.
+    pub retry: u32,
+    /// Seconds.
+    pub expire: u32,
+    /// Seconds for which "there is no such name" may be kept.
+    pub minimum: u32,
+}
+
+/// Where a service is (RFC 2782).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Srv {
+    /// The lowest is tried first.
+    pub priority: u16,
+    /// Share among those of one priority.
+    pub weight: u16,
+    /// Its port.
+    pub port: u16,
+    /// Its host.
+    pub name: Text,
+}
+
+/// Fingerprint of a host's SSH key (RFC 4255).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Sshfp {
+    /// Hexadecimal, with colons.
+    pub fingerprint: Text,
+    /// Number of the key's algorithm.
+    pub algo: u8,
+    /// Number of the fingerprint's.
+    #[serde(rename = "type")]
+    pub kind: u8,
 }
 
 /// `ssh`: who speaks which version of what.

@@ -54,8 +54,16 @@ pub(crate) const TYPES: usize = Type::ALL.len();
 
 impl Type {
     /// Types that something makes. A stage that makes another adds it here.
-    pub const PRODUCED: &'static [Type] =
-        &[Type::Flow, Type::FlowStart, Type::Alert, Type::Drop, Type::Anomaly, Type::Tls, Type::Stats];
+    pub const PRODUCED: &'static [Type] = &[
+        Type::Flow,
+        Type::FlowStart,
+        Type::Alert,
+        Type::Drop,
+        Type::Anomaly,
+        Type::Tls,
+        Type::Dns,
+        Type::Stats,
+    ];
 
     /// Types that go through a ring of [`super::Event`]s.
     pub(crate) const IN_RINGS: &'static [Type] =

@@ -11,9 +11,11 @@ pub mod count;
 pub mod sample;
 pub mod acl;
 pub mod tls;
+pub mod dns;
+pub mod names;
 
 /// Every kind of stage that a pipeline can use.
-pub const ALL: &[&StageKind] = &[&count::KIND, &sample::KIND, &acl::KIND, &tls::KIND];
+pub const ALL: &[&StageKind] = &[&count::KIND, &sample::KIND, &acl::KIND, &tls::KIND, &dns::KIND];
 
 /// The kind of that name.
 pub fn find(name: &str) -> Option<&'static StageKind> {

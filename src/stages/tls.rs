@@ -64,6 +64,7 @@ use crate::stage::{
     Backend, Cx, Make, ParseResult, Parsed, PerFlow, PerStream, Shared, Stage, StageKind, StreamInspect,
     WorkerId,
 };
+use crate::stages::names::Names;
 use crate::stream::{End, Spot};
 use crate::wire::transport;
 use fingerprint::Over;
@@ -138,7 +139,7 @@ impl Shared for Built {
 
     fn report(&self) -> Vec<(String, String)> {
         let rules = &self.settings.rules;
-        let allowed = rules.allow.as_ref().map_or(0, rules::Names::len);
+        let allowed = rules.allow.as_ref().map_or(0, Names::len);
         vec![
             ("names denied".into(), rules.deny.len().to_string()),
             ("names allowed".into(), if rules.allow.is_some() { allowed.to_string() } else { "all".into() }),

@@ -4,6 +4,7 @@
 pub mod answers;
 pub mod client;
 pub mod capture;
+pub mod dns;
 pub mod golden;
 pub mod inner;
 pub mod hello;

@@ -81,6 +81,7 @@ fn dns_is_as_suricata_writes_it() {
         rrtype: "A".into(),
         ttl: 8,
         rdata: text(rdata),
+        ..DnsRecord::default()
     };
     let addresses = ["199.16.156.6", "199.16.156.102"];
     let answer = Dns {
@@ -95,7 +96,7 @@ fn dns_is_as_suricata_writes_it() {
         rrtype: text("A"),
         rcode: text("NOERROR"),
         answers: addresses.map(record).into_iter().collect(),
-        grouped: [("A".into(), addresses.into_iter().map(Text::from).collect())].into(),
+        grouped: [("A".into(), addresses.into_iter().map(|a| DnsValue::Text(a.into())).collect())].into(),
         ..Dns::default()
     };
     let expected = json!({

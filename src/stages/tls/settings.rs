@@ -1,12 +1,12 @@
 //! What a `[[stage]]` of this kind says.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::rules::{MOST_BYTES, Names, Rules};
+use super::rules::Rules;
 use crate::config::{self, Problem};
+use crate::stages::names;
 
 pub(super) const EXAMPLE: &str = r#"[[stage]]
 use = "tls"
@@ -99,29 +99,7 @@ impl Settings {
             }
         });
         let mut names = |key: &str, list: &[String], file: Option<&str>| {
-            let mut names = Names::default();
-            for (i, name) in list.iter().enumerate() {
-                if let Err(wrong) = names.add(name) {
-                    let what = format!("{name:?} {wrong}");
-                    problems.push(settings.problem(&format!("{key}[{i}]"), what, ""));
-                }
-            }
-            if let Some(file) = file {
-                let key = format!("{key}_file");
-                match settings.read_file(Path::new(&settings.path(file)), MOST_BYTES + 1) {
-                    Ok(bytes) if bytes.len() as u64 > MOST_BYTES => {
-                        let what = format!("{file} is longer than {} MB", MOST_BYTES >> 20);
-                        problems.push(settings.problem(&key, what, ""));
-                    }
-                    Ok(bytes) => problems.extend(add_lines(&mut names, &bytes, file, &key, settings)),
-                    Err(error) => {
-                        let what = format!("cannot read {file}: {error}");
-                        let remedy = "paths start at the folder of the configuration file";
-                        problems.push(settings.problem(&key, what, remedy));
-                    }
-                }
-            }
-            names
+            names::read(settings, key, list, file, &mut problems)
         };
         let deny = names("deny_names", &table.deny_names, table.deny_names_file.as_deref());
         let given = table.allow_names.is_some() || table.allow_names_file.is_some();
@@ -182,23 +160,6 @@ impl Settings {
             rules: Arc::new(rules),
         })
     }
-}
-
-fn add_lines(
-    names: &mut Names,
-    bytes: &[u8],
-    file: &str,
-    key: &str,
-    settings: &config::Settings<'_>,
-) -> Vec<Problem> {
-    let text = String::from_utf8_lossy(bytes);
-    let lines = text.lines().map(str::trim).enumerate();
-    let named = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-    let wrong = named.filter_map(|(n, line)| {
-        let wrong = names.add(line).err()?;
-        Some(settings.problem(key, format!("{file}:{}: {line:?} {wrong}", n + 1), ""))
-    });
-    wrong.take(20).collect()
 }
 
 fn hash(text: &str) -> Option<[u8; 16]> {
