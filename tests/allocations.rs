@@ -112,6 +112,32 @@ fn the_counter_counts() {
     assert_eq!(calls(|| ()), 0);
 }
 
+/// A worker that gets another plan, with stages that come, go, change and stay, and readers of streams, swaps it in and gives back what it had.
+#[test]
+fn another_plan_costs_the_worker_no_call_of_the_allocator() {
+    let first = plan(&format!("{TUNNEL}{ACL}"));
+    let mut second = plan(&format!(
+        "{TUNNEL}[[stage]]\nuse = \"count\"\n[[stage]]\nuse = \"tls\"\ndeny_below = \"1.2\"\n{}",
+        ACL.replace("default = \"deny\"", "default = \"allow\"")
+    ));
+    second.join_reasons(&first.reasons);
+    let mut rig = Rig::new(&first);
+    for case in cases().iter().filter(|case| case.verdict == "home") {
+        rig.wire.send(case.frame.clone());
+        rig.worker.poll();
+    }
+    assert!(rig.settled().flows.live() > 0);
+    for next in [&second, &first, &second, &first] {
+        rig.send(next);
+        let mut polls = 0;
+        while !rig.is_back() {
+            assert_eq!(calls(|| _ = rig.worker.poll()), 0);
+            polls += 1;
+        }
+        assert!(polls > 1, "flows are refitted after the swap");
+    }
+}
+
 /// Answers of every kind, made, refused and freed.
 #[test]
 fn answers_do_not_allocate() {

@@ -7,6 +7,7 @@
 use metrics::{counter, gauge};
 
 use super::Snapshot;
+use super::reload::Counts as ReloadCounts;
 use crate::config::Cause;
 use crate::dpdk::Mempool;
 use crate::event::{SinkSnapshot, Type, by_type};
@@ -149,6 +150,13 @@ const FIGURES: &[Fixed] = &[
         "1 for each cause in force; [configuration.md](configuration.md) lists them.",
     ),
     ("sluicegate_health_flips_total", COUNTER, &[], "Changes of the state."),
+    (
+        "sluicegate_reloads_total",
+        COUNTER,
+        &["outcome"],
+        "Reloads, by what became of them: `done`, `unchanged`, `refused`.",
+    ),
+    ("sluicegate_reload_workers_behind", GAUGE, &[], "Workers that have not taken the plan in force."),
     ("sluicegate_pool_buffers", GAUGE, &[], "Buffers of the pool."),
     ("sluicegate_pool_available_buffers", GAUGE, &[], "Those that nobody holds."),
 ];
@@ -195,6 +203,15 @@ pub(super) fn publish_sinks(sinks: &[SinkSnapshot]) {
         counter!("sluicegate_event_sink_bytes_total", "sink" => sink.name.clone()).absolute(sink.bytes);
         counter!("sluicegate_event_sink_errors_total", "sink" => sink.name.clone()).absolute(sink.errors);
     }
+}
+
+/// Publishes how reloads ended.
+pub(super) fn publish_reloads(counts: &ReloadCounts) {
+    for (outcome, n) in [("done", counts.done), ("unchanged", counts.unchanged), ("refused", counts.refused)]
+    {
+        counter!("sluicegate_reloads_total", "outcome" => outcome).absolute(n);
+    }
+    gauge!("sluicegate_reload_workers_behind").set(counts.behind as f64);
 }
 
 /// The figure of a counter of streams.

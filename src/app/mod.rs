@@ -11,6 +11,7 @@ mod events;
 mod figures;
 mod host;
 mod manage;
+mod reload;
 mod report;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::time::Instant;
 
 pub use figures::{Figure, figures};
 pub use host::Host;
+pub use reload::{Load, Reloaded};
 pub use report::{PortReport, Report, Snapshot};
 
 use crate::config::{AddressV4, HostKind, Plan, QueueCount};
@@ -29,11 +31,13 @@ use crate::event::SinkSnapshot;
 use crate::flow::{FlowEvent, FlowView, FlowsShared, Seed, Shown};
 use crate::mgmt::Management;
 use crate::path::{
-    Clock, Decap, Guests, Lane, Mesh, Pipeline, Punt, Respond, Stop, Track, Worker, WorkerCounters,
+    Clock, Decap, Guests, Lane, MailEnd, Mesh, Pipeline, Punt, Respond, Stop, Track, Worker, WorkerCounters,
+    mailbox,
 };
 use events::Telling;
 pub use events::stats;
 use host::Handle;
+use reload::Reloads;
 
 /// MTU of a port whose plan says "auto", if the device can: a VPC's jumbo frame.
 const LARGEST_MTU: u16 = 9001;
@@ -70,6 +74,11 @@ impl App {
         &self.plan
     }
 
+    /// CPUs for whoever is no worker; empty if there are none to be had.
+    pub fn spare_cpus(&self) -> &[u32] {
+        &self.cpus
+    }
+
     /// Starts the EAL, opens the plan's ports and runs.
     #[cfg(feature = "dpdk")]
     pub fn start(self) -> Result<RunningApp, Error> {
@@ -91,12 +100,11 @@ impl App {
         clock: Clock,
     ) -> Result<RunningApp, Error> {
         let App { plan, listens, reopen, cpus } = self;
-        let pipeline = Pipeline::build(&plan, host.backend())?;
+        let pipeline = Arc::new(Pipeline::build(&plan, host.backend())?);
         let mut app = RunningApp {
             workers: Vec::new(),
             ports: Vec::new(),
             stop: Stop::default(),
-            pipeline,
             pool,
             notes: Vec::new(),
             started: Instant::now(),
@@ -107,7 +115,10 @@ impl App {
             resets: Vec::new(),
             port_stats: Vec::new(),
             telling: None,
-            plan,
+            reloads: Reloads::new(Vec::new(), &pipeline),
+            pipeline,
+            cpus: cpus.clone(),
+            plan: Arc::new(plan),
             host,
         };
         match app.bring_up(ports, &clock, listens, (reopen, cpus)) {
@@ -155,7 +166,6 @@ pub struct RunningApp {
     workers: Vec<Launched>,
     ports: Vec<RunningPort>,
     stop: Stop,
-    pipeline: Pipeline,
     pool: Mempool,
     notes: Vec<String>,
     started: Instant,
@@ -169,7 +179,10 @@ pub struct RunningApp {
     /// The drivers' counters as they were at the last tick.
     port_stats: Vec<PortStats>,
     telling: Option<Telling>,
-    plan: Plan,
+    reloads: Reloads,
+    pipeline: Arc<Pipeline>,
+    cpus: Vec<u32>,
+    plan: Arc<Plan>,
     // Last: the EAL goes when everything that lives on it is gone.
     host: Host,
 }
@@ -214,6 +227,7 @@ impl RunningApp {
         let mut ends = Vec::new();
         // Made first, launched then: tables take their time, and a worker that began earlier would own what others see, too.
         let mut ready = Vec::new();
+        let mut posts: Vec<(Arc<WorkerCounters>, MailEnd)> = Vec::new();
         for (plan, share) in self.plan.workers.iter().zip(shares) {
             let id = plan.id;
             let mesh = mesh.next();
@@ -225,6 +239,8 @@ impl RunningApp {
                 continue;
             }
             let counters = Arc::new(WorkerCounters::new(id, &self.plan.reasons, self.plan.stages.len()));
+            let (mail, end) = mailbox();
+            posts.push((counters.clone(), end));
             let decap = Decap::new(self.plan.tunnel.clone());
             let (inspect, counting) = (self.pipeline.make(id), counters.clone());
             let own: Vec<u16> = share.iter().map(|Lane(queues)| queues.port).collect();
@@ -237,6 +253,7 @@ impl RunningApp {
                 Worker::new(share, decap, inspect, self.plan.burst, self.plan.idle, clock.clone(), counting)
                     .with_answers(Respond::of(&self.plan, &self.pool))
                     .with_punt(punt)
+                    .with_mail(mail)
                     .with_events(telling.worker(&self.plan, &counters))
                     .with_flows(shared.as_ref().map(|shared| Track::of(&self.plan, shared, mesh, &counters)));
             if let Some(flows) = worker.flows() {
@@ -260,6 +277,7 @@ impl RunningApp {
                 }
             }
         }
+        self.reloads = Reloads::new(posts, &self.pipeline);
         self.flows = shared.as_ref().map(|_| FlowView::new(&self.plan, shown, clock.clone()));
         self.shared = shared;
         self.resets = self.ports.iter().map(|_| AtomicBool::new(false)).collect();
@@ -337,6 +355,7 @@ impl RunningApp {
             figures::publish_management(&management.snapshot());
         }
         figures::publish_sinks(&self.sinks());
+        figures::publish_reloads(&self.reloads.counts());
     }
 
     /// What has to be done about once a second, on the thread that started the application: drivers' timers (ENA's watchdog),
@@ -430,7 +449,7 @@ impl RunningApp {
     }
 
     fn stage_counts(&self) -> Vec<Vec<(String, u64)>> {
-        self.pipeline.stages().map(|(_, shared)| shared.counts()).collect()
+        self.reloads.stage_counts(&self.pipeline)
     }
 }
 

@@ -29,6 +29,7 @@ mod events;
 mod stages;
 mod memory;
 mod display;
+pub mod reload;
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -36,10 +37,11 @@ use std::path::Path;
 
 pub use machine::Machine;
 pub use plan::{
-    AddressV4, Cause, Conflict, DrainPlan, EventsPlan, FLOW_BYTES, FlowPlan, Format, Fragments, HealthPlan,
-    HostKind, HostPlan, Idle, ManagementPlan, OnError, Orphans, Overlap, Pickup, Plan, PoolPlan, PortAddress,
-    PortPlan, QueueCount, ReportPlan, Rotation, Scope, SinkPlan, StagePlan, StreamPlan, TenantPlan, To,
-    Tunnel, UnknownEndpoint, VerifyChecksum, WhenFailed, WhenFull, WindowCheck, WorkerPlan,
+    AddressV4, Asked, Cause, Conflict, ControlSocket, DrainPlan, EventsPlan, FLOW_BYTES, FlowPlan, Format,
+    Fragments, HealthPlan, HostKind, HostPlan, Idle, ManagementPlan, OnError, Orphans, Overlap, Pickup, Plan,
+    PoolPlan, PortAddress, PortPlan, QueueCount, ReportPlan, Rotation, Scope, SinkPlan, StagePlan,
+    StreamPlan, TenantPlan, To, Tunnel, UnknownEndpoint, VerifyChecksum, WhenFailed, WhenFull, WindowCheck,
+    WorkerPlan,
 };
 pub use problem::{Origin, Problem};
 pub use settings::Settings;
@@ -137,7 +139,8 @@ pub fn parse_stage(kind: &StageKind, text: &str, folder: &Path) -> Result<Box<dy
     if !problems.is_empty() {
         return Err(problems);
     }
-    (kind.parse)(&Settings { value: &value, place: format!("stage[0] {:?}", kind.name), folder, files: true })
+    let place = format!("stage[0] {:?}", kind.name);
+    (kind.parse)(&Settings { value: &value, place, folder, files: true, seen: Default::default() })
 }
 
 /// One case of the fuzz target `config_toml`: any bytes are a plan or problems with words, and both can be printed.

@@ -8,7 +8,7 @@ use super::check::Check;
 use super::schema::{self, STAGE_KEYS};
 use super::source::origin_of;
 use super::value::{self, known_here};
-use super::{Problem, Settings, StagePlan};
+use super::{OnError, Problem, Settings, StagePlan};
 use crate::packet::ReasonTable;
 use crate::stage::{MOST_STAGES, StageKind};
 
@@ -42,12 +42,14 @@ pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<Sta
         let settings = without(value, STAGE_KEYS);
         let place = format!("stage[{i}] {name:?}");
         let summary = summary(&settings);
-        match (kind.parse)(&Settings {
+        let given = Settings {
             value: &settings,
             place,
             folder: check.folder,
             files: check.options.files,
-        }) {
+            seen: Default::default(),
+        };
+        match (kind.parse)(&given) {
             Ok(parsed) => {
                 check
                     .warnings
@@ -60,6 +62,9 @@ pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<Sta
                     reasons,
                     on_error: head.on_error,
                     on_unread: head.on_unread,
+                    on_reload: head.on_reload,
+                    mark: given
+                        .mark(kind.name, if head.on_unread == OnError::Drop { "drop" } else { "pass" }),
                     settings: summary,
                 });
             }

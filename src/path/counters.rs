@@ -4,8 +4,9 @@
 //! instruction. A reader sees each counter move forward; only a stopped worker's counters are exact as a set.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::answer::{AnswerCounters, AnswerSnapshot};
@@ -19,6 +20,8 @@ use crate::stream::{StreamCounters, StreamSnapshot};
 
 /// Counters on two cache lines, which are fetched together.
 const LINE: usize = 16;
+/// Reasons that can come by reloads: a stage that is new has some of its own.
+const MORE_REASONS: usize = 1024;
 
 /// One counter with one writer.
 #[derive(Debug, Default)]
@@ -88,15 +91,15 @@ pub struct WorkerCounters {
     pub streams: Arc<StreamCounters>,
     /// Frames that wait for a stage's decision; goes up and down.
     pub held_for_stages: Counter,
-    /// What each stage did, in pipeline order.
-    pub stages: Box<[StageCounters]>,
+    /// What each stage did. The management side's: a worker's stages have theirs at hand.
+    stages: Mutex<Stages>,
 }
 
 /// One counter per reason, on cache lines of their own.
 #[derive(Debug)]
 pub struct Drops {
     lines: Box<[Line]>,
-    reasons: usize,
+    reasons: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -105,7 +108,8 @@ struct Line([Counter; LINE]);
 
 impl Drops {
     fn new(reasons: usize) -> Self {
-        Drops { lines: (0..reasons.div_ceil(LINE)).map(|_| Line::default()).collect(), reasons }
+        let room = reasons + MORE_REASONS;
+        Drops { lines: (0..room.div_ceil(LINE)).map(|_| Line::default()).collect(), reasons: reasons.into() }
     }
 
     #[inline(always)]
@@ -114,8 +118,15 @@ impl Drops {
     }
 
     fn iter(&self) -> impl Iterator<Item = &Counter> {
-        self.lines.iter().flat_map(|line| &line.0).take(self.reasons)
+        self.lines.iter().flat_map(|line| &line.0).take(self.reasons.load(Ordering::Relaxed))
     }
+}
+
+/// Counters of all stages that the worker has had, by name, and those of its pipeline among them, in its order.
+#[derive(Debug, Default)]
+struct Stages {
+    all: Vec<(String, Arc<StageCounters>)>,
+    shown: Vec<Arc<StageCounters>>,
 }
 
 /// What one stage did on one worker. On a cache line of its own: the heap may put another worker's next to it.
@@ -157,8 +168,50 @@ impl WorkerCounters {
             punt: PuntCounters::default(),
             streams: Arc::default(),
             held_for_stages: zero(),
-            stages: (0..stages).map(|_| StageCounters::default()).collect(),
+            stages: Mutex::new(Stages {
+                all: Vec::new(),
+                shown: (0..stages).map(|_| Arc::new(StageCounters::default())).collect(),
+            }),
         }
+    }
+
+    /// What each stage did, in pipeline order.
+    pub fn stages(&self) -> Vec<Arc<StageCounters>> {
+        self.stages.lock().shown.clone()
+    }
+
+    /// The counters of the stage of this name: those that it had before, if there was one.
+    pub fn stage(&self, name: &str) -> Arc<StageCounters> {
+        let all = &mut self.stages.lock().all;
+        let known = all.iter().find(|(known, _)| known == name);
+        if let Some((_, counters)) = known {
+            return counters.clone();
+        }
+        let counters = Arc::<StageCounters>::default();
+        all.push((name.to_owned(), counters.clone()));
+        counters
+    }
+
+    /// These are the stages now, in pipeline order, and the plan has so many reasons.
+    pub fn show(&self, stages: &[&str], reasons: usize) {
+        let shown = stages.iter().map(|name| self.stage(name)).collect();
+        self.stages.lock().shown = shown;
+        self.drops.reasons.store(reasons.min(self.most_reasons()), Ordering::Relaxed);
+    }
+
+    /// Reasons that can be counted.
+    pub fn most_reasons(&self) -> usize {
+        self.drops.lines.len() * LINE
+    }
+
+    /// The counters of the first pipeline, in its order; from now on they have names.
+    pub(super) fn name_stages(&self, names: &[&str]) -> Vec<Arc<StageCounters>> {
+        let Stages { all, shown } = &mut *self.stages.lock();
+        if all.is_empty() {
+            shown.resize_with(names.len(), Arc::default);
+            *all = names.iter().map(|name| (*name).to_owned()).zip(shown.iter().cloned()).collect();
+        }
+        shown.clone()
     }
 
     /// Counts drops of one reason.
@@ -197,7 +250,7 @@ impl WorkerCounters {
             streams: self.streams.snapshot(),
             held_for_stages: self.held_for_stages.get(),
             stages: self
-                .stages
+                .stages()
                 .iter()
                 .map(|s| StageSnapshot {
                     seen: s.seen.get(),
@@ -365,7 +418,8 @@ mod tests {
         let lines = |worker: &WorkerCounters| -> Vec<usize> {
             let own = std::ptr::from_ref(worker).addr();
             let drops = worker.drops.iter().map(|c| std::ptr::from_ref(c).addr());
-            let stages = worker.stages.iter().map(|s| std::ptr::from_ref(s).addr());
+            let own_stages = worker.stages();
+            let stages = own_stages.iter().map(|s| Arc::as_ptr(s).addr());
             let mut lines: Vec<_> = [own].into_iter().chain(drops).chain(stages).map(|a| a / 128).collect();
             lines.dedup();
             lines

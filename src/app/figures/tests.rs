@@ -51,8 +51,8 @@ fn every_figure_is_published_under_its_name() {
     counters.sent.add(7);
     counters.drop(deny, 2);
     counters.drop(DropReason::TooBig.into(), 1);
-    counters.stages[0].seen.add(9);
-    counters.stages[0].dropped.add(2);
+    counters.stages()[0].seen.add(9);
+    counters.stages()[0].dropped.add(2);
     counters.answers.resets.add(5);
     counters.answers.rate_limited.add(6);
     counters.held.add(7);
@@ -79,6 +79,7 @@ fn every_figure_is_published_under_its_name() {
     metrics::with_local_recorder(&notebook, || {
         publish(&snapshot, &reasons, &stages, &pool, Some(&view));
         publish_management(&management());
+        publish_reloads(&crate::app::reload::Counts { done: 31, unchanged: 32, refused: 33, behind: 1 });
         publish_sinks(&[SinkSnapshot { name: "eve".into(), errors: 3, ..SinkSnapshot::default() }]);
     });
     assert_eq!(flows.live(), 0);

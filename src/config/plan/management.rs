@@ -1,6 +1,7 @@
 //! The management side's part of a plan: who answers for the ports, to whom, and when the answer is no.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -13,10 +14,39 @@ pub struct ManagementPlan {
     pub host: HostPlan,
     /// Where the same answers are given on an ordinary socket of the kernel.
     pub listen: Option<SocketAddr>,
+    /// Where the program takes commands.
+    pub socket: ControlSocket,
     /// Health.
     pub health: HealthPlan,
     /// Leaving.
     pub drain: DrainPlan,
+}
+
+/// A unix socket for commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// None.
+    Off,
+    /// Nobody said where: the program takes this place if it can have it.
+    Usual(PathBuf),
+    /// Here.
+    At(PathBuf),
+}
+
+impl ControlSocket {
+    /// Where it would be.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            ControlSocket::Off => None,
+            ControlSocket::Usual(path) | ControlSocket::At(path) => Some(path),
+        }
+    }
+
+    /// The usual place for a configuration of this name: `/run/sluicegate/NAME.sock`, without the name's folder and ending.
+    pub fn usual(file: &str) -> Self {
+        let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or("sluicegate");
+        ControlSocket::Usual(Path::new("/run/sluicegate").join(format!("{stem}.sock")))
+    }
 }
 
 /// Who answers what is not tunnel traffic.

@@ -14,6 +14,7 @@ pub(in crate::config) struct Management {
     pub frames_per_s: Option<u32>,
     pub tap_name: Option<String>,
     pub listen: Option<String>,
+    pub socket: Option<String>,
     pub drain_on_sigterm: bool,
     pub drain_deadline: Option<Span>,
     pub drain_at_least: Option<Span>,
