@@ -259,7 +259,7 @@ impl Rig {
     /// Nobody came by later who was not known, and everything went home.
     fn verify_settled(&self) -> Result<(), String> {
         let now = self.counters.flows.snapshot();
-        let seen: u64 = self.counters.stages.iter().map(|stage| stage.seen.get()).sum();
+        let seen: u64 = self.counters.stages().iter().map(|stage| stage.seen.get()).sum();
         let (received, sent) = (self.counters.received.get(), self.counters.sent.get());
         if seen == now.opened && received == sent {
             return Ok(());

@@ -283,7 +283,7 @@ fn worker(case: &Case, lane: QueuePair) -> Result<(Worker, Arc<AtomicU64>), Stri
 
 /// Packets that stages were shown.
 fn seen(worker: &Worker) -> u64 {
-    worker.counters().stages.iter().map(|stage| stage.seen.get()).sum()
+    worker.counters().stages().iter().map(|stage| stage.seen.get()).sum()
 }
 
 fn poll_port(mut lane: QueuePair) -> Box<dyn FnMut() -> usize> {

@@ -86,8 +86,8 @@ impl<'a> Cx<'a> {
     }
 
     /// The same for the stage of that number, whose events go there.
-    pub(crate) fn with_events(mut self, stage: usize, events: &'a mut Emitter) -> Self {
-        self.events = Some((stage as u8, events));
+    pub(crate) fn with_events(mut self, stage: u8, events: &'a mut Emitter) -> Self {
+        self.events = Some((stage, events));
         self
     }
 
@@ -185,6 +185,12 @@ pub trait Parsed: Send + Sync + fmt::Debug {
     /// Reads TCP streams ([`StreamInspect`]): they are put in order for it, which takes flows.
     fn wants_streams(&self) -> bool {
         false
+    }
+
+    /// Can decide on a flow by any packet of it. After a reload that changed the stage, flows ask it again then; of one that has to see a flow
+    /// from its beginning, what it said of older flows holds. `on_reload` in its table says otherwise.
+    fn judges_any_packet(&self) -> bool {
+        !self.wants_streams()
     }
 
     /// Bytes that a running stage keeps of each flow ([`PerFlow::BYTES`]); 0 if it keeps nothing.

@@ -112,6 +112,32 @@ fn the_counter_counts() {
     assert_eq!(calls(|| ()), 0);
 }
 
+/// A worker that gets another plan, with stages that come, go, change and stay, and readers of streams, swaps it in and gives back what it had.
+#[test]
+fn another_plan_costs_the_worker_no_call_of_the_allocator() {
+    let first = plan(&format!("{TUNNEL}{ACL}"));
+    let mut second = plan(&format!(
+        "{TUNNEL}[[stage]]\nuse = \"count\"\n[[stage]]\nuse = \"tls\"\ndeny_below = \"1.2\"\n{}",
+        ACL.replace("default = \"deny\"", "default = \"allow\"")
+    ));
+    second.join_reasons(&first.reasons);
+    let mut rig = Rig::new(&first);
+    for case in cases().iter().filter(|case| case.verdict == "home") {
+        rig.wire.send(case.frame.clone());
+        rig.worker.poll();
+    }
+    assert!(rig.settled().flows.live() > 0);
+    for next in [&second, &first, &second, &first] {
+        rig.send(next);
+        let mut polls = 0;
+        while !rig.is_back() {
+            assert_eq!(calls(|| _ = rig.worker.poll()), 0);
+            polls += 1;
+        }
+        assert!(polls > 1, "flows are refitted after the swap");
+    }
+}
+
 /// Answers of every kind, made, refused and freed.
 #[test]
 fn answers_do_not_allocate() {
@@ -216,7 +242,8 @@ fn being_read_costs_a_worker_nothing() {
                 scope.spawn(|| {
                     while !stop.load(Ordering::Relaxed) {
                         let _ = (counters.snapshot(), counters.samples.times.read());
-                        let tenants = counters.stages.iter().flat_map(|stage| &stage.tenants);
+                        let stages = counters.stages();
+                        let tenants = stages.iter().flat_map(|stage| &stage.tenants);
                         assert!(tenants.map(|tenant| tenant.seen.get()).sum::<u64>() < u64::MAX);
                         reads.fetch_add(1, Ordering::Relaxed);
                     }
@@ -237,10 +264,9 @@ fn being_read_costs_a_worker_nothing() {
             stop.store(true, Ordering::Relaxed);
         });
         assert_eq!(spent, 0, "calls of the allocator");
-        let by_tenant =
-            counters.stages[0].tenants.iter().map(|t| (t.seen.get(), t.forwarded.get(), t.dropped.get()));
+        let stage = &counters.stages()[0];
+        let by_tenant = stage.tenants.iter().map(|t| (t.seen.get(), t.forwarded.get(), t.dropped.get()));
         let by_tenant: Vec<_> = by_tenant.collect();
-        let stage = &counters.stages[0];
         assert_eq!(
             by_tenant.iter().map(|t| t.0).sum::<u64>(),
             stage.seen.get(),

@@ -82,35 +82,42 @@ fn links_of_documents_resolve() {
     }
 }
 
-/// Every key of a configuration file has its line in docs/configuration.md. The loader itself says which there are.
+/// Sections of a configuration file: how they begin, where they are documented, how many keys they have.
+const SECTIONS: [(&str, &str, usize); 16] = [
+    ("[eal]", "## `[eal]`", 8),
+    ("[[port]]", "## `[[port]]`", 11),
+    ("[tunnel]", "## `[tunnel]`", 6),
+    ("[flow]", "## `[flow]`", 17),
+    ("[flow.fragments]", "### `[flow.fragments]`", 5),
+    ("[stream]", "## `[stream]`", 11),
+    ("[[tenant]]", "## `[[tenant]]`", 4),
+    ("[[tenant]]\n[tenant.limits]", "### `[tenant.limits]`", 3),
+    ("[tenants]", "## `[tenants]`", 2),
+    ("[management]", "## `[management]`", 11),
+    ("[management.health]", "### `[management.health]`", 6),
+    ("[metrics]", "## `[metrics]`", 1),
+    ("[events]", "## `[events]`", 7),
+    ("[events.drop]", "### `[events.drop]`", 2),
+    ("[events.anomaly]", "### `[events.drop]`", 2),
+    ("[[events.sink]]", "### `[[events.sink]]`", 8),
+];
+
+/// The keys of a section; the loader itself says which there are.
+fn keys_of(section: &str) -> Vec<String> {
+    use sluicegate::config::{Options, Overrides, load_text};
+    let text = format!("{section}\nnot-a-key-of-any-section = 1\n");
+    let wrong = load_text("t.toml", &text, Path::new(""), &Overrides::default(), &Options::default())
+        .expect_err("an unknown key");
+    let remedy = wrong.iter().find_map(|problem| problem.remedy.strip_prefix("known here: "));
+    remedy.expect("a list of keys").split(", ").map(str::to_owned).collect()
+}
+
+/// Every key of a configuration file has its line in docs/configuration.md.
 #[test]
 fn configuration_keys_are_documented() {
-    use sluicegate::config::{Options, Overrides, load_text};
     let document = include_str!("../docs/configuration.md");
-    let sections = [
-        ("[eal]", "## `[eal]`", 8),
-        ("[[port]]", "## `[[port]]`", 11),
-        ("[tunnel]", "## `[tunnel]`", 6),
-        ("[flow]", "## `[flow]`", 17),
-        ("[flow.fragments]", "### `[flow.fragments]`", 5),
-        ("[stream]", "## `[stream]`", 11),
-        ("[[tenant]]", "## `[[tenant]]`", 4),
-        ("[[tenant]]\n[tenant.limits]", "### `[tenant.limits]`", 3),
-        ("[tenants]", "## `[tenants]`", 2),
-        ("[management]", "## `[management]`", 10),
-        ("[management.health]", "### `[management.health]`", 6),
-        ("[metrics]", "## `[metrics]`", 1),
-        ("[events]", "## `[events]`", 7),
-        ("[events.drop]", "### `[events.drop]`", 2),
-        ("[events.anomaly]", "### `[events.drop]`", 2),
-        ("[[events.sink]]", "### `[[events.sink]]`", 8),
-    ];
-    for (section, heading, count) in sections {
-        let text = format!("{section}\nnot-a-key-of-any-section = 1\n");
-        let wrong = load_text("t.toml", &text, Path::new(""), &Overrides::default(), &Options::default())
-            .expect_err("an unknown key");
-        let remedy = wrong.iter().find_map(|problem| problem.remedy.strip_prefix("known here: "));
-        let keys: Vec<&str> = remedy.expect("a list of keys").split(", ").collect();
+    for (section, heading, count) in SECTIONS {
+        let keys = keys_of(section);
         assert_eq!(keys.len(), count, "{section} {keys:?}");
         let part = document.split_once(&format!("\n{heading}")).expect(heading).1;
         let part = part.split("\n#").next().unwrap_or(part);
@@ -118,4 +125,89 @@ fn configuration_keys_are_documented() {
             assert!(part.contains(&format!("`{key}`")), "{section} {key} is not in docs/configuration.md");
         }
     }
+}
+
+/// A plan with one of everything.
+const EVERYTHING: &str = r#"
+[[port]]
+device = "net_null0"
+[tunnel]
+allowed_sources = ["10.0.8.0/24"]
+[[tenant]]
+name = "payments"
+endpoints = [7]
+[[events.sink]]
+to = "stdout"
+"#;
+
+/// Every key of a configuration file is in the table of docs/reload.md: what a reload can change, and what needs a restart.
+#[test]
+fn what_a_reload_can_change_is_documented() {
+    use sluicegate::config::reload::settings;
+    use sluicegate::config::{Options, Overrides, load_text};
+    let plan = load_text("t.toml", EVERYTHING, Path::new(""), &Overrides::default(), &Options::default());
+    // Places without numbers and names: `port[].mtu`.
+    let plain = |place: &str| {
+        let mut inside = false;
+        let mut keep = |c: char| {
+            inside = (inside || c == '[') && c != ']';
+            !inside || c == '['
+        };
+        place.chars().filter(|c| keep(*c)).collect::<String>()
+    };
+    let mut rows: Vec<(String, bool)> = Vec::new();
+    for setting in settings(&plan.expect("a good file")) {
+        let row = (plain(&setting.place), setting.live);
+        if !rows.contains(&row) {
+            rows.push(row);
+        }
+    }
+    // The loader's keys, each in one row: those of a table of its own are rows of that, and these go by other names.
+    let elsewhere = ["fragments", "health", "drop", "anomaly", "sink"];
+    let other = |place: &str| match place {
+        "tenant[].name" => "tenant.name".to_owned(),
+        "tenant[].pipeline" => String::new(), // not yet
+        "tenant[].limits.flows" | "tenant[].limits.guaranteed" | "tenant[].limits.new_flows_per_s" => {
+            "tenant[].limits".to_owned()
+        }
+        // Whatever the file says, they are tenants' endpoints and limits.
+        "tenants.file" => "tenant[].endpoints".to_owned(),
+        // Parts of where a sink writes.
+        "events.sink[].path"
+        | "events.sink[].rotate_mb"
+        | "events.sink[].rotate_every"
+        | "events.sink[].keep" => "events.sink[].to".to_owned(),
+        place => place.to_owned(),
+    };
+    for (section, _, _) in SECTIONS {
+        let name = section.rsplit('\n').next().expect("a line");
+        let name = match name {
+            "[tenant.limits]" => "tenant[].limits".to_owned(),
+            _ if name.starts_with("[[") => name.replace("[[", "").replace("]]", "[]"),
+            _ => name.replace(['[', ']'], ""),
+        };
+        for key in keys_of(section).iter().filter(|key| !elsewhere.contains(&key.as_str())) {
+            let place = other(&format!("{name}.{key}"));
+            assert!(
+                place.is_empty() || rows.iter().any(|(row, _)| *row == place),
+                "nobody says whether a reload can change {name}.{key}"
+            );
+        }
+    }
+    let mut table = String::from("| key | a reload changes it |\n|---|---|\n");
+    for (place, live) in rows {
+        writeln!(table, "| `{place}` | {} |", if live { "yes" } else { "no: restart" }).expect("a string");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reload.md");
+    let text = std::fs::read_to_string(&path).expect("docs/reload.md");
+    let (head, found) = text.split_once("| key | a reload changes it |").unwrap_or((&text, ""));
+    if std::env::var_os("SLUICEGATE_BLESS").is_some() {
+        std::fs::write(&path, format!("{head}{table}")).expect("docs/reload.md");
+        return;
+    }
+    let found = format!("| key | a reload changes it |{found}");
+    assert!(
+        found == table,
+        "docs/reload.md is out of date: SLUICEGATE_BLESS=1 cargo nextest run --test docs"
+    );
 }

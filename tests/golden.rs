@@ -95,9 +95,14 @@ fn unknown_checksums_are_counted_under_auto() {
 }
 
 /// Reasons that no single frame can provoke, and the tests that do.
-const NOT_BY_A_FRAME: [(&str, &str, &str); 13] = [
+const NOT_BY_A_FRAME: [(&str, &str, &str); 14] = [
     ("chained", "a_chained_frame_is_dropped_whole", include_str!("golden_eal.rs")),
     ("flow_condemned", "a_condemned_flow_is_dropped_before_the_stages", include_str!("flow.rs")),
+    (
+        "on_reload",
+        "a_flow_from_before_that_nobody_can_judge_is_dropped_if_it_is_to_be",
+        include_str!("reload.rs"),
+    ),
     (
         "tcp_invalid",
         "segments_outside_the_window_are_dropped_where_that_is_asked_for",

@@ -175,6 +175,79 @@ mod signals {
         }
     }
 
+    /// The program over DPDK, with compiled rules and a capture that never ends: reloads by the socket and by SIGHUP, refused ones, and the account.
+    #[test]
+    fn reloads_are_obeyed_and_answered_while_packets_flow() {
+        let folder = bench();
+        let root = folder.path();
+        let envelope = Envelope { node: [10, 0, 8, 9].into(), ..Envelope::default() };
+        let frames: Vec<_> = (0..64)
+            .map(|n| traffic::wrap(&datagram(53 + n % 2 * 300), &envelope).expect("a frame"))
+            .collect();
+        std::fs::write(root.join("tunnel.pcap"), capture(1, &frames)).expect("a file");
+        let prefix = common::prefix("reloads");
+        let rules = |more: &str| format!("{RULES}allow,udp,353,another\n{more}");
+        let write = |text: &str| std::fs::write(root.join("policy/rules.csv"), text).expect("a file");
+        write(&rules(""));
+        let device =
+            format!("port[0].device=net_pcap0,rx_pcap={},infinite_rx=1", root.join("tunnel.pcap").display());
+        let policy = std::fs::read_to_string(root.join("policy/edge.toml")).expect("the file");
+        let policy = format!("{policy}[management]\nsocket = \"control.sock\"\n");
+        std::fs::write(root.join("policy/edge.toml"), &policy).expect("a file");
+        let more = ["--stats-interval", "0s", "--set", &device, "--set", "eal.extra_buffers=2000"];
+        let mut child = start(root, &prefix, &more);
+        let mut lines =
+            BufReader::new(child.stdout.take().expect("a pipe")).lines().map(|line| line.expect("text"));
+        assert!(lines.next().expect("a line").contains("\"started\""));
+        let reload = || sluicegate(root, &["reload", "policy/edge.toml"]);
+        let mode = std::fs::metadata(root.join("policy/control.sock")).expect("a socket").permissions();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+        assert_eq!(ended(&reload(), 0), "reload: nothing has changed\n");
+        for n in 0..10 {
+            write(&rules(&format!("deny,tcp,{},round\n", 1000 + n)));
+            let said = ended(&reload(), 0);
+            assert!(said.contains("stages changed: acl\n") && said.contains("reload: done in "), "{said}");
+        }
+        // Wrong rules, and what needs a restart: said as `check` says it, and nothing changes.
+        write(&rules("alow,tcp,7,wrong\n"));
+        let said = ended(&reload(), 1);
+        let check = ended(&sluicegate(root, &["check", "policy/edge.toml"]), 2);
+        let line = said.lines().next().expect("a line");
+        assert!(
+            line.contains("alow") && check.contains(line) && said.contains("nothing has changed"),
+            "{said}{check}"
+        );
+        write(&rules(""));
+        std::fs::write(root.join("policy/edge.toml"), format!("{policy}[flow]\ncapacity = 2048\n"))
+            .expect("a file");
+        let said = ended(&reload(), 1);
+        assert!(said.starts_with("flow.capacity: 262144 -> 2048 needs a restart\n"), "{said}");
+        // SIGHUP does it without an answer, and a deny cuts flows that are there.
+        std::fs::write(root.join("policy/edge.toml"), policy).expect("a file");
+        write(&rules("").replace("allow,udp,353", "deny,udp,353"));
+        send(&child, "-HUP");
+        let mut reloads = Vec::new();
+        while reloads.len() < 14 {
+            let line: serde_json::Value = serde_json::from_str(&lines.next().expect("a line")).expect("JSON");
+            if line["event"] == "reload" {
+                reloads.push(line["outcome"].as_str().expect("a word").to_owned());
+            }
+        }
+        let outcomes = |word: &str| reloads.iter().filter(|outcome| *outcome == word).count();
+        assert_eq!((outcomes("unchanged"), outcomes("done"), outcomes("refused")), (1, 11, 2));
+        std::thread::sleep(Duration::from_millis(100));
+        send(&child, "-INT");
+        let stopped = lines.find(|line| line.contains("\"stopped\"")).expect("the account");
+        let account: serde_json::Value = serde_json::from_str(&stopped).expect("JSON");
+        assert_eq!(account["balances"], true, "{account}");
+        let text = account.to_string();
+        assert!(text.contains("acl.deny") && !text.contains("acl.default_deny\":1"), "{text}");
+        assert_eq!(child.wait().expect("it ends").code(), Some(0));
+        assert!(!root.join("policy/control.sock").exists());
+        assert!(ended(&reload(), 2).contains("is it running"));
+        common::assert_nothing_left(&prefix);
+    }
+
     /// While thousands of rules compile there is nobody to stop cleanly: the second signal must not wait for them.
     #[test]
     fn the_second_one_stops_at_once() {

@@ -10,9 +10,9 @@ use super::Snapshot;
 use crate::config::{Machine, Plan};
 use crate::dpdk::Error;
 use crate::event::{
-    Emitter, Eve, Lines, Parts, Rings, SinkSnapshot, StageStats, Stats, Type, Writer, emitters,
+    Emitter, Eve, Lines, Parts, Renamed, Rings, SinkSnapshot, StageStats, Stats, Type, Writer, emitters,
 };
-use crate::flow::Flows;
+use crate::flow::{Flows, Names};
 use crate::path::{Clock, Pipeline, WorkerCounters};
 
 /// What is needed before workers run, and given to the writer then.
@@ -87,6 +87,14 @@ pub(super) struct Telling {
 }
 
 impl Telling {
+    /// Names and times are those of another plan from now on.
+    pub fn change(&mut self, plan: &Plan, pipeline: &Pipeline) {
+        let stages = pipeline.numbers().zip(pipeline.stages());
+        let stages = stages.map(|(number, (name, shared))| (number, name.to_owned(), shared.signatures()));
+        self.writer.rename(Renamed { names: Names::of(plan), stages: stages.collect() });
+        self.every = self.every.map(|_| plan.events.stats_every);
+    }
+
     /// Counters, if they are due.
     pub fn tick(&self, plan: &Plan, snapshot: impl FnOnce() -> Snapshot) {
         let Some(every) = self.every else { return };

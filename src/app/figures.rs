@@ -233,6 +233,13 @@ const FIGURES: &[Fixed] = &[
         "1 for each cause in force; [configuration.md](configuration.md) lists them.",
     ),
     ("sluicegate_health_flips_total", COUNTER, &[], "Changes of the state."),
+    (
+        "sluicegate_reloads_total",
+        COUNTER,
+        &["outcome"],
+        "Reloads, by what became of them: `done`, `unchanged`, `refused`.",
+    ),
+    ("sluicegate_reload_workers_behind", GAUGE, &[], "Workers that have not taken the plan in force."),
     ("sluicegate_pool_buffers", GAUGE, &[], "Buffers of the pool."),
     ("sluicegate_pool_available_buffers", GAUGE, &[], "Those that nobody holds."),
 ];

@@ -3,10 +3,15 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use std::sync::Arc;
+
+use super::reload::{InForce, Load, Reloaded};
 use super::{Launched, RunningApp};
+use crate::config::Plan;
 use crate::mgmt::health::{PortSeen, WorkerSeen};
 use crate::mgmt::{Draining, Management, Observation, Round, Status};
 use crate::packet::DropReason;
+use crate::path::{Pipeline, Place, WorkerCounters};
 use crate::stage::WorkerId;
 
 impl RunningApp {
@@ -20,6 +25,7 @@ impl RunningApp {
         let at = management.at();
         let mut round = Round { busy: management.poll(at), ..Round::default() };
         let (look, tick) = (management.is_look_due(at), management.is_tick_due(at));
+        round.reloaded = self.look_at_reload();
         if tick {
             // Asking a driver for its counters may mean asking the device: not more often than this.
             self.port_stats = self.ports.iter().map(crate::dpdk::RunningPort::stats).collect();
@@ -45,6 +51,56 @@ impl RunningApp {
             round.draining = self.look_at_drain(at);
         }
         round
+    }
+
+    /// Begins to load another plan; [`Round::reloaded`] says what became of it. `load` runs on a thread of its own, and may take as long as it likes.
+    ///
+    /// # Errors
+    ///
+    /// In one sentence, if there is a reload under way.
+    pub fn reload(&mut self, load: Load) -> Result<(), String> {
+        let machine = (self.host.backend(), &self.pool, &self.cpus[..]);
+        self.reloads.begin(load, &self.plan, &self.pipeline, machine)
+    }
+
+    fn look_at_reload(&mut self) -> Option<Reloaded> {
+        let stages = super::stage_names(&self.plan);
+        let place = |counters: &WorkerCounters| match counters.place.place() {
+            Place::Inspect(n) => match stages.get(n) {
+                Some(name) => format!("inspect, stage {n} {name:?}"),
+                None => format!("inspect, stage {n}"),
+            },
+            place => place.to_string(),
+        };
+        let (in_force, outcome) = self.reloads.round(&self.pipeline, &self.plan, place);
+        if let Some(InForce { plan, pipeline }) = in_force {
+            self.put_in_force(plan, pipeline);
+        }
+        outcome
+    }
+
+    /// What the management side knows of the plan is the new one's. Workers come to it by themselves.
+    fn put_in_force(&mut self, plan: Arc<Plan>, pipeline: Arc<Pipeline>) {
+        let names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
+        for Launched { counters, .. } in &self.workers {
+            counters.show(&names, plan.reasons.len());
+        }
+        if let Some(flows) = &self.flows {
+            flows.rename(&plan);
+        }
+        if let Some(management) = &mut self.management {
+            management.change(&plan.management, super::stage_names(&plan));
+        }
+        if let Some(telling) = &mut self.telling {
+            telling.change(&plan, &pipeline);
+        }
+        let mut figure_names = super::figures::Names::of(&plan, &pipeline);
+        // The program has not started anew.
+        if let Some(before) = &self.names {
+            figure_names.started = before.started;
+        }
+        self.names = Some(Arc::new(figure_names));
+        (self.plan, self.pipeline) = (plan, pipeline);
     }
 
     /// New flows are not wanted from now on: health says so, and flows that are there are served. [`Round::draining`] tells
@@ -96,12 +152,12 @@ impl RunningApp {
                 }
             };
         let panics = |Launched { counters, .. }: &Launched| {
-            counters.stages.iter().map(|s| s.panics.get()).sum::<u64>()
+            counters.stages().iter().map(|s| s.panics.get()).sum::<u64>()
         };
         Observation {
             at,
             policy: true,
-            reload_failed: None,
+            reload_failed: self.reloads.failed(),
             draining: None,
             workers: self.workers.iter().map(worker).collect(),
             ports: ports.map(port).collect(),

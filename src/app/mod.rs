@@ -12,6 +12,7 @@ mod exporting;
 mod figures;
 mod host;
 mod manage;
+mod reload;
 mod report;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use std::time::Instant;
 
 pub use figures::{Estimate, Exporter, Figure, Publisher, figures};
 pub use host::Host;
+pub use reload::{Load, Reloaded};
 pub use report::{PortReport, Report, Snapshot};
 
 use crate::config::{AddressV4, HostKind, Plan, QueueCount};
@@ -30,13 +32,15 @@ use crate::event::SinkSnapshot;
 use crate::flow::{FlowEvent, FlowView, FlowsShared, Seed, Shown};
 use crate::mgmt::Management;
 use crate::path::{
-    Clock, Decap, Guests, Lane, Mesh, Pipeline, Punt, Respond, Stop, Track, Worker, WorkerCounters,
+    Clock, Decap, Guests, Lane, MailEnd, Mesh, Pipeline, Punt, Respond, Stop, Track, Worker, WorkerCounters,
+    mailbox,
 };
 use events::Telling;
 pub use events::stats;
 use exporting::Exporting;
 use figures::{Names, Picture};
 use host::Handle;
+use reload::Reloads;
 
 /// MTU of a port whose plan says "auto", if the device can: a VPC's jumbo frame.
 const LARGEST_MTU: u16 = 9001;
@@ -73,6 +77,11 @@ impl App {
         &self.plan
     }
 
+    /// CPUs for whoever is no worker; empty if there are none to be had.
+    pub fn spare_cpus(&self) -> &[u32] {
+        &self.cpus
+    }
+
     /// Starts the EAL, opens the plan's ports and runs.
     #[cfg(feature = "dpdk")]
     pub fn start(self) -> Result<RunningApp, Error> {
@@ -94,12 +103,11 @@ impl App {
         clock: Clock,
     ) -> Result<RunningApp, Error> {
         let App { plan, listens, reopen, cpus } = self;
-        let pipeline = Pipeline::build(&plan, host.backend())?;
+        let pipeline = Arc::new(Pipeline::build(&plan, host.backend())?);
         let mut app = RunningApp {
             workers: Vec::new(),
             ports: Vec::new(),
             stop: Stop::default(),
-            pipeline,
             pool,
             notes: Vec::new(),
             started: Instant::now(),
@@ -112,7 +120,10 @@ impl App {
             telling: None,
             exporting: None,
             names: None,
-            plan,
+            reloads: Reloads::new(Vec::new(), &pipeline),
+            pipeline,
+            cpus: cpus.clone(),
+            plan: Arc::new(plan),
             host,
         };
         match app.bring_up(ports, &clock, listens, (reopen, cpus)) {
@@ -160,7 +171,6 @@ pub struct RunningApp {
     workers: Vec<Launched>,
     ports: Vec<RunningPort>,
     stop: Stop,
-    pipeline: Pipeline,
     pool: Mempool,
     notes: Vec<String>,
     started: Instant,
@@ -177,7 +187,10 @@ pub struct RunningApp {
     exporting: Option<Exporting>,
     /// What numbers in counters stand for, for whoever publishes them.
     names: Option<Arc<Names>>,
-    plan: Plan,
+    reloads: Reloads,
+    pipeline: Arc<Pipeline>,
+    cpus: Vec<u32>,
+    plan: Arc<Plan>,
     // Last: the EAL goes when everything that lives on it is gone.
     host: Host,
 }
@@ -223,6 +236,7 @@ impl RunningApp {
         let mut ends = Vec::new();
         // Made first, launched then: tables take their time, and a worker that began earlier would own what others see, too.
         let mut ready = Vec::new();
+        let mut posts: Vec<(Arc<WorkerCounters>, MailEnd)> = Vec::new();
         for (plan, share) in self.plan.workers.iter().zip(shares) {
             let id = plan.id;
             let mesh = mesh.next();
@@ -236,6 +250,8 @@ impl RunningApp {
             let queues = share.iter().map(|Lane(queues)| (queues.port, queues.queue));
             let counters = WorkerCounters::new(id, &self.plan.reasons, self.plan.stages.len());
             let counters = Arc::new(counters.with_queues(queues).with_tenants(figure_names.tenants.len()));
+            let (mail, end) = mailbox();
+            posts.push((counters.clone(), end));
             let decap = Decap::new(self.plan.tunnel.clone());
             let (inspect, counting) = (self.pipeline.make(id), counters.clone());
             let own: Vec<u16> = share.iter().map(|Lane(queues)| queues.port).collect();
@@ -248,6 +264,7 @@ impl RunningApp {
                 Worker::new(share, decap, inspect, self.plan.burst, self.plan.idle, clock.clone(), counting)
                     .with_answers(Respond::of(&self.plan, &self.pool))
                     .with_punt(punt)
+                    .with_mail(mail)
                     .with_events(telling.worker(&self.plan, &counters))
                     .with_flows(shared.as_ref().map(|shared| Track::of(&self.plan, shared, mesh, &counters)));
             if let Some(flows) = worker.flows() {
@@ -271,6 +288,7 @@ impl RunningApp {
                 }
             }
         }
+        self.reloads = Reloads::new(posts, &self.pipeline);
         self.flows = shared.as_ref().map(|_| FlowView::new(&self.plan, shown, clock.clone()));
         self.shared = shared;
         self.resets = self.ports.iter().map(|_| AtomicBool::new(false)).collect();
@@ -367,6 +385,7 @@ impl RunningApp {
             xstats: self.ports.iter().map(RunningPort::xstats).collect(),
             management: self.management.as_ref().map(Management::snapshot),
             sinks: self.sinks(),
+            reloads: self.reloads.counts(),
             flows: self.flows.clone(),
             pool: (self.pool.capacity(), self.pool.available()),
         })
@@ -475,7 +494,7 @@ impl RunningApp {
     }
 
     fn stage_counts(&self) -> Vec<Vec<(String, u64)>> {
-        self.pipeline.stages().map(|(_, shared)| shared.counts()).collect()
+        self.reloads.stage_counts(&self.pipeline)
     }
 }
 

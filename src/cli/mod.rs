@@ -7,6 +7,7 @@ mod flows;
 mod health;
 mod interrupt;
 mod panics;
+mod reload;
 mod replay;
 mod run;
 mod show;
@@ -36,6 +37,7 @@ Start here:
   sluicegate replay FILE --in a.pcap --out b.pcap
                                              a capture through a pipeline, with a table of verdicts
   sluicegate run FILE                        packets, until SIGINT or SIGTERM
+  sluicegate reload FILE                     the running instance gets the file as it is now
 
 Any value of a pipeline file can be set from outside, the command line winning:
   SLUICEGATE_TUNNEL__PROFILE=tencent sluicegate run FILE --set tunnel.port=6081
@@ -62,6 +64,8 @@ enum Command {
     /// Make traffic, send it through a real vdev and a firewall, check every frame that returns
     #[cfg(feature = "dpdk")]
     Demo(demo::Demo),
+    /// Ask a running instance to load its configuration anew; exit code 1 if it refuses
+    Reload(reload::Reload),
     /// Ask a running instance whether it is fit for traffic; exit code 1 if it is not
     Health(health::Health),
     /// List the stages, or explain one; `stages drops` lists all drop reasons
@@ -88,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Replay(command) => command.run(),
         #[cfg(feature = "dpdk")]
         Command::Demo(command) => command.run(),
+        Command::Reload(command) => command.run(),
         Command::Health(command) => command.run(),
         Command::Stages(command) => command.run(),
         Command::Completions { shell } => {

@@ -2,8 +2,9 @@
 //!
 //! The main thread manages: it answers for the ports, and must not wait. So what is printed goes to a thread of its own, which may.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,7 +17,9 @@ use signal_hook::flag;
 use super::interrupt::{Interrupt, Signal};
 use super::{ConfigArgs, FAILED, Failure, OK, Outcome, show};
 use crate::App;
-use crate::app::{RunningApp, Snapshot};
+use crate::app::{Reloaded, RunningApp, Snapshot};
+use crate::config::{self, Machine, Options, Overrides, Plan, Problem};
+use crate::mgmt::control::{Asked, Control};
 use crate::mgmt::{Draining, Flip};
 
 /// Rest between two rounds in which there was nothing to do: a check that comes meanwhile waits that long.
@@ -44,17 +47,21 @@ impl Run {
     pub(super) fn run(self) -> Outcome {
         // First, since rule sets may take seconds to read.
         let interrupt = Interrupt::install().map_err(|e| Failure::Other(format!("signals: {e}")))?;
-        let plan = self.config.plan(true)?;
+        let mut renewal = Renewal::of(&self.config);
+        let plan = renewal.source.load()?;
         show::warnings(&plan.warnings);
+        // As logrotate and its like ask for it, and as a person does who has edited the file.
         let reopen = Arc::<AtomicBool>::default();
-        if !plan.events.sinks.is_empty() {
-            // As logrotate and its like ask for it. Without sinks the signal means what it always does.
-            flag::register(SIGHUP, reopen.clone()).map_err(|e| Failure::Other(format!("signals: {e}")))?;
+        for flag in [&reopen, &renewal.hangup] {
+            flag::register(SIGHUP, flag.clone()).map_err(|e| Failure::Other(format!("signals: {e}")))?;
         }
-        let app = start(App::new(plan).with_reopen(reopen))?;
+        let app = App::new(plan).with_reopen(reopen);
+        renewal.open(&app)?;
+        let app = start(app)?;
         show::started(&app, self.json);
         let (printer, printing) = printer(self.json)?;
-        let report = self.manage(app, &interrupt, &printer).stop();
+        let report = self.manage(app, &interrupt, &mut renewal, &printer).stop();
+        drop(renewal);
         notify(&[NotifyState::Stopping]);
         drop(printer);
         let _ = printing.join(); // it has nothing to say but what it has printed
@@ -63,7 +70,13 @@ impl Run {
     }
 
     /// Rounds of the management side, until it is time to stop.
-    fn manage(&self, mut app: RunningApp, interrupt: &Interrupt, printer: &SyncSender<Said>) -> RunningApp {
+    fn manage(
+        &self,
+        mut app: RunningApp,
+        interrupt: &Interrupt,
+        renewal: &mut Renewal,
+        printer: &SyncSender<Said>,
+    ) -> RunningApp {
         let begin = Instant::now();
         let end = self.duration.and_then(|d| begin.checked_add(d));
         let mut before = app.snapshot();
@@ -90,6 +103,11 @@ impl Run {
                 if drain.is_over() {
                     return app;
                 }
+            }
+            renewal.look(&mut app);
+            if let Some(reloaded) = round.reloaded {
+                renewal.answer(&reloaded);
+                say(Said::Reload(Box::new(reloaded)));
             }
             if !ready && app.health().is_some_and(|status| status.state.is_fit()) {
                 ready = true;
@@ -128,8 +146,75 @@ impl Run {
     }
 }
 
+/// Where the configuration comes from.
+#[derive(Clone)]
+struct Source {
+    file: PathBuf,
+    sets: Vec<String>,
+    /// As it was before this thread was pinned.
+    machine: Machine,
+}
+
+impl Source {
+    /// Reads the file as it is now, with the same values set over it.
+    fn load(&self) -> Result<Plan, Vec<Problem>> {
+        let options = Options { machine: self.machine.clone(), ..Options::default() };
+        config::load(&self.file, &Overrides::here(&self.sets), &options)
+    }
+}
+
+/// How the configuration gets in anew: SIGHUP and the control socket ask for it.
+struct Renewal {
+    source: Source,
+    hangup: Arc<AtomicBool>,
+    control: Option<Control>,
+    asked: Option<Asked>,
+}
+
+impl Renewal {
+    fn of(config: &ConfigArgs) -> Self {
+        let ConfigArgs { file, set } = config;
+        let source = Source { file: file.clone(), sets: set.clone(), machine: Machine::here() };
+        Renewal { source, hangup: Arc::default(), control: None, asked: None }
+    }
+
+    /// Opens the control socket of a plan.
+    fn open(&mut self, app: &App) -> Result<(), Failure> {
+        match Control::open(&app.plan().management.socket, app.spare_cpus()) {
+            Ok(control) => self.control = control,
+            Err(Ok(error)) => return Err(error.into()),
+            Err(Err(note)) => show::warnings([note]),
+        }
+        Ok(())
+    }
+
+    /// Begins a reload, if somebody asks for one.
+    fn look(&mut self, app: &mut RunningApp) {
+        let asked = self.control.as_ref().and_then(Control::asked);
+        let hangup = self.hangup.swap(false, Ordering::Relaxed);
+        if asked.is_none() && !hangup {
+            return;
+        }
+        let source = self.source.clone();
+        match (app.reload(Box::new(move || source.load())), asked) {
+            (Ok(()), asked) => self.asked = asked,
+            (Err(busy), Some(asked)) => asked.is_busy(busy),
+            // Whatever changed since the one under way began is not lost.
+            (Err(_), None) => self.hangup.store(true, Ordering::Relaxed),
+        }
+    }
+
+    /// Tells whoever asked.
+    fn answer(&mut self, reloaded: &Reloaded) {
+        if let Some(asked) = self.asked.take() {
+            asked.answer(Ok(reloaded.clone()));
+        }
+    }
+}
+
 /// What is printed while it runs.
 enum Said {
+    Reload(Box<Reloaded>),
     Port(Vec<String>),
     Health(Flip),
     Drain(Draining),
@@ -142,6 +227,7 @@ fn printer(json: bool) -> Result<(SyncSender<Said>, JoinHandle<()>), Failure> {
     let print = move || {
         for said in said {
             match said {
+                Said::Reload(reloaded) => show::reloaded(&reloaded, json),
                 Said::Port(texts) => show::events(&texts, json),
                 Said::Health(flip) => show::flip(&flip, json),
                 Said::Drain(drain) => show::drain(drain, json),

@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyl
 use serde_json::json;
 
 use super::Failure;
-use crate::app::{Report, RunningApp, Snapshot};
+use crate::app::{Reloaded, Report, RunningApp, Snapshot};
 use crate::dpdk::PortFacts;
 use crate::mgmt::{Draining, Flip};
 
@@ -196,6 +196,21 @@ pub fn flip(flip: &Flip, json: bool) {
     let reasons: String = flip.reasons.iter().map(|reason| format!("; {}", reason.text)).collect();
     let text = format!("health: {} -> {}{reasons}", flip.from.name(), flip.to.name());
     if flip.to.is_fit() { say!("{text}") } else { warnings([text]) }
+}
+
+/// What became of a reload.
+pub fn reloaded(reloaded: &Reloaded, json: bool) {
+    if json {
+        let mut line = json!({ "event": "reload", "time_ns": unix_nanos() });
+        if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(reloaded) {
+            fields.into_iter().for_each(|(key, value)| line[key] = value);
+        }
+        say!("{line}");
+        return;
+    }
+    for text in reloaded.lines() {
+        if reloaded.is_good() { say!("{text}") } else { warnings([text]) }
+    }
 }
 
 /// How far leaving has come.

@@ -16,8 +16,8 @@ use super::settings::find;
 use super::source::{in_reading_order, origin_of, overrides};
 use super::value::suggestion;
 use super::{
-    HostKind, Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, events, flow, management, memory,
-    metrics, policy, ports, stages, stream, tenants,
+    Asked, HostKind, Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, events, flow, management,
+    memory, metrics, policy, ports, stages, stream, tenants,
 };
 use crate::dpdk::BURST;
 use crate::dpdk::{EalPlan, LcorePlan};
@@ -95,14 +95,13 @@ pub(super) fn plan(
     if flow.tracking {
         stages::fit_flows(&mut check, stages.len());
     }
-    let management = management::check(&mut check, &file.management, &file.port, tunnel.as_ref());
+    let management = management::check(&mut check, name, &file.management, &file.port, tunnel.as_ref());
     for (port, address) in ports.iter_mut().zip(&management.host.ports) {
         let kind = management.host.kind;
         port.config.multicast = kind == HostKind::Tap || (kind == HostKind::Stack && address.v6.is_some());
     }
     let metrics = metrics::check(&mut check, &file.metrics);
     let stream = stream::check(&mut check, &file.stream, flow.tenants.len());
-    let reads = stages.iter().any(|stage| stage.parsed.wants_streams());
     let (pool, memory) = memory::plan(&memory::Needs {
         ports: &ports,
         workers: workers.len(),
@@ -110,7 +109,8 @@ pub(super) fn plan(
         extra_buffers: file.eal.extra_buffers,
         stages: stages.iter().map(|stage| stage.parsed.eal_memory()).sum(),
         flow: &flow,
-        held_for_stages: if reads { stream.hold } else { 0 },
+        // Also where no stage reads streams: one may come by a reload, and the pool does not grow.
+        held_for_stages: if flow.tracking { stream.hold } else { 0 },
     });
     eal.memory_mb = match file.eal.memory_mb.0 {
         None => memory.megabytes,
@@ -134,6 +134,7 @@ pub(super) fn plan(
                 ports,
                 workers,
                 pool,
+                asked: Asked { memory_mb: file.eal.memory_mb.0, extra_buffers: file.eal.extra_buffers },
                 memory_formula: memory.formula,
                 tunnel,
                 idle: file.eal.idle,

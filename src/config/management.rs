@@ -12,8 +12,8 @@ use super::check::Check;
 use super::flow::range;
 use super::value::suggestion;
 use super::{
-    AddressV4, Cause, DrainPlan, HealthPlan, HostKind, HostPlan, ManagementPlan, PortAddress, Token, Tunnel,
-    schema,
+    AddressV4, Cause, ControlSocket, DrainPlan, HealthPlan, HostKind, HostPlan, ManagementPlan, PortAddress,
+    Token, Tunnel, schema,
 };
 
 /// Sources are searched one by one.
@@ -27,6 +27,7 @@ const LONGEST_NAME: usize = 12;
 /// The whole plan.
 pub(super) fn check(
     check: &mut Check<'_>,
+    name: &str,
     file: &schema::Management,
     ports: &[schema::Port],
     tunnel: Option<&Tunnel>,
@@ -57,7 +58,38 @@ pub(super) fn check(
     }
     let health = health(check, &file.health);
     let drain = drain(check, file);
-    ManagementPlan { host, listen, token, health, drain }
+    let socket = socket(check, name, file);
+    ManagementPlan { host, listen, token, socket, health, drain }
+}
+
+/// Longest path of a unix socket on Linux (`sockaddr_un`), without the zero byte.
+const LONGEST_SOCKET: usize = 107;
+
+fn socket(check: &mut Check<'_>, name: &str, file: &schema::Management) -> ControlSocket {
+    match file.socket.as_deref() {
+        None => ControlSocket::usual(name),
+        Some("off") => ControlSocket::Off,
+        Some(path) if path.is_empty() || path.contains('\0') => {
+            check.problem(
+                "management.socket",
+                "is no path",
+                "write it as \"/run/sluicegate/edge.sock\", or \"off\"",
+            );
+            ControlSocket::Off
+        }
+        Some(path) => {
+            let path = check.folder.join(path);
+            if path.as_os_str().len() > LONGEST_SOCKET {
+                let what = format!("{} is too long", path.display());
+                check.problem(
+                    "management.socket",
+                    what,
+                    format!("a socket's path has at most {LONGEST_SOCKET} bytes"),
+                );
+            }
+            ControlSocket::At(path)
+        }
+    }
 }
 
 /// The secret in a file: its only line.

@@ -103,11 +103,13 @@ pub(super) fn plan(needs: &Needs<'_>) -> (PoolPlan, Memory) {
     let pool_bytes = buffers * (u64::from(data_room) + BESIDE);
     let ring_bytes = descriptors * DESCRIPTOR;
     let mb = |bytes: u64| bytes.div_ceil(1 << 20);
+    // A reload builds rules while those before them are in force.
+    let stages = 2 * stages;
     let total = mb(pool_bytes) + mb(ring_bytes) + mb(stages) + BASE_MB;
     let memory = format!(
         "{:>8}  MB pool: {buffers} x ({data_room} + {BESIDE}) bytes\n\
          {:>8}  MB descriptor rings\n\
-         {:>8}  MB stages\n\
+         {:>8}  MB stages, twice: a reload builds the next ones beside them\n\
          {BASE_MB:>8}  MB for the EAL and its drivers\n\
          {total:>8}  MB",
         mb(pool_bytes),

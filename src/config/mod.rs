@@ -31,6 +31,7 @@ mod stages;
 mod policy;
 mod memory;
 mod display;
+pub mod reload;
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -39,11 +40,11 @@ use std::path::Path;
 
 pub use machine::Machine;
 pub use plan::{
-    AddressV4, Cause, Conflict, DrainPlan, EventsPlan, FLOW_BYTES, FlowPlan, Format, Fragments, HealthPlan,
-    HostKind, HostPlan, Idle, ManagementPlan, MetricsPlan, OnError, Orphans, Overlap, Pickup, Plan, PoolPlan,
-    PortAddress, PortPlan, QueueCount, ReportPlan, Rotation, Scope, SinkPlan, StagePlan, StreamPlan,
-    TenantPlan, To, Token, Tunnel, UnknownEndpoint, VerifyChecksum, WhenFailed, WhenFull, WindowCheck,
-    WorkerPlan,
+    AddressV4, Asked, Cause, Conflict, ControlSocket, DrainPlan, EventsPlan, FLOW_BYTES, FlowPlan, Format,
+    Fragments, HealthPlan, HostKind, HostPlan, Idle, ManagementPlan, MetricsPlan, OnError, Orphans, Overlap,
+    Pickup, Plan, PoolPlan, PortAddress, PortPlan, QueueCount, ReportPlan, Rotation, Scope, SinkPlan,
+    StagePlan, StreamPlan, TenantPlan, To, Token, Tunnel, UnknownEndpoint, VerifyChecksum, WhenFailed,
+    WhenFull, WindowCheck, WorkerPlan,
 };
 pub use problem::{Origin, Problem};
 pub use settings::Settings;

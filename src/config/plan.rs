@@ -15,13 +15,14 @@ pub use flow::{
 };
 use ipnet::Ipv4Net;
 pub use management::{
-    AddressV4, Cause, DrainPlan, HealthPlan, HostKind, HostPlan, ManagementPlan, PortAddress, Token,
-    WhenFailed,
+    AddressV4, Cause, ControlSocket, DrainPlan, HealthPlan, HostKind, HostPlan, ManagementPlan, PortAddress,
+    Token, WhenFailed,
 };
 pub use metrics::MetricsPlan;
 pub use stream::{Conflict, Overlap, StreamPlan};
 
 use crate::dpdk::{EalPlan, LcorePlan, PoolConfig, PortConfig};
+use crate::flow::refit::OnReload;
 use crate::packet::{ReasonId, ReasonTable};
 use crate::stage::{Parsed, StageKind, WorkerId};
 use crate::wire::geneve::Profile;
@@ -39,6 +40,8 @@ pub struct Plan {
     pub workers: Vec<WorkerPlan>,
     /// The pool of all ports.
     pub pool: PoolPlan,
+    /// What was asked for where the rest of the plan shows what came of it.
+    pub asked: Asked,
     /// How the EAL's memory came about, in words and figures, for `check`.
     pub memory_formula: String,
     /// The tunnel.
@@ -70,10 +73,30 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Takes over the ids of reasons that a running plan has: its stages' reasons keep their numbers and counters, and others come behind.
+    pub fn join_reasons(&mut self, running: &ReasonTable) {
+        let mut joined = running.clone();
+        let ids = joined.join(&self.reasons);
+        let of = |id: &mut ReasonId| *id = ids.get(usize::from(id.0)).copied().unwrap_or(*id);
+        self.stages.iter_mut().flat_map(|stage| &mut stage.reasons).for_each(of);
+        let EventsPlan { drop, anomaly, .. } = &mut self.events;
+        drop.reasons.iter_mut().chain(&mut anomaly.reasons).for_each(of);
+        self.reasons = joined;
+    }
+
     /// Does any stage read streams?
     pub fn reads_streams(&self) -> bool {
         self.stages.iter().any(|stage| stage.parsed.wants_streams())
     }
+}
+
+/// Values as they were given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// `eal.memory_mb`; `None` for auto.
+    pub memory_mb: Option<u32>,
+    /// `eal.extra_buffers`.
+    pub extra_buffers: u32,
 }
 
 /// One port.
@@ -172,6 +195,10 @@ pub struct StagePlan {
     pub on_error: OnError,
     /// What becomes of TCP that it should read and cannot, if it reads streams.
     pub on_unread: OnError,
+    /// What flows from before mean to it after a reload that changed it, if its table says so.
+    pub on_reload: Option<OnReload>,
+    /// SHA-256 of its kind, its settings and `on_unread`, and of what the files say that they name.
+    pub mark: [u8; 32],
     /// Its settings in the order of their names, shortened for people.
     pub settings: Vec<(String, String)>,
     /// Its settings and the digests of the files they name, as they go into [`Plan::policy`].

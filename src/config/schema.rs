@@ -19,9 +19,10 @@ pub(super) use stream::Stream;
 
 use super::{Idle, OnError, VerifyChecksum};
 use crate::dpdk::Memory;
+use crate::flow::refit::OnReload;
 
 /// Keys of a `[[stage]]` that are the framework's; the rest are its kind's.
-pub(super) const STAGE_KEYS: &[&str] = &["use", "name", "on_error", "on_unread"];
+pub(super) const STAGE_KEYS: &[&str] = &["use", "name", "on_error", "on_unread", "on_reload"];
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -102,6 +103,7 @@ pub(super) struct Stage {
     pub on_error: OnError,
     #[serde(default = "OnError::pass")]
     pub on_unread: OnError,
+    pub on_reload: Option<OnReload>,
 }
 
 /// `"auto"` (`None`) or a number.

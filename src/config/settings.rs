@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use config::{Value, ValueKind};
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 
 use super::source::origin_of;
 use super::{Problem, value};
@@ -46,7 +47,8 @@ impl Settings<'_> {
         self.folder.join(path)
     }
 
-    /// The first `most` bytes of a file that the settings name.
+    /// The first `most` bytes of a file that the settings name. Files are read this way and no other: a reload knows by what was read whether the
+    /// stage has changed.
     pub fn read_file(&self, path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
         if !self.files {
             return Err(std::io::Error::other("files are not read here"));
@@ -55,6 +57,48 @@ impl Settings<'_> {
         std::fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
         self.read.borrow_mut().push(super::policy::digest(&bytes));
         Ok(bytes)
+    }
+
+    /// What tells these settings from others: of the kind, the values, what `more` says, and the files that were read.
+    pub(super) fn mark(&self, kind: &str, more: &str) -> [u8; 32] {
+        let mut mark = Sha256::new();
+        for word in [kind, more] {
+            mark.update((word.len() as u64).to_le_bytes());
+            mark.update(word);
+        }
+        digest(self.value, &mut mark);
+        self.read.borrow().iter().for_each(|file| mark.update(file)); // all of one length
+        mark.finalize().into()
+    }
+}
+
+/// A value with everything below it, tables in the order of their keys.
+fn digest(value: &Value, to: &mut Sha256) {
+    let mut put = |kind: u8, bytes: &[u8]| {
+        to.update([kind]);
+        to.update((bytes.len() as u64).to_le_bytes());
+        to.update(bytes);
+    };
+    match &value.kind {
+        ValueKind::Table(table) => {
+            put(b'{', &(table.len() as u64).to_le_bytes());
+            let mut rows: Vec<_> = table.iter().collect();
+            rows.sort_unstable_by_key(|(key, _)| key.as_str());
+            for (key, value) in rows {
+                to.update((key.len() as u64).to_le_bytes());
+                to.update(key);
+                digest(value, to);
+            }
+        }
+        ValueKind::Array(list) => {
+            put(b'[', &(list.len() as u64).to_le_bytes());
+            list.iter().for_each(|value| digest(value, to));
+        }
+        ValueKind::Nil => put(b'-', &[]),
+        ValueKind::Boolean(on) => put(b'b', &[u8::from(*on)]),
+        ValueKind::Float(number) => put(b'f', &number.to_bits().to_le_bytes()),
+        ValueKind::String(text) => put(b's', text.as_bytes()),
+        number => put(b'n', number.to_string().as_bytes()),
     }
 }
 

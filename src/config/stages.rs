@@ -9,7 +9,7 @@ use super::check::Check;
 use super::schema::{self, STAGE_KEYS};
 use super::source::origin_of;
 use super::value::{self, known_here};
-use super::{Problem, Settings, StagePlan, policy};
+use super::{OnError, Problem, Settings, StagePlan, policy};
 use crate::packet::ReasonTable;
 use crate::stage::{MOST_STAGES, StageKind};
 
@@ -50,11 +50,9 @@ pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<Sta
             files: check.options.files,
             read: RefCell::default(),
         };
-        let parsed = (kind.parse)(&given);
-        let files = given.read.into_inner();
-        match parsed {
+        match (kind.parse)(&given) {
             Ok(parsed) => {
-                let policy = policy::of_stage(&settings, files);
+                let policy = policy::of_stage(&settings, given.read.borrow().clone());
                 check
                     .warnings
                     .extend(parsed.warnings().into_iter().map(|w| format!("stage[{i}] {name:?}: {w}")));
@@ -66,6 +64,9 @@ pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<Sta
                     reasons,
                     on_error: head.on_error,
                     on_unread: head.on_unread,
+                    on_reload: head.on_reload,
+                    mark: given
+                        .mark(kind.name, if head.on_unread == OnError::Drop { "drop" } else { "pass" }),
                     settings: summary,
                     policy,
                 });

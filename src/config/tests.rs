@@ -167,7 +167,7 @@ fn each_mistake_has_its_message() {
         ),
         (
             "[[stage]]\nuse = \"sieve\"\nhole = [{size = 1, address = \"::1\", weight = 2}]",
-            r#"t.toml:7:37: stage[0] "sieve": hole[0].weight: unknown key; known here: size, address, use, name, on_error, on_unread"#,
+            r#"t.toml:7:37: stage[0] "sieve": hole[0].weight: unknown key; known here: size, address, use, name, on_error, on_unread, on_reload"#,
         ),
         // Wrong types.
         (
@@ -555,7 +555,7 @@ fn the_pool_holds_every_buffer_that_can_be_out() {
     assert_eq!(plan.pool.config.buffers, counted + counted / 16 + 1000);
     assert_eq!(plan.pool.config.data_room, 9216, "9000 + 18 + 4 is 9022, and 9 x 1024 is 9216");
     let pool_mb = (u64::from(plan.pool.config.buffers) * (9216 + 320)).div_ceil(1 << 20);
-    assert_eq!(u64::from(plan.eal.memory_mb), pool_mb + 1 + 11 + 64);
+    assert_eq!(u64::from(plan.eal.memory_mb), pool_mb + 1 + 2 * 11 + 64);
     assert!(plan.pool.formula.contains("2 x (512 rx + 256 tx)"), "{}", plan.pool.formula);
 }
 

@@ -68,7 +68,7 @@ pub struct Emitter {
 
 /// Which drops are told, as what, and how many a second.
 #[derive(Debug)]
-struct Reports {
+pub(crate) struct Reports {
     reasons: Box<[Report]>,
     drops: u32,
     anomalies: u32,
@@ -108,7 +108,8 @@ impl Limit {
 }
 
 impl Reports {
-    fn of(plan: &EventsPlan, reasons: usize, wanted: Types) -> Option<Self> {
+    /// Of a plan that has so many reasons, as far as somebody `wanted` to know when the program started.
+    pub(crate) fn of(plan: &EventsPlan, reasons: usize, wanted: Types) -> Option<Self> {
         let mut table = vec![Report::default(); reasons].into_boxed_slice();
         let mut each = |kind: Type, plan: &ReportPlan, set: &mut dyn FnMut(&mut Report, ReasonId)| {
             if wanted.has(kind) && plan.per_s > 0 {
@@ -188,6 +189,12 @@ impl Emitter {
             Ok(()) => EventCounters::add(&self.counters.emitted, kind),
             Err(_) => EventCounters::add(&self.counters.lost, kind),
         }
+    }
+
+    /// Tells other drops from now on; those that it told until now come back.
+    pub(crate) fn report(&mut self, reports: &mut Option<Reports>) {
+        std::mem::swap(&mut self.reports, reports);
+        self.anomalies = self.reports.as_ref().map_or(self.anomalies, |reports| reports.anomalies);
     }
 
     /// Are drops told at all?

@@ -75,6 +75,14 @@ pub struct Eve {
     stages: Vec<(String, Vec<Signature>)>,
 }
 
+/// What numbers stand for after a reload.
+#[derive(Debug)]
+pub(crate) struct Renamed {
+    pub names: Names,
+    /// Number, name and rules of each stage.
+    pub stages: Vec<(u8, String, Vec<Signature>)>,
+}
+
 /// `2026-11-23T08:46:53.123000+0000`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Time(pub SystemTime);
@@ -129,6 +137,20 @@ impl Eve {
             *signatures = shared.signatures();
         }
         self
+    }
+
+    /// Takes over the names of another plan. Numbers of stages that are no more keep theirs: there may be events of them on their way.
+    pub(crate) fn rename(&mut self, Renamed { names, stages }: Renamed) {
+        self.names = names;
+        for (number, name, signatures) in stages {
+            let number = usize::from(number);
+            if self.stages.len() <= number {
+                self.stages.resize_with(number + 1, Default::default);
+            }
+            if let Some(stage) = self.stages.get_mut(number) {
+                *stage = (name, signatures);
+            }
+        }
     }
 
     /// The flow's endpoint, unless the scope is a tenant's.

@@ -35,7 +35,9 @@ mod rings;
 mod writer;
 mod sink;
 
+pub(crate) use emit::Reports;
 pub use emit::{Emitter, EventCounters, EventSnapshot};
+pub(crate) use eve::Renamed;
 pub use eve::{Eve, FlowRecord, Moment, Record, protocol};
 pub use kind::{Type, Types};
 pub use record::{About, Alert, Anomaly, AnomalyKind, Body, Drop, Event, Signature, TcpHeader};

@@ -10,9 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::eve::{Eve, Moment};
+use super::eve::{Eve, Moment, Renamed};
 use super::kind::{TYPES, Type, Types};
 use super::rings::{Rings, Said};
 use super::sink::{BATCH, Batch, Complaints, Queue, Sink, SinkSnapshot};
@@ -128,6 +129,8 @@ struct Work {
     /// Flow records that were lost when it last asked, and when that was.
     known: (u64, Instant, SystemTime),
     found: Vec<(SystemTime, Type, Said)>,
+    /// Names that are not in force yet.
+    renamed: Arc<Mutex<Option<Renamed>>>,
 }
 
 impl Work {
@@ -136,6 +139,9 @@ impl Work {
             let last = self.stop.load(Ordering::Acquire);
             if self.asked.swap(false, Ordering::Relaxed) {
                 self.reopen.fetch_add(1, Ordering::Release);
+            }
+            if let Some(names) = self.renamed.lock().take() {
+                self.lines.eve.rename(names);
             }
             if self.look() {
                 continue;
@@ -222,6 +228,7 @@ pub struct Writer {
     stats: Sender<Box<Value>>,
     stop: Arc<AtomicBool>,
     complaints: Complaints,
+    renamed: Arc<Mutex<Option<Renamed>>>,
 }
 
 impl Writer {
@@ -240,7 +247,7 @@ impl Writer {
             outlets.push(Outlet { types, format, pending: Batch::default(), queue, missing: None });
         }
         let (stats, counters) = bounded(4);
-        let stop = Arc::<AtomicBool>::default();
+        let (stop, renamed) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Option<Renamed>>>::default());
         let work = Work {
             rings,
             stats: counters,
@@ -253,13 +260,19 @@ impl Writer {
             lost,
             known: (0, Instant::now(), SystemTime::now()),
             found: Vec::new(),
+            renamed: renamed.clone(),
         };
         let thread = thread::Builder::new().name("events".into()).spawn(move || {
             // Where workers have all CPUs, the writer takes its turn as any thread does.
             dpdk::run_on(&cpus);
             work.run();
         })?;
-        Ok(Writer { thread, sinks, stats, stop, complaints })
+        Ok(Writer { thread, sinks, stats, stop, complaints, renamed })
+    }
+
+    /// Records have these names from now on.
+    pub(crate) fn rename(&self, names: Renamed) {
+        *self.renamed.lock() = Some(names);
     }
 
     /// Counters as a record. Lost if the last few are still waiting.

@@ -15,6 +15,7 @@ use super::fragment::Fragments;
 use super::key::{Key, Seed};
 use super::line::{Birth, Entry, Life, Lines};
 use super::rate::Rates;
+use super::refit::Refitting;
 use super::room::{Room, Share};
 use super::state::{self, Timeouts};
 use super::table::Table;
@@ -83,6 +84,9 @@ pub struct Flows {
     tells_starts: bool,
     counters: Arc<FlowCounters>,
     pub(super) commands: Commands,
+    /// Of the flows whose masks are those of the pipeline in force, as the flag of [`Life`]; and the others' way to it.
+    pub(super) generation: u8,
+    pub(super) refitting: Refitting,
     /// Milliseconds of this poll, and their lower half.
     time: u64,
     now: u32,
@@ -117,12 +121,19 @@ impl Flows {
             tells_starts: true,
             counters,
             commands: Commands::default(),
+            generation: 0,
+            refitting: Refitting::default(),
             time: 0,
             now: 0,
             hand: 0,
             aged: 0,
             owed: 0,
         }
+    }
+
+    /// Flows live by other times from now on; those until now come back.
+    pub(crate) fn swap_timeouts(&mut self, timeouts: &mut Timeouts) {
+        std::mem::swap(&mut self.timeouts, timeouts);
     }
 
     /// Packets that come in anywhere can be given to any worker: then all agree on one for flows that have no place in the directory, and
@@ -219,8 +230,23 @@ impl Flows {
         }
     }
 
+    /// The stage of that number sends a flow home: `stages`, its own and all behind it, are done with it. None: track has allowed it without a question.
+    pub(crate) fn forward(&mut self, flow: FlowSlot, stages: u16, by: Option<usize>) {
+        if let Some(entry) = flow.entry().and_then(|entry| self.table.entry(entry)) {
+            let life = entry.life().settle(stages);
+            if life.has(Life::CONDEMNED) {
+                return entry.set_life(life); // by another packet of the batch
+            }
+            entry.set_birth(Birth { condemned: by.map_or(0, |by| by as u16 + 1), ..entry.birth() });
+            entry.set_life(life.with(Life::FORWARDED));
+        }
+    }
+
     /// All packets of the flow are dropped from now on; with `reject` their ends are told each time.
     pub fn condemn(&mut self, flow: FlowSlot, reason: ReasonId, reject: bool) {
+        if let Some(number) = flow.entry() {
+            self.refit(number); // what has waited for long may be from before a change
+        }
         if let Some(entry) = flow.entry().and_then(|entry| self.table.entry(entry)) {
             entry.set_birth(Birth { condemned: reason.0 + 1, ..entry.birth() });
             let flags = if reject { Life::CONDEMNED | Life::REJECTED } else { Life::CONDEMNED };
@@ -246,6 +272,7 @@ impl Flows {
 
     /// Ends a flow.
     pub(super) fn end(&mut self, entry: u32, why: End) {
+        self.refit(entry);
         let Some(line) = self.table.entry(entry) else { return };
         let key = Key::of_entry(line);
         if !key.is_used() {
@@ -296,7 +323,7 @@ impl Flows {
             state: state::name(life.state()),
             tenant: birth.tenant,
             settled: life.settled(),
-            condemned: birth.condemned.checked_sub(1).map(ReasonId),
+            condemned: birth.reason(life),
             counts: line.counts(),
         };
         if events.push(event).is_err() {

@@ -255,6 +255,11 @@ impl Held {
         Held { waiting: VecDeque::with_capacity(most), most, patience, heard: None }
     }
 
+    /// Frames that come from now on wait for so long.
+    pub fn swap_patience(&mut self, patience: &mut u64) {
+        std::mem::swap(&mut self.patience, patience);
+    }
+
     /// Frames in it.
     #[inline(always)]
     pub fn len(&self) -> usize {

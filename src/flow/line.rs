@@ -25,6 +25,7 @@
 
 use super::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use super::{Envelope, Key};
+use crate::packet::ReasonId;
 
 /// The flow in an entry becomes another, or none. `write` returns the upper half of the word that has the version.
 #[inline(always)]
@@ -137,6 +138,10 @@ impl Life {
     pub const REJECTED: u8 = 16;
     /// Some of its packets come to other workers.
     pub const MISALIGNED: u8 = 32;
+    /// A stage has sent it home past those behind: which one, is in [`Birth::condemned`].
+    pub const FORWARDED: u8 = 64;
+    /// Its mask is that of the pipeline in force, or of the one before (`refit.rs`): which of both says [`Flows`](super::Flows).
+    pub const GENERATION: u8 = 128;
 
     #[inline(always)]
     pub fn new(seen: u32, state: u8, flags: u8) -> Self {
@@ -168,10 +173,10 @@ impl Life {
         self.flags() & flag != 0
     }
 
-    /// Its state, as a number that no state has if its packets are dropped.
+    /// Its state and generation, as a number that no state has if its packets are dropped.
     #[inline(always)]
     pub fn course(self) -> u16 {
-        (self.0 >> 48) as u16 & (0xff | (Self::CONDEMNED as u16) << 8)
+        (self.0 >> 48) as u16 & (0xff | ((Self::CONDEMNED | Self::GENERATION) as u16) << 8)
     }
 
     /// Does a packet travel against the originator, which the higher end has sent (1) or has not (0)?
@@ -208,16 +213,29 @@ impl Life {
     pub fn settle(self, stages: u16) -> Self {
         Life(self.0 | u64::from(stages) << 32)
     }
+
+    /// No stage is done with it.
+    pub fn unsettled(self) -> Self {
+        Life(self.0 & !(0xffff << 32))
+    }
 }
 
-/// When it was opened, why it is dropped, whose it is.
+/// When it was opened, why it is dropped (or goes home), whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Birth {
     /// Milliseconds.
     pub created: u32,
-    /// Reason id of the drop that condemned it, plus 1; 0 for none.
+    /// Of a condemned flow: the reason's id, plus 1. Of one that was sent home: the number of the stage that did, plus 1; 0 if track did.
     pub condemned: u16,
     pub tenant: u16,
+}
+
+impl Birth {
+    /// Why a flow with this life is dropped, if it is.
+    pub fn reason(self, life: Life) -> Option<ReasonId> {
+        let id = self.condemned.checked_sub(1).filter(|_| life.has(Life::CONDEMNED));
+        id.map(ReasonId)
+    }
 }
 
 /// Cookie and node in one word.

@@ -169,6 +169,8 @@ impl Flows {
         quiet: u16,
     ) -> (Mask, Option<u64>) {
         let (lines, now) = (self.table().lines().entries(), self.now());
+        // Flows of the generation before are nobody's usual ones.
+        let generation = u16::from(self.generation) << 8;
         let (mut left, mut open, mut absent) = (*rest, Mask::NONE, None);
         while let Some(slot) = left.iter().next() {
             let Some(looked) = lookup.looked.get(slot) else { break };
@@ -191,7 +193,7 @@ impl Flows {
             if !same || !entry.is_from(reply, meta) {
                 break;
             }
-            let carries_on = match life.course() {
+            let carries_on = match life.course() ^ generation {
                 ONE_WAY => !reply,
                 LASTING => true,
                 ESTABLISHED => frames.get(slot).is_some_and(|frame| segment(entry, reply, meta, frame)),

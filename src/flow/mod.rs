@@ -26,6 +26,7 @@ pub(crate) mod quoted;
 mod engine;
 mod follow;
 mod lookup;
+pub mod refit;
 mod command;
 mod view;
 
@@ -40,6 +41,7 @@ pub use event::{End, FlowEvent, What};
 pub(crate) use follow::{Followed, is_answer};
 pub use key::{Key, Seed};
 pub(crate) use lookup::{About, Lookup};
+pub(crate) use state::Timeouts;
 #[cfg(all(test, not(loom)))]
 pub(crate) use state::name as state_name;
 pub(crate) use view::Names;

@@ -71,7 +71,7 @@ pub(super) fn end_of(state: u8) -> End {
 
 /// How long a flow may be idle, by state, in milliseconds.
 #[derive(Clone, Debug)]
-pub(super) struct Timeouts {
+pub(crate) struct Timeouts {
     by_state: [u32; STATES],
     condemned: u32,
     /// The load balancer's own, of TCP and of everything else.

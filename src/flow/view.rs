@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::{Serialize, Serializer};
 
 pub use filter::{Filter, Standing};
@@ -54,6 +54,8 @@ impl Flows {
 pub struct FlowView {
     workers: Arc<[Shown]>,
     names: Arc<Names>,
+    /// The same of the plan that is in force: stages and reasons can become others.
+    newest: Arc<RwLock<Arc<Names>>>,
     clock: Clock,
     torn: Arc<AtomicU64>,
 }
@@ -184,7 +186,8 @@ impl FlowView {
     /// A view over these workers' flows. `clock` is the workers' own.
     pub fn new(plan: &Plan, workers: Vec<Shown>, clock: Clock) -> Self {
         let names = Arc::new(Names::of(plan));
-        FlowView { workers: workers.into(), names, clock, torn: Arc::default() }
+        let newest = Arc::new(RwLock::new(names.clone()));
+        FlowView { workers: workers.into(), names, newest, clock, torn: Arc::default() }
     }
 
     /// Number of a tenant, as filters want it.
@@ -222,11 +225,12 @@ impl FlowView {
     pub fn count(&self, filter: &Filter) -> Count {
         let mut count = Count::default();
         let mut tenants: BTreeMap<u16, u64> = BTreeMap::new();
+        let names = self.newest();
         for (_, _, record) in self.matching(filter) {
             count.flows += 1;
             *tenants.entry(record.birth.tenant).or_default() += 1;
             *count.states.entry(state::name(record.life.state())).or_default() += 1;
-            *count.verdicts.entry(self.names.of_record(&record)).or_default() += 1;
+            *count.verdicts.entry(names.of_record(&record)).or_default() += 1;
         }
         count.tenants =
             tenants.into_iter().map(|(n, flows)| (self.names.tenant(n).to_owned(), flows)).collect();
@@ -263,17 +267,27 @@ impl FlowView {
         flushed
     }
 
+    /// Stages and reasons are those of this plan from now on. While workers come to it, what is said of a flow's verdict may be what the
+    /// plan before made of it.
+    pub(crate) fn rename(&self, plan: &Plan) {
+        *self.newest.write() = Arc::new(Names::of(plan));
+    }
+
+    fn newest(&self) -> Arc<Names> {
+        self.newest.read().clone()
+    }
+
     fn now(&self) -> u32 {
         (self.clock.now() / 1_000_000) as u32
     }
 
     fn matching<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = (&'a Shown, u32, Record)> + 'a {
-        let (now, wanted) = (self.now(), filter.prepared());
+        let (now, wanted, names) = (self.now(), filter.prepared(), self.newest());
         self.workers
             .iter()
             .flat_map(|shown| (0..shown.lines.reach()).map(move |entry| (shown, entry)))
             .filter_map(move |(shown, entry)| Some((shown, entry, self.read(shown, entry)?)))
-            .filter(move |(_, _, record)| wanted.takes(record, &self.names, now))
+            .filter(move |(_, _, record)| wanted.takes(record, &names, now))
     }
 
     fn read(&self, shown: &Shown, entry: u32) -> Option<Record> {
@@ -290,8 +304,9 @@ impl FlowView {
 
     fn flow(&self, shown: &Shown, entry: u32, record: &Record, now: u32) -> LiveFlow {
         let Record { key, life, birth, outer, counts, .. } = record;
+        let names = self.newest();
         let [(packets, bytes), (packets_back, bytes_back)] = *counts;
-        let reason = birth.condemned.checked_sub(1).map(|id| self.names.reason(ReasonId(id)).to_owned());
+        let reason = birth.reason(*life).map(|id| names.reason(id).to_owned());
         LiveFlow {
             flow_id: flow_id(shown.worker, (entry, record.version)),
             worker: shown.worker,
@@ -304,7 +319,7 @@ impl FlowView {
             idle_ms: since(life.seen(), now),
             packets: [packets, packets_back],
             bytes: [bytes, bytes_back],
-            verdict: self.names.of_record(record),
+            verdict: names.of_record(record),
             reason,
             picked_up: life.has(Life::PICKED_UP),
             envelopes: *outer,

@@ -195,6 +195,11 @@ impl Health {
         }
     }
 
+    /// Goes on by another plan, with other stages.
+    pub fn change(&mut self, plan: HealthPlan, stages: Vec<String>) {
+        (self.plan, self.stages) = (plan, stages);
+    }
+
     /// What is to be told.
     pub fn status(&self) -> &Status {
         &self.status

@@ -8,6 +8,7 @@ pub mod health;
 pub mod http;
 pub mod host;
 mod tap;
+pub mod control;
 pub mod server;
 pub mod drain;
 
@@ -42,6 +43,8 @@ pub struct Round {
     pub said: Vec<String>,
     /// How far draining has come, once a second.
     pub draining: Option<Draining>,
+    /// What became of a reload.
+    pub reloaded: Option<crate::app::Reloaded>,
 }
 
 /// What answers for the ports.
@@ -129,6 +132,13 @@ impl Management {
             retired: BTreeSet::new(),
             flips: 0,
         })
+    }
+
+    /// What of another plan can be changed without a restart, and what its stages are called.
+    pub(crate) fn change(&mut self, plan: &ManagementPlan, stages: Vec<String>) {
+        self.plan.health = plan.health.clone();
+        self.plan.drain = plan.drain;
+        self.health.change(plan.health.clone(), stages);
     }
 
     /// Time since the start.

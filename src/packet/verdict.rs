@@ -106,6 +106,8 @@ drop_reasons! {
     InnerTransport "inner_transport" "decap",
     /// A stage has dropped a packet of the flow, and thereby the flow.
     FlowCondemned "flow_condemned" "track",
+    /// A flow from before a reload that a stage which has changed cannot judge any more, and the stage's `on_reload` is "drop". Later packets are `flow_condemned`.
+    OnReload "on_reload" "track",
     /// The TCP segment is outside the window, or a RST that nobody would believe, and `flow.window_check` is "drop".
     TcpInvalid "tcp_invalid" "track",
     /// A TCP packet of a connection that nobody saw begin, and `flow.pickup` is "drop" or "reset".
@@ -157,6 +159,21 @@ impl ReasonTable {
         let first = self.names.len();
         self.names.extend(reasons.iter().map(|(name, help)| (format!("{stage}.{name}"), *help)));
         (first..self.names.len()).map(|i| ReasonId(i as u16)).collect()
+    }
+
+    /// Ids of reasons with the labels of another table's, in its order; those that are not here yet are added.
+    pub fn join(&mut self, other: &ReasonTable) -> Vec<ReasonId> {
+        let mut known: std::collections::HashMap<String, usize> =
+            self.names.iter().enumerate().map(|(id, (label, _))| (label.clone(), id)).collect();
+        let mut id = |(label, help): &(String, &'static str)| {
+            let next = self.names.len();
+            let id = *known.entry(label.clone()).or_insert(next);
+            if id == next {
+                self.names.push((label.clone(), help));
+            }
+            ReasonId(id as u16)
+        };
+        other.names.iter().map(&mut id).collect()
     }
 
     /// Reasons in it.

@@ -4,8 +4,9 @@
 //! instruction. A reader sees each counter move forward; only a stopped worker's counters are exact as a set.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::answer::{AnswerCounters, AnswerSnapshot};
@@ -20,6 +21,8 @@ use crate::stream::{StreamCounters, StreamSnapshot};
 
 /// Counters on two cache lines, which are fetched together.
 const LINE: usize = 16;
+/// Reasons that can come by reloads: a stage that is new has some of its own.
+const MORE_REASONS: usize = 1024;
 
 /// One counter with one writer.
 #[derive(Debug, Default)]
@@ -97,8 +100,8 @@ pub struct WorkerCounters {
     pub samples: Samples,
     /// What came by each of its queues, in the order of its lanes.
     pub queues: Box<[QueueCounters]>,
-    /// What each stage did, in pipeline order.
-    pub stages: Box<[StageCounters]>,
+    /// What each stage did. The management side's: a worker's stages have theirs at hand.
+    stages: Mutex<Stages>,
 }
 
 /// What one receive queue brought. On a cache line of its own.
@@ -119,7 +122,7 @@ pub struct QueueCounters {
 #[derive(Debug)]
 pub struct Drops {
     lines: Box<[Line]>,
-    reasons: usize,
+    reasons: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -128,7 +131,8 @@ struct Line([Counter; LINE]);
 
 impl Drops {
     fn new(reasons: usize) -> Self {
-        Drops { lines: (0..reasons.div_ceil(LINE)).map(|_| Line::default()).collect(), reasons }
+        let room = reasons + MORE_REASONS;
+        Drops { lines: (0..room.div_ceil(LINE)).map(|_| Line::default()).collect(), reasons: reasons.into() }
     }
 
     #[inline(always)]
@@ -137,8 +141,17 @@ impl Drops {
     }
 
     fn iter(&self) -> impl Iterator<Item = &Counter> {
-        self.lines.iter().flat_map(|line| &line.0).take(self.reasons)
+        self.lines.iter().flat_map(|line| &line.0).take(self.reasons.load(Ordering::Relaxed))
     }
+}
+
+/// Counters of all stages that the worker has had, by name, and those of its pipeline among them, in its order.
+#[derive(Debug, Default)]
+struct Stages {
+    all: Vec<(String, Arc<StageCounters>)>,
+    shown: Vec<Arc<StageCounters>>,
+    /// Tenants that each counts for.
+    tenants: usize,
 }
 
 /// What one stage did on one worker. On a cache line of its own: the heap may put another worker's next to it.
@@ -157,6 +170,16 @@ pub struct StageCounters {
     pub cycles: Buckets,
     /// The same by tenant; empty where there is only one. The last place is that of all tenants that have none of their own.
     pub tenants: Box<[TenantCounters]>,
+}
+
+impl StageCounters {
+    /// All zero, with places for so many tenants.
+    fn of(tenants: usize) -> Self {
+        StageCounters {
+            tenants: (0..tenants).map(|_| TenantCounters::default()).collect(),
+            ..StageCounters::default()
+        }
+    }
 }
 
 /// What one stage did to one tenant's packets.
@@ -199,7 +222,11 @@ impl WorkerCounters {
             stream_room: zero(),
             samples: Samples::default(),
             queues: Box::default(),
-            stages: (0..stages).map(|_| StageCounters::default()).collect(),
+            stages: Mutex::new(Stages {
+                all: Vec::new(),
+                shown: (0..stages).map(|_| Arc::new(StageCounters::default())).collect(),
+                tenants: 0,
+            }),
         }
     }
 
@@ -219,10 +246,49 @@ impl WorkerCounters {
     /// One or none: not by tenant.
     pub fn with_tenants(mut self, places: usize) -> Self {
         let places = if places > 1 { places } else { 0 };
-        for stage in &mut self.stages {
-            stage.tenants = (0..places).map(|_| TenantCounters::default()).collect();
-        }
+        let Stages { shown, tenants, .. } = self.stages.get_mut();
+        *tenants = places;
+        shown.iter_mut().for_each(|stage| *stage = Arc::new(StageCounters::of(places)));
         self
+    }
+
+    /// What each stage did, in pipeline order.
+    pub fn stages(&self) -> Vec<Arc<StageCounters>> {
+        self.stages.lock().shown.clone()
+    }
+
+    /// The counters of the stage of this name: those that it had before, if there was one.
+    pub fn stage(&self, name: &str) -> Arc<StageCounters> {
+        let Stages { all, tenants, .. } = &mut *self.stages.lock();
+        let known = all.iter().find(|(known, _)| known == name);
+        if let Some((_, counters)) = known {
+            return counters.clone();
+        }
+        let counters = Arc::new(StageCounters::of(*tenants));
+        all.push((name.to_owned(), counters.clone()));
+        counters
+    }
+
+    /// These are the stages now, in pipeline order, and the plan has so many reasons.
+    pub fn show(&self, stages: &[&str], reasons: usize) {
+        let shown = stages.iter().map(|name| self.stage(name)).collect();
+        self.stages.lock().shown = shown;
+        self.drops.reasons.store(reasons.min(self.most_reasons()), Ordering::Relaxed);
+    }
+
+    /// Reasons that can be counted.
+    pub fn most_reasons(&self) -> usize {
+        self.drops.lines.len() * LINE
+    }
+
+    /// The counters of the first pipeline, in its order; from now on they have names.
+    pub(super) fn name_stages(&self, names: &[&str]) -> Vec<Arc<StageCounters>> {
+        let Stages { all, shown, tenants } = &mut *self.stages.lock();
+        if all.is_empty() {
+            shown.resize_with(names.len(), || Arc::new(StageCounters::of(*tenants)));
+            *all = names.iter().map(|name| (*name).to_owned()).zip(shown.iter().cloned()).collect();
+        }
+        shown.clone()
     }
 
     /// Counts drops of one reason.
@@ -261,7 +327,7 @@ impl WorkerCounters {
             streams: self.streams.snapshot(),
             held_for_stages: self.held_for_stages.get(),
             stages: self
-                .stages
+                .stages()
                 .iter()
                 .map(|s| StageSnapshot {
                     seen: s.seen.get(),
@@ -429,7 +495,8 @@ mod tests {
         let lines = |worker: &WorkerCounters| -> Vec<usize> {
             let own = std::ptr::from_ref(worker).addr();
             let drops = worker.drops.iter().map(|c| std::ptr::from_ref(c).addr());
-            let stages = worker.stages.iter().map(|s| std::ptr::from_ref(s).addr());
+            let own_stages = worker.stages();
+            let stages = own_stages.iter().map(|s| Arc::as_ptr(s).addr());
             let mut lines: Vec<_> = [own].into_iter().chain(drops).chain(stages).map(|a| a / 128).collect();
             lines.dedup();
             lines

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::counters::WorkerCounters;
 use super::samples::TIMES;
 use super::track::Source;
-use super::{Decap, Inspect, Lane, Place, Punt, Respond, Track, encap, tx};
+use super::{Decap, Inspect, Lane, Mail, Place, Punt, Respond, Track, encap, tx};
 use crate::dpdk::{Burst, QueuePair};
 use crate::flow::Flows;
 use crate::packet::{Batch, DropReason};
@@ -18,6 +18,7 @@ pub(super) struct Hops {
     pub inspect: Inspect,
     pub respond: Option<Respond>,
     pub punt: Option<Box<Punt>>,
+    pub mail: Option<Box<Mail>>,
     pub batch: Box<Batch>,
     dead: Box<Burst>,
     /// Frames of our own.
@@ -28,16 +29,18 @@ pub(super) struct Hops {
 }
 
 impl Hops {
-    pub fn new(decap: Decap, inspect: Inspect, counters: Arc<WorkerCounters>) -> Self {
+    pub fn new(decap: Decap, mut inspect: Inspect, counters: Arc<WorkerCounters>) -> Self {
+        inspect.count_in(&counters);
         let (batch, dead) = (Box::new(Batch::new()), Box::default());
         let (made, released) = (Box::default(), Box::default());
-        Hops { decap, track: None, inspect, respond: None, punt: None, batch, dead, made, released, counters }
+        let (track, respond, punt, mail) = (None, None, None, None);
+        Hops { decap, track, inspect, respond, punt, mail, batch, dead, made, released, counters }
     }
 
     /// Takes the batch from decap to the port, and leaves it empty. Not inlined: decap's loop keeps the registers to itself.
     #[inline(never)]
     pub fn run(&mut self, queues: &mut QueuePair, source: Source, now: u64) {
-        let Hops { decap, track, inspect, respond, punt, batch, dead, made, released, counters } = self;
+        let Hops { decap, track, inspect, respond, punt, batch, dead, made, released, counters, .. } = self;
         let port = u8::try_from(queues.port).unwrap_or(u8::MAX); // beyond 255 nothing is handed on: nobody reaches it
         if let Some(track) = track {
             counters.place.at(Place::Track);
@@ -146,6 +149,49 @@ impl Hops {
             track.flows().begin(now);
             track.flows().reseat();
             track.flows().age();
+        }
+    }
+
+    /// Is there another pipeline to begin with, or flows that do not know of it yet?
+    #[inline(always)]
+    pub fn is_change_due(&self) -> bool {
+        self.mail.as_ref().is_some_and(|mail| mail.is_due())
+    }
+
+    /// Takes the next pipeline, if it has come, and tells a bounded number of flows.
+    #[cold]
+    pub fn change(&mut self, lanes: &mut [Lane], now: u64) {
+        if let Some(track) = &mut self.track {
+            track.flows().begin(now);
+        }
+        if let Some(mut change) = self.mail.as_mut().and_then(|mail| mail.begin()) {
+            self.inspect.change(&mut change.next, now, &self.counters);
+            self.streams_due(lanes, now, false); // what was let go
+            self.inspect.part_with_streams(&mut change.next);
+            if self.inspect.streams().is_none() {
+                self.counters.stream_blocks.set(0);
+                self.counters.stream_room.set(0);
+            }
+            std::mem::swap(&mut self.decap, &mut change.decap);
+            if let Some(respond) = &mut self.respond {
+                std::mem::swap(respond, &mut change.respond);
+            }
+            if let Some(track) = &mut self.track {
+                track.change(&mut change.terms, change.refit.take());
+            }
+            if let Some(mail) = &mut self.mail {
+                mail.go_on(change);
+            }
+            return; // frames have waited meanwhile
+        }
+        let flows = self.track.as_mut().map(Track::flows);
+        let refitted = flows.map_or(Some(None), |flows| match flows.refit_some() {
+            Some(refit) => Some(Some(refit)),
+            None if flows.is_refitting() => None,
+            None => Some(None),
+        });
+        if let (Some(refit), Some(mail)) = (refitted, &mut self.mail) {
+            mail.finish(refit);
         }
     }
 

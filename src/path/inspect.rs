@@ -14,6 +14,7 @@
 
 mod settle;
 mod streams;
+mod next;
 
 use std::any::Any;
 use std::fmt;
@@ -26,9 +27,12 @@ use super::samples::{CYCLES, Countdown};
 use crate::config::{OnError, Plan, StagePlan};
 use crate::dpdk::{Error, cycles};
 use crate::event::Emitter;
+use crate::flow::refit::OnReload;
 use crate::packet::{Batch, DropReason, Mask, ReasonId};
 use crate::stage::{Backend, Cx, MOST_STAGES, Make, Shared, Stage, WorkerId};
 use crate::stream::Reassembly;
+pub use next::Differences;
+pub(super) use next::Next;
 pub(super) use settle::Settle;
 pub use streams::HOLD_BYTES;
 use streams::Setup;
@@ -46,6 +50,16 @@ pub struct Pipeline {
 #[derive(Clone)]
 struct Built {
     name: String,
+    /// Of its kind and settings: who has the same name and the same mark is the same stage.
+    mark: [u8; 32],
+    /// In events. Another one for each stage that was ever built, as far as there are numbers.
+    number: u8,
+    /// Reads streams.
+    reads: bool,
+    /// Its answer is given where connections from before are allowed.
+    settles: bool,
+    /// What flows from before mean to it when it has changed.
+    on_reload: OnReload,
     shared: Arc<dyn Shared>,
     reasons: Arc<[ReasonId]>,
     on_error: OnError,
@@ -55,15 +69,13 @@ struct Built {
 impl Pipeline {
     /// Builds every stage of the plan. Takes as long as its rule sets take; not for the packet path.
     pub fn build(plan: &Plan, backend: Backend) -> Result<Self, Error> {
-        let stages = plan.stages.iter().map(|stage| {
-            Ok(Built {
-                name: stage.name.clone(),
-                shared: stage.parsed.build(backend)?,
-                reasons: stage.reasons.clone().into(),
-                on_error: stage.on_error,
-                on_unread: stage.on_unread,
-            })
-        });
+        let stages = plan.stages.iter().enumerate();
+        let stages =
+            stages.map(|(n, stage)| Built::new(stage, n as u8, backend)).collect::<Result<_, Error>>()?;
+        Ok(Pipeline::of(plan, stages))
+    }
+
+    fn of(plan: &Plan, stages: Vec<Built>) -> Self {
         let flows = if plan.flow.tracking { plan.flow.per_worker as usize } else { 0 };
         let bits = |picked: &dyn Fn(&StagePlan) -> bool| {
             let stages = plan.stages.iter().enumerate().take(MOST_STAGES);
@@ -76,13 +88,17 @@ impl Pipeline {
             readers,
             closed: readers & bits(&|stage| stage.on_unread == OnError::Drop),
         });
-        Ok(Pipeline { stages: stages.collect::<Result<_, Error>>()?, flows, streams })
+        Pipeline { stages, flows, streams }
     }
 
     /// Running stages for one worker.
     pub fn make(&self, worker: WorkerId) -> Inspect {
         let make = Make { worker, flows: self.flows };
-        let run = |built: &Built| Running { stage: Some(built.shared.make(&make)), built: built.clone() };
+        let run = |built: &Built| Running {
+            stage: Some(built.shared.make(&make)),
+            built: built.clone(),
+            counters: Arc::default(),
+        };
         let streams = self.streams.as_ref().map(|setup| Box::new(Streams::new(setup, &make)));
         let stages = self.stages.iter().map(run).collect();
         Inspect {
@@ -123,9 +139,17 @@ pub struct Inspect {
 pub struct Running {
     stage: Option<Box<dyn Stage>>,
     built: Built,
+    counters: Arc<StageCounters>,
 }
 
 impl Inspect {
+    /// Its stages count there.
+    pub(super) fn count_in(&mut self, counters: &WorkerCounters) {
+        let names: Vec<&str> = self.stages.iter().map(|running| running.built.name.as_str()).collect();
+        let own = counters.name_stages(&names);
+        self.stages.iter_mut().zip(own).for_each(|(running, own)| running.counters = own);
+    }
+
     /// Shows the batch to every stage that still has something to look at. `flows` hears what the stages settle.
     #[inline(always)]
     pub(super) fn run<F: Settle>(
@@ -140,15 +164,14 @@ impl Inspect {
         }
         let settled = if flows.is_some() { settle::settled(batch) } else { Mask::NONE };
         let stages = self.stages.len();
-        for (n, (running, own)) in self.stages.iter_mut().zip(&counters.stages).enumerate() {
+        for (n, running) in self.stages.iter_mut().enumerate() {
             if batch.open().is_empty() {
                 return;
             }
             let hidden = if settled.is_empty() { Mask::NONE } else { settle::hide(batch, settled, n) };
             let shown = batch.open();
             counters.place.at(Place::Inspect(n));
-            if !shown.is_empty()
-                && running.run(batch, None, now, &self.make, own, (n, &mut self.events, self.timed))
+            if !shown.is_empty() && running.run(batch, None, now, &self.make, (&mut self.events, self.timed))
             {
                 let (settling, turning) = batch.take_settling();
                 if let Some(flows) = flows.as_deref_mut()
@@ -175,7 +198,7 @@ impl Inspect {
         let all = stages.len();
         streams.begin();
         let mut taken = false;
-        for (n, (running, own)) in stages.iter_mut().zip(&counters.stages).enumerate() {
+        for (n, running) in stages.iter_mut().enumerate() {
             if batch.open().is_empty() {
                 break;
             }
@@ -188,7 +211,7 @@ impl Inspect {
             let read = streams.for_stage(n);
             let reads = read.is_some();
             counters.place.at(Place::Inspect(n));
-            if !shown.is_empty() && running.run(batch, read, now, make, own, (n, events, *timed)) {
+            if !shown.is_empty() && running.run(batch, read, now, make, (events, *timed)) {
                 let (settling, turning) = batch.take_settling();
                 if let Some(flows) = flows.as_deref_mut()
                     && !(settling | turning).is_empty()
@@ -231,9 +254,8 @@ impl Inspect {
             let dropped = batch.dropped();
             if !dropped.is_empty() {
                 let Inspect { make, stages, events, .. } = self;
-                let whose =
-                    |reason| stages.iter().position(|running| running.built.reasons.contains(&reason));
-                let stage_of = |reason| whose(reason).map_or(u8::MAX, |stage| stage as u8);
+                let whose = |reason| stages.iter().find(|running| running.built.reasons.contains(&reason));
+                let stage_of = |reason| whose(reason).map_or(u8::MAX, |running| running.built.number);
                 events.drops(now, make.worker, batch, dropped, stage_of);
             }
         }
@@ -246,23 +268,18 @@ impl Inspect {
     }
 
     /// Lets every stage do housekeeping.
-    pub(super) fn idle(&mut self, now: u64, counters: &WorkerCounters) {
-        self.each(now, counters, |stage, cx| stage.idle(cx));
+    pub(super) fn idle(&mut self, now: u64) {
+        self.each(now, |stage, cx| stage.idle(cx));
     }
 
     /// Tells every stage that nothing more will come.
-    pub(super) fn stop(&mut self, now: u64, counters: &WorkerCounters) {
-        self.each(now, counters, |stage, cx| stage.stop(cx));
+    pub(super) fn stop(&mut self, now: u64) {
+        self.each(now, |stage, cx| stage.stop(cx));
     }
 
-    fn each(&mut self, now: u64, counters: &WorkerCounters, what: impl Fn(&mut dyn Stage, &mut Cx<'_>)) {
-        for (n, (running, counters)) in self.stages.iter_mut().zip(&counters.stages).enumerate() {
-            let Running { stage: Some(stage), built } = running else { continue };
-            let cx = Cx::new(now, self.make.worker, &built.reasons);
-            let mut cx = cx.with_events(n, &mut self.events);
-            if contained(|| what(&mut **stage, &mut cx)).is_none() {
-                running.renew(&self.make, counters);
-            }
+    fn each(&mut self, now: u64, what: impl Fn(&mut dyn Stage, &mut Cx<'_>)) {
+        for running in &mut self.stages {
+            running.call(now, &self.make, &mut self.events, &what);
         }
     }
 }
@@ -285,21 +302,21 @@ impl Running {
         streams: Option<&Reassembly>,
         now: u64,
         make: &Make,
-        counters: &StageCounters,
-        (number, events, timed): (usize, &mut Emitter, bool),
+        (events, timed): (&mut Emitter, bool),
     ) -> bool {
         let before = batch.open();
         let begun = if timed { cycles() } else { 0 };
         let cx = Cx::new(now, make.worker, &self.built.reasons);
-        let mut cx = cx.with_streams(streams, self.built.on_unread).with_events(number, events);
+        let mut cx = cx.with_streams(streams, self.built.on_unread).with_events(self.built.number, events);
         // The batch stays consistent whatever a stage does to it, so unwinding out of one leaves nothing half done.
         let outcome = self.stage.as_mut().and_then(|stage| contained(|| stage.run(batch, &mut cx)));
         if timed {
-            observe(counters, cycles().wrapping_sub(begun), before.count() as u64);
+            observe(&self.counters, cycles().wrapping_sub(begun), before.count() as u64);
         }
         if outcome.is_none() {
-            self.recover(batch, make, counters);
+            self.recover(batch, make);
         }
+        let counters = &self.counters;
         counters.seen.add(before.count() as u64);
         let left = before.without(batch.open());
         if !left.is_empty() {
@@ -313,9 +330,24 @@ impl Running {
         outcome.is_some()
     }
 
+    /// Calls the stage outside of a batch.
+    fn call(
+        &mut self,
+        now: u64,
+        make: &Make,
+        events: &mut Emitter,
+        what: impl Fn(&mut dyn Stage, &mut Cx<'_>),
+    ) {
+        let Running { stage: Some(stage), built, .. } = self else { return };
+        let mut cx = Cx::new(now, make.worker, &built.reasons).with_events(built.number, events);
+        if contained(|| what(&mut **stage, &mut cx)).is_none() {
+            self.renew(make);
+        }
+    }
+
     #[cold]
-    fn recover(&mut self, batch: &mut Batch, make: &Make, counters: &StageCounters) {
-        self.renew(make, counters);
+    fn recover(&mut self, batch: &mut Batch, make: &Make) {
+        self.renew(make);
         batch.take_settling();
         batch.take_holding();
         if self.built.on_error == OnError::Drop {
@@ -325,8 +357,8 @@ impl Running {
 
     /// The old stage may panic once more as it goes, and the new one as it comes.
     #[cold]
-    fn renew(&mut self, make: &Make, counters: &StageCounters) {
-        counters.panics.add(1);
+    fn renew(&mut self, make: &Make) {
+        self.counters.panics.add(1);
         contained(|| self.stage = None);
         self.stage = contained(|| self.built.shared.make(make));
     }

@@ -22,6 +22,7 @@ mod tx;
 mod heartbeat;
 mod mesh;
 mod hops;
+mod change;
 mod worker;
 #[cfg(any(test, fuzzing))]
 #[allow(
@@ -34,6 +35,7 @@ mod worker;
 pub mod arbitrary_input;
 
 pub use answer::{Answer, AnswerCounters, Answers, Outcome, Request, Seen};
+pub use change::{Change, Mail, MailEnd, mailbox};
 pub use clock::Clock;
 pub use counters::{
     Counter, Drops, Ledger, QueueCounters, StageCounters, StageSnapshot, TenantCounters, WorkerCounters,
@@ -45,7 +47,7 @@ pub use frames::{FrameReader, FrameWriter};
 pub use guests::arbitrary_input as arbitrary_guest;
 pub use guests::{Guest, Guests};
 pub use heartbeat::{Heartbeat, Place};
-pub use inspect::{HOLD_BYTES, Inspect, Pipeline, Running};
+pub use inspect::{Differences, HOLD_BYTES, Inspect, Pipeline, Running};
 pub use mesh::Mesh;
 pub use punt::{HostEnd, Punt, PuntCounters, PuntSnapshot};
 pub use respond::Respond;

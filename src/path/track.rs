@@ -9,7 +9,7 @@
 //! Pass 3 carries on usual packets by itself (`crate::flow::lookup`) and stops at whatever is more, in the order of the slots. That is
 //! searched again, from the start: an earlier packet of the batch may have opened or ended the flow.
 //!
-//! May drop: [`DropReason::FlowCondemned`], [`DropReason::TcpInvalid`], [`DropReason::TableFull`], [`DropReason::Pickup`],
+//! May drop: [`DropReason::FlowCondemned`], [`DropReason::OnReload`], [`DropReason::TcpInvalid`], [`DropReason::TableFull`], [`DropReason::Pickup`],
 //! [`DropReason::UnknownEndpoint`], [`DropReason::FragmentOrphan`], [`DropReason::HandoffFull`].
 
 use std::hint::cold_path;
@@ -22,9 +22,11 @@ use crate::config::{FlowPlan, Orphans, Pickup, Plan, Scope, UnknownEndpoint, Whe
 use crate::dpdk::{BURST, Burst, Mbuf};
 use crate::flow::fragment::{First, Fragments, Held, Inserted, Places, Ports};
 use crate::flow::handoff::Parcel;
+use crate::flow::refit::Refit;
 use crate::flow::tcp::WindowCheck;
 use crate::flow::{
-    About, Flows, FlowsShared, Followed, Key, Lookup, Newcomer, Opened, Opening, Seed, is_answer, quoted,
+    About, Flows, FlowsShared, Followed, Key, Lookup, Newcomer, Opened, Opening, Seed, Timeouts, is_answer,
+    quoted,
 };
 use crate::packet::{Batch, DropReason, FlowSlot, InnerFlags, Mask, Meta};
 use crate::stage::WorkerId;
@@ -88,6 +90,40 @@ impl Policy {
     }
 }
 
+/// What of the hop can change while it runs.
+#[derive(Debug)]
+pub(super) struct Terms {
+    policy: Policy,
+    timeouts: Timeouts,
+    /// How long fragments wait.
+    patience: u64,
+}
+
+impl Terms {
+    /// Those of a plan.
+    pub fn of(plan: &Plan) -> Self {
+        let mut terms = Terms::new(&plan.flow, plan.stages.len());
+        let settles = plan.stages.iter().enumerate().filter(|(_, stage)| stage.parsed.settles());
+        terms.policy.allowed = settles.fold(0, |bits, (n, _)| bits | 1u16.checked_shl(n as u32).unwrap_or(0));
+        terms
+    }
+
+    fn new(plan: &FlowPlan, stages: usize) -> Self {
+        let policy = Policy {
+            when_full: plan.when_full,
+            pickup: plan.pickup,
+            check: plan.window_check,
+            unknown: plan.unknown_endpoint,
+            orphans: plan.fragments.orphans,
+            holds: plan.fragments.hold > 0,
+            stages: u16::MAX.checked_shr(16u32.saturating_sub(stages as u32)).unwrap_or(0),
+            allowed: 0,
+        };
+        let patience = plan.fragments.hold_time.as_nanos().try_into().unwrap_or(u64::MAX);
+        Terms { policy, timeouts: Timeouts::new(plan), patience }
+    }
+}
+
 /// The hop on one worker.
 #[derive(Debug)]
 pub struct Track {
@@ -117,9 +153,7 @@ impl Track {
     pub fn of(plan: &Plan, shared: &FlowsShared, mesh: Option<Mesh>, counters: &WorkerCounters) -> Self {
         let flows = Flows::new(counters.worker, &plan.flow, shared, None, counters.flows.clone());
         let mut track = Track::new(flows, &plan.flow, shared, mesh, plan.stages.len());
-        let settles = plan.stages.iter().enumerate().filter(|(_, stage)| stage.parsed.settles());
-        track.finder.policy.allowed =
-            settles.fold(0, |bits, (n, _)| bits | 1u16.checked_shl(n as u32).unwrap_or(0));
+        track.finder.policy = Terms::of(plan).policy;
         track
     }
 
@@ -131,17 +165,7 @@ impl Track {
         mesh: Option<Mesh>,
         stages: usize,
     ) -> Self {
-        let policy = Policy {
-            when_full: plan.when_full,
-            pickup: plan.pickup,
-            check: plan.window_check,
-            unknown: plan.unknown_endpoint,
-            orphans: plan.fragments.orphans,
-            holds: plan.fragments.hold > 0,
-            stages: u16::MAX.checked_shr(16u32.saturating_sub(stages as u32)).unwrap_or(0),
-            allowed: 0,
-        };
-        let patience = plan.fragments.hold_time.as_nanos().try_into().unwrap_or(u64::MAX);
+        let Terms { policy, patience, .. } = Terms::new(plan, stages);
         let finder = Finder {
             flows: flows.with_stand_ins(mesh.as_ref().is_some_and(Mesh::reaches_all)),
             policy,
@@ -157,6 +181,17 @@ impl Track {
             mesh,
             lookup: Box::new(Lookup::new()),
             owners: Box::new([WorkerId(0); BURST]),
+        }
+    }
+
+    /// Goes on under other terms; those until now come back. Masks are of another pipeline from now on.
+    pub(super) fn change(&mut self, terms: &mut Terms, refit: Option<Box<Refit>>) {
+        let Track { finder, held, .. } = self;
+        std::mem::swap(&mut finder.policy, &mut terms.policy);
+        finder.flows.swap_timeouts(&mut terms.timeouts);
+        held.swap_patience(&mut terms.patience);
+        if let Some(refit) = refit {
+            finder.flows.begin_refit(refit);
         }
     }
 
@@ -516,6 +551,9 @@ impl Finder {
             About::Itself | About::First(_) | About::Quoted | About::Later => {}
         }
         let found = self.flows.find(looked.hash, &looked.key);
+        if found.is_some_and(|number| self.flows.refit(number)) {
+            return Fate::Drop(DropReason::OnReload);
+        }
         if let About::Quoted = looked.about {
             // The error travels against the packet that it quotes.
             return match found {
@@ -646,7 +684,7 @@ impl Finder {
                 self.flows.begin_with(number, looked.from_high, meta);
                 if let (Opening::Tcp { picked_up: true, .. }, Pickup::Allow) = (&opening, self.policy.pickup)
                 {
-                    self.flows.settle(meta.flow, self.policy.allowed);
+                    self.flows.forward(meta.flow, self.policy.allowed, None);
                     meta.settled = self.policy.allowed;
                 }
                 self.passes(meta)

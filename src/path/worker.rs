@@ -9,7 +9,7 @@ use crossbeam::utils::CachePadded;
 use super::counters::WorkerCounters;
 use super::hops::Hops;
 use super::track::Source;
-use super::{Clock, Decap, Inspect, Place, Punt, Respond, Track, decap, rx};
+use super::{Clock, Decap, Inspect, Mail, Place, Punt, Respond, Track, decap, rx};
 use crate::config::Idle;
 use crate::dpdk::{QueuePair, cycles};
 use crate::event::Emitter;
@@ -95,6 +95,12 @@ impl Worker {
         self
     }
 
+    /// The same, with a mailbox for its next pipeline.
+    pub fn with_mail(mut self, mail: Mail) -> Self {
+        self.hops.mail = Some(Box::new(mail));
+        self
+    }
+
     /// Its flows, if it follows any.
     pub fn flows(&mut self) -> Option<&mut Flows> {
         self.hops.track.as_mut().map(Track::flows)
@@ -121,6 +127,9 @@ impl Worker {
     fn poll_from(&mut self, mut start: u64) -> (usize, u64) {
         let Worker { lanes, hops, burst, clock, .. } = self;
         let mut found = 0;
+        if hops.is_change_due() {
+            hops.change(lanes, clock.at(start));
+        }
         for (lane, Lane(queues)) in lanes.iter_mut().enumerate() {
             let now = clock.at(start);
             if hops.held_up(now) {
@@ -200,7 +209,7 @@ impl Worker {
             }
             empty = empty.wrapping_add(1);
             if empty % HOUSEKEEPING == 1 {
-                self.hops.inspect.idle(self.clock.now(), &self.hops.counters);
+                self.hops.inspect.idle(self.clock.now());
             }
             if self.idle == Idle::Backoff {
                 back_off(empty);
@@ -231,7 +240,7 @@ impl Worker {
         }
         let Worker { lanes, hops, clock, .. } = self;
         hops.streams_due(lanes, clock.now(), true);
-        hops.inspect.stop(clock.now(), &hops.counters);
+        hops.inspect.stop(clock.now());
     }
 
     /// Gives the lanes back.

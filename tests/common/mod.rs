@@ -25,7 +25,8 @@ use sluicegate::event::{Rings, Type, emitters};
 use sluicegate::flow::{FlowsShared, Seed};
 use sluicegate::packet::{Meta, ReasonId, ReasonTable};
 use sluicegate::path::{
-    Clock, Decap, Lane, Pipeline, Punt, Respond, Track, Worker, WorkerCounters, WorkerSnapshot,
+    Change, Clock, Decap, Lane, MailEnd, Pipeline, Punt, Respond, Track, Worker, WorkerCounters,
+    WorkerSnapshot, mailbox,
 };
 use sluicegate::stage::{Backend, StageKind, WorkerId};
 use sluicegate::stages;
@@ -124,6 +125,7 @@ pub struct Rig {
     pub answers: Vec<Vec<u8>>,
     /// What the worker tells, where the plan has a sink for it.
     pub rings: Rings,
+    mail: MailEnd,
     hand: Arc<AtomicU64>,
 }
 
@@ -165,18 +167,45 @@ impl Rig {
         .with_flows(track)
         .with_events(telling)
         .with_answers(Respond::of(plan, &pool));
+        let (mail_of_worker, mail) = mailbox();
+        worker = worker.with_mail(mail_of_worker);
         let told = wanted.has(Type::Flow) || wanted.has(Type::FlowStart);
         if let Some(flows) = worker.flows().filter(|_| told) {
             rings.flows.push(flows.listen(plan.flow.events_ring as usize));
         }
         let (reasons, answers) = (plan.reasons.clone(), Vec::new());
-        Rig { worker, wire, pool, port, pipeline, reasons, answers, rings, hand }
+        Rig { worker, wire, pool, port, pipeline, reasons, answers, rings, mail, hand }
     }
 
     /// The same with a way to a host stack, or without.
     pub fn with_punt(mut self, punt: Option<Punt>) -> Rig {
         self.worker = self.worker.with_punt(punt);
         self
+    }
+
+    /// Another plan: what was until now comes back when every flow knows.
+    pub fn reload(&mut self, plan: &Plan) {
+        self.send(plan);
+        while !self.is_back() {
+            self.worker.poll();
+        }
+    }
+
+    /// The same without waiting for that.
+    pub fn send(&mut self, plan: &Plan) {
+        let next = self.pipeline.next(plan, Backend::Soft).expect("stages build");
+        let counters = self.worker.counters().clone();
+        let change = Change::new(&self.pipeline, &next, plan, &self.pool, &counters);
+        self.mail.send(Box::new(change)).expect("a free place");
+        self.pipeline = next;
+        self.reasons = plan.reasons.clone();
+        let names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
+        counters.show(&names, plan.reasons.len());
+    }
+
+    /// Has what was until then come back?
+    pub fn is_back(&mut self) -> bool {
+        self.mail.take_back().is_some()
     }
 
     /// Sets the clock, in nanoseconds.

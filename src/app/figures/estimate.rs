@@ -93,6 +93,7 @@ impl Estimate {
                 .iter()
                 .map(|sink| SinkSnapshot { name: sink.name.clone(), ..SinkSnapshot::default() })
                 .collect(),
+            reloads: Default::default(),
             flows: None,
             pool: (0, 0),
         };

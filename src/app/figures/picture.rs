@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::app::PortReport;
+use crate::app::reload::Counts as ReloadCounts;
 use crate::config::{FlowPlan, Plan};
 use crate::event::SinkSnapshot;
 use crate::flow::FlowView;
@@ -87,6 +88,7 @@ pub(crate) struct Picture {
     pub xstats: Vec<Vec<(String, u64)>>,
     pub management: Option<ManagementSnapshot>,
     pub sinks: Vec<SinkSnapshot>,
+    pub reloads: ReloadCounts,
     pub flows: Option<FlowView>,
     /// Buffers of the pool, and those that nobody holds.
     pub pool: (u32, u32),

@@ -8,6 +8,7 @@ use metrics::{counter, gauge, histogram};
 use super::picture::{Names, Picture};
 use super::{has_worker, of_flow, of_stream};
 use crate::app::PortReport;
+use crate::app::reload::Counts as ReloadCounts;
 use crate::config::Cause;
 use crate::dpdk;
 use crate::event::{SinkSnapshot, Type, by_type};
@@ -43,7 +44,7 @@ struct Known {
 
 impl Known {
     fn new(counters: &Arc<WorkerCounters>) -> Self {
-        let stages = counters.stages.iter().map(|_| Default::default()).collect();
+        let stages = counters.stages().iter().map(|_| Default::default()).collect();
         Known { counters: counters.clone(), busy_cycles: 0, packets: 0, times: Default::default(), stages }
     }
 }
@@ -75,6 +76,7 @@ impl Publisher {
             of_management(management);
         }
         of_sinks(&picture.sinks);
+        of_reloads(&picture.reloads);
     }
 
     /// What is published of each worker by itself, and what was observed since the last time.
@@ -115,7 +117,7 @@ impl Publisher {
             gauge!("sluicegate_worker_cycles_per_packet", "worker" => id.clone()).set(each);
             timed += counters.samples.polls.get();
             observe(&residence, &mut known.times, &counters.samples.times, &TIMES, NANOSECONDS);
-            let stages = picture.names.stages.iter().zip(&counters.stages).zip(&mut known.stages);
+            let stages = picture.names.stages.iter().zip(counters.stages()).zip(&mut known.stages);
             for ((name, stage), last) in stages {
                 let histogram = histogram!("sluicegate_stage_packet_cycles", "stage" => name.clone());
                 observe(&histogram, last, &stage.cycles, &CYCLES, 1.0);
@@ -216,8 +218,9 @@ fn drops(names: &Names, workers: &[WorkerSnapshot]) {
 }
 
 fn stages(names: &Names, workers: &[Arc<WorkerCounters>]) {
+    let workers: Vec<Vec<Arc<StageCounters>>> = workers.iter().map(|worker| worker.stages()).collect();
     for (n, stage) in names.stages.iter().enumerate() {
-        let all: Vec<&StageCounters> = workers.iter().filter_map(|w| w.stages.get(n)).collect();
+        let all: Vec<&StageCounters> = workers.iter().filter_map(|stages| Some(&**stages.get(n)?)).collect();
         let panics = all.iter().map(|stage| stage.panics.get()).sum();
         counter!("sluicegate_stage_panics_total", "stage" => stage.clone()).absolute(panics);
         for (place, tenant) in names.tenants.names().iter().enumerate() {
@@ -337,6 +340,15 @@ fn of_management(now: &ManagementSnapshot) {
         gauge!("sluicegate_health_cause", "cause" => cause.name()).set(is);
     }
     counter!("sluicegate_health_flips_total").absolute(now.flips);
+}
+
+/// How reloads ended.
+fn of_reloads(counts: &ReloadCounts) {
+    for (outcome, n) in [("done", counts.done), ("unchanged", counts.unchanged), ("refused", counts.refused)]
+    {
+        counter!("sluicegate_reloads_total", "outcome" => outcome).absolute(n);
+    }
+    gauge!("sluicegate_reload_workers_behind").set(counts.behind as f64);
 }
 
 fn of_sinks(sinks: &[SinkSnapshot]) {

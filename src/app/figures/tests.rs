@@ -91,7 +91,7 @@ fn busy_worker(plan: &Plan, names: &Names) -> WorkerCounters {
     counters.queues[0].received.add(6);
     counters.queues[1].received.add(4);
     counters.queues[1].full_polls.add(1);
-    let stage = &counters.stages[0];
+    let stage = &counters.stages()[0];
     stage.seen.add(9);
     stage.dropped.add(2);
     stage.panics.add(1);
@@ -158,6 +158,7 @@ fn busy_picture(plan: &Plan) -> Picture {
         xstats: vec![xstats.map(|(name, n)| (name.to_owned(), n)).to_vec()],
         management: Some(management()),
         sinks: vec![SinkSnapshot { name: "eve".into(), written: [1; _], lost: [2; _], bytes: 4, errors: 3 }],
+        reloads: crate::app::reload::Counts { done: 31, unchanged: 32, refused: 33, behind: 1 },
         flows: None,
         pool: (4, 3),
     }
@@ -334,8 +335,8 @@ fn figures_of_flows_need_flows() {
     let pipeline = Pipeline::build(&plan, Backend::Soft).unwrap();
     let names = Names::of(&plan, &pipeline);
     let counters = WorkerCounters::new(WorkerId(0), &plan.reasons, 1).with_tenants(names.tenants.len());
-    counters.stages[0].seen.add(5);
-    assert!(counters.stages[0].tenants.is_empty(), "nobody to tell apart");
+    counters.stages()[0].seen.add(5);
+    assert!(counters.stages()[0].tenants.is_empty(), "nobody to tell apart");
     let picture = Picture {
         names: Arc::new(names),
         workers: vec![Arc::new(counters)],
@@ -343,6 +344,7 @@ fn figures_of_flows_need_flows() {
         xstats: Vec::new(),
         management: None,
         sinks: Vec::new(),
+        reloads: Default::default(),
         flows: None,
         pool: (4, 4),
     };
@@ -439,7 +441,7 @@ fn a_large_policy_fits_into_a_scrape_alone() {
         pipeline.make(WorkerId(n));
         let counters = WorkerCounters::new(WorkerId(n), &plan.reasons, plan.stages.len());
         let counters = counters.with_queues([(0, n)].into_iter()).with_tenants(names.tenants.len());
-        for stage in &counters.stages {
+        for stage in &counters.stages() {
             stage.seen.add(123_456_789_012);
             stage.tenants.iter().for_each(|tenant| tenant.seen.add(1_234_567_890));
         }
@@ -457,6 +459,7 @@ fn a_large_policy_fits_into_a_scrape_alone() {
         xstats: vec![(0..600).map(|n| (format!("rx_q{n}_some_counter_of_ena"), n)).collect()],
         management: Some(ManagementSnapshot::default()),
         sinks: Vec::new(),
+        reloads: Default::default(),
         flows: Some(FlowView::new(&plan, shown, Clock::manual().0)),
         pool: (1, 1),
     };

@@ -187,8 +187,8 @@ mod tests {
             counters.drop(reason.into(), n);
         }
         counters.drop(deny[0], 15);
-        counters.stages[0].seen.add(94);
-        counters.stages[0].dropped.add(15);
+        counters.stages()[0].seen.add(94);
+        counters.stages()[0].dropped.add(15);
         let snapshot = Snapshot {
             elapsed: Duration::from_secs(1),
             workers: vec![counters.snapshot()],

@@ -1,6 +1,7 @@
 //! The management side's part of a plan: who answers for the ports, to whom, and when the answer is no.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -15,6 +16,8 @@ pub struct ManagementPlan {
     pub listen: Option<SocketAddr>,
     /// What who wants more than health must show there. Needed where other machines can reach it.
     pub token: Option<Token>,
+    /// Where the program takes commands.
+    pub socket: ControlSocket,
     /// Health.
     pub health: HealthPlan,
     /// Leaving.
@@ -49,6 +52,33 @@ impl Token {
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token(...)")
+    }
+}
+
+/// A unix socket for commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// None.
+    Off,
+    /// Nobody said where: the program takes this place if it can have it.
+    Usual(PathBuf),
+    /// Here.
+    At(PathBuf),
+}
+
+impl ControlSocket {
+    /// Where it would be.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            ControlSocket::Off => None,
+            ControlSocket::Usual(path) | ControlSocket::At(path) => Some(path),
+        }
+    }
+
+    /// The usual place for a configuration of this name: `/run/sluicegate/NAME.sock`, without the name's folder and ending.
+    pub fn usual(file: &str) -> Self {
+        let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or("sluicegate");
+        ControlSocket::Usual(Path::new("/run/sluicegate").join(format!("{stem}.sock")))
     }
 }
 

@@ -15,6 +15,7 @@ pub(in crate::config) struct Management {
     pub tap_name: Option<String>,
     pub listen: Option<String>,
     pub token_file: Option<String>,
+    pub socket: Option<String>,
     pub drain_on_sigterm: bool,
     pub drain_deadline: Option<Span>,
     pub drain_at_least: Option<Span>,

@@ -92,6 +92,7 @@ impl Flows {
     }
 
     fn admit(&mut self, new: &Newcomer, mut flags: u8) -> Option<u32> {
+        flags |= self.generation;
         // Asked twice: first for what costs least, last for what only those use up who come in.
         if !self.rates.has(new.tenant, self.time) {
             self.counters.refused_rate.add(1);

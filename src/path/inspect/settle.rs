@@ -1,8 +1,8 @@
 //! What stages settle, between a batch and its flows.
 //!
 //! Bit n of a flow's mask stands for the n-th stage: it is done with the flow. A batch comes with the masks as track found them;
-//! bits that stages set now go to the flows and meet the next batch. Once a reload gives stages generations, a mask holds
-//! under the flow engine's epoch, and stays as it is here.
+//! bits that stages set now go to the flows and meet the next batch. After a reload, track has refitted the masks before they come here
+//! (`crate::flow::refit`).
 
 use std::ops::Range;
 
@@ -16,6 +16,9 @@ pub(in crate::path) trait Settle {
 
     /// These stages are done with the flow, beside those that already were.
     fn settle(&mut self, flow: FlowSlot, stages: u16);
+
+    /// The stage of that number sends the flow home: its own bit and those of all behind it.
+    fn forward(&mut self, flow: FlowSlot, stages: u16, by: usize);
 
     /// Packets of the flow are dropped from now on, and rejected if this one was.
     fn condemn(&mut self, flow: FlowSlot, reason: ReasonId, reject: bool);
@@ -36,6 +39,10 @@ impl Settle for Flows {
     #[inline(always)]
     fn settle(&mut self, flow: FlowSlot, stages: u16) {
         Flows::settle(self, flow, stages);
+    }
+
+    fn forward(&mut self, flow: FlowSlot, stages: u16, by: usize) {
+        Flows::forward(self, flow, stages, Some(by));
     }
 
     fn condemn(&mut self, flow: FlowSlot, reason: ReasonId, reject: bool) {
@@ -89,7 +96,7 @@ pub(super) fn write(
         if batch.open().has(slot) {
             flows.settle(flow, this);
         } else if batch.live().has(slot) {
-            flows.settle(flow, all);
+            flows.forward(flow, all, stages.start);
         } else {
             flows.condemn(flow, batch.reason(slot), batch.rejected().has(slot));
         }

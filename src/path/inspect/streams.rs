@@ -17,7 +17,7 @@ use crate::event::{About, Anomaly, AnomalyKind, Emitter};
 use crate::packet::{Batch, DropReason, FlowSlot, InnerFlags, Mask, Meta, ReasonId};
 use crate::path::counters::WorkerCounters;
 use crate::path::tx;
-use crate::stage::{Make, PerFlow};
+use crate::stage::{MOST_STAGES, Make, PerFlow};
 use crate::stream::{Of, Reassembly, Segment, Sizes, Terms};
 use crate::wire::tcp::{self, Tcp};
 use crate::wire::transport;
@@ -48,6 +48,8 @@ pub(super) struct Hold {
     doom: u16,
     /// It was held for too long: never again.
     spent: bool,
+    /// Of the pipeline for whose stages the bits stand.
+    generation: u16,
 }
 
 /// Bytes that holds take for each flow.
@@ -65,6 +67,49 @@ struct Waiting {
     closed: bool,
 }
 
+/// What is held of each flow, under the pipeline in force.
+#[derive(Debug)]
+struct Holds {
+    places: PerFlow<Hold>,
+    /// Counts changes of the pipeline.
+    generation: u16,
+}
+
+impl Holds {
+    /// Of a packet's flow. Bits of an earlier pipeline say nothing any more: [`Streams::change`] has seen to what waits.
+    #[inline(always)]
+    fn of(&mut self, meta: &Meta) -> Option<&mut Hold> {
+        let hold = self.places.of(meta)?;
+        if hold.generation != self.generation {
+            (hold.generation, hold.settled, hold.undecided) = (self.generation, 0, [0; 2]);
+        }
+        Some(hold)
+    }
+
+    fn left_by(&mut self, meta: &Meta) -> Option<&mut Hold> {
+        self.places.left_by(meta)
+    }
+}
+
+/// Where readers of streams go.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::path) struct Moves {
+    /// Those that read now, and those of them that drop what cannot be read.
+    pub readers: u16,
+    pub closed: u16,
+    /// The bit of a stage that stays, by where it stood.
+    pub to: [u16; MOST_STAGES],
+    /// Flows from before are dropped.
+    pub cut: bool,
+}
+
+impl Moves {
+    fn of(&self, bits: u16) -> u16 {
+        let moved = self.to.iter().enumerate().map(|(n, to)| if bits >> n & 1 != 0 { *to } else { 0 });
+        moved.fold(0, |all, bit| all | bit)
+    }
+}
+
 /// One worker's streams.
 #[derive(Debug)]
 pub(in crate::path) struct Streams {
@@ -72,7 +117,7 @@ pub(in crate::path) struct Streams {
     closed: u16,
     hold_time: u64,
     reassembly: Reassembly,
-    holds: PerFlow<Hold>,
+    holds: Holds,
     waiting: Box<[Option<Waiting>]>,
     free: Vec<u16>,
     /// Nothing is overdue before.
@@ -112,13 +157,47 @@ impl Streams {
             closed: setup.closed,
             hold_time: plan.hold_time.as_nanos().try_into().unwrap_or(u64::MAX),
             reassembly: Reassembly::new(terms, &sizes),
-            holds: PerFlow::new(make),
+            holds: Holds { places: PerFlow::new(make), generation: 0 },
             waiting: (0..frames).map(|_| None).collect(),
             free: (0..frames).rev().collect(),
             due: u64::MAX,
             out: Vec::with_capacity(2 * usize::from(frames)),
             taken: Mask::NONE,
             wanted: Mask::NONE,
+        }
+    }
+
+    /// Other stages read streams now, or the same in other places. Frames that wait go on waiting for stages that stay; for those that do not they
+    /// may go, or are dropped with their flows.
+    pub fn change(&mut self, moves: &Moves, counters: &WorkerCounters) {
+        (self.readers, self.closed) = (moves.readers, moves.closed);
+        self.holds.generation = self.holds.generation.wrapping_add(1);
+        for place in 0..self.waiting.len() {
+            let Some(Some(waiting)) = self.waiting.get_mut(place) else { continue };
+            let mut undecided = 0;
+            let generation = self.holds.generation;
+            if let Some(hold) = self.holds.places.left_by(&waiting.meta) {
+                if hold.generation != generation {
+                    hold.generation = generation;
+                    hold.settled = moves.of(hold.settled);
+                    hold.undecided = hold.undecided.map(|bits| moves.of(bits));
+                }
+                let direction = usize::from(waiting.meta.is_reply());
+                undecided = hold.undecided.get(direction).copied().unwrap_or(0);
+                if undecided == 0
+                    && let Some(waits) = hold.waits.get_mut(direction)
+                {
+                    *waits = 0;
+                }
+            }
+            waiting.closed = undecided & self.closed != 0;
+            if undecided == 0
+                && let Some(waiting) = self.waiting.get_mut(place).and_then(Option::take)
+            {
+                self.free.push(place as u16);
+                let drop = moves.cut.then_some(ReasonId::from(DropReason::OnReload));
+                self.leave(waiting, drop, counters);
+            }
         }
     }
 

@@ -39,19 +39,29 @@ impl Shared for Maker {
     }
 }
 
+fn plain(shared: Arc<dyn Shared>) -> Built {
+    Built {
+        name: "plain".into(),
+        mark: [0; 32],
+        number: 0,
+        reads: false,
+        settles: true,
+        on_reload: OnReload::Redecide,
+        shared,
+        reasons: [].into(),
+        on_error: OnError::Drop,
+        on_unread: OnError::Pass,
+    }
+}
+
 #[test]
 fn no_panic_of_a_stage_reaches_the_worker() {
     let shown = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let built = Built {
-        name: "hostile".into(),
-        shared: Arc::new(Maker(AtomicU32::new(0))),
-        reasons: [].into(),
-        on_error: OnError::Drop,
-        on_unread: OnError::Pass,
-    };
+    let built = Built { name: "hostile".into(), ..plain(Arc::new(Maker(AtomicU32::new(0)))) };
     let mut inspect = Pipeline { stages: vec![built], flows: 0, streams: None }.make(WorkerId(0));
     let counters = WorkerCounters::new(WorkerId(0), &ReasonTable::framework(), 1);
+    inspect.count_in(&counters);
     let config = PoolConfig { name: "inspect".into(), buffers: 1, data_room: 64, cache: 0, numa: None };
     let pool = Mempool::soft(&config);
     for round in 1..=6 {
@@ -63,8 +73,8 @@ fn no_panic_of_a_stage_reaches_the_worker() {
         let counted = counters.snapshot().stages.swap_remove(0);
         assert_eq!((counted.seen, counted.dropped, counted.panics), (round, round, round));
     }
-    inspect.idle(0, &counters);
-    assert_eq!(counters.stages[0].panics.get(), 7);
+    inspect.idle(0);
+    assert_eq!(counters.stages()[0].panics.get(), 7);
     drop(inspect);
     std::panic::set_hook(shown);
 }
@@ -136,6 +146,9 @@ impl Settle for Remembered {
     fn settle(&mut self, flow: FlowSlot, stages: u16) {
         self.settled[flow.entry().unwrap() as usize] |= stages;
     }
+    fn forward(&mut self, flow: FlowSlot, stages: u16, _: usize) {
+        self.settle(flow, stages);
+    }
     fn condemn(&mut self, flow: FlowSlot, reason: ReasonId, _: bool) {
         self.condemned[flow.entry().unwrap() as usize].get_or_insert(reason);
     }
@@ -161,20 +174,15 @@ impl Line {
         let seen: Vec<_> = stages.iter().map(|_| Arc::default()).collect();
         let built = stages.iter().zip(&seen).map(|(&says, seen)| Built {
             name: "scripted".into(),
-            shared: Arc::new(Scripted { says, seen: Arc::clone(seen) }),
-            reasons: [].into(),
             on_error: OnError::Pass,
-            on_unread: OnError::Pass,
+            ..plain(Arc::new(Scripted { says, seen: Arc::clone(seen) }))
         });
         let pipeline = Pipeline { stages: built.collect(), flows: 4, streams: None };
         let config = PoolConfig { name: "line".into(), buffers: 8, data_room: 64, cache: 0, numa: None };
-        Line {
-            inspect: pipeline.make(WorkerId(0)),
-            seen,
-            flows: Remembered::default(),
-            counters: WorkerCounters::new(WorkerId(0), &ReasonTable::framework(), stages.len()),
-            pool: Mempool::soft(&config),
-        }
+        let counters = WorkerCounters::new(WorkerId(0), &ReasonTable::framework(), stages.len());
+        let mut inspect = pipeline.make(WorkerId(0));
+        inspect.count_in(&counters);
+        Line { inspect, seen, flows: Remembered::default(), counters, pool: Mempool::soft(&config) }
     }
 
     /// One packet for each of these flows, as track would pass them on; `None` belongs to none.

@@ -1,0 +1,474 @@
+//! Another plan for an application at work.
+//!
+//! ```text
+//!  manage() ──load──> thread "plans": reads, checks, builds ──plan and pipeline──> manage(): in force
+//!  manage() ──for each worker──> thread: makes its change ──> manage(): posts it, takes back what was ──> thread: drops it
+//! ```
+//!
+//! The loop waits for nothing. Everything slow (rule sets, memory for what stages keep of flows, and giving it back) is done by one ordinary thread,
+//! away from the workers' CPUs. A plan is in force when it is built; each worker comes to it by itself. One that hangs keeps what it has, is
+//! named after [`PATIENCE`], and gets the plan that is in force then when it lives again.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use serde::Serialize;
+
+use crate::config::reload::{Changed, changes};
+use crate::config::{Plan, Problem};
+use crate::dpdk::{self, Mempool};
+use crate::path::{Change, Differences, MailEnd, Pipeline, WorkerCounters};
+use crate::stage::Backend;
+
+/// How long a worker may take before it is named.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Reads and checks the next plan.
+pub type Load = Box<dyn FnOnce() -> Result<Plan, Vec<Problem>> + Send>;
+
+/// What became of a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub enum Reloaded {
+    /// The new plan is in force.
+    Done {
+        /// What became of the stages.
+        stages: Differences,
+        /// Other values that changed.
+        changed: Vec<Changed>,
+        /// What the plan warns of.
+        warnings: Vec<String>,
+        /// From the request until all workers had it.
+        took_ms: u64,
+        /// Workers that have not taken it yet, one sentence each.
+        behind: Vec<String>,
+    },
+    /// There is nothing that changed.
+    Unchanged,
+    /// It cannot be: nothing has changed.
+    Refused {
+        /// Why, one sentence each.
+        problems: Vec<String>,
+        /// Values that a restart can change, and a reload cannot.
+        restart: Vec<Changed>,
+    },
+}
+
+impl Reloaded {
+    /// Is the plan that was asked for in force?
+    pub fn is_good(&self) -> bool {
+        !matches!(self, Reloaded::Refused { .. })
+    }
+
+    /// For people, line by line.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Reloaded::Unchanged => vec!["reload: nothing has changed".into()],
+            Reloaded::Refused { problems, restart } => {
+                let needs = restart.iter().map(|changed| format!("{changed} needs a restart"));
+                let all = problems.iter().cloned().chain(needs);
+                all.chain(["reload: refused; nothing has changed".into()]).collect()
+            }
+            Reloaded::Done { stages, changed, warnings, took_ms, behind } => {
+                let mut lines: Vec<String> =
+                    warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+                let Differences { added, changed: other, moved, removed, kept } = stages;
+                for (what, names) in
+                    [("new", added), ("changed", other), ("moved", moved), ("removed", removed)]
+                {
+                    if !names.is_empty() {
+                        lines.push(format!("stages {what}: {}", names.join(", ")));
+                    }
+                }
+                lines.extend(changed.iter().map(ToString::to_string));
+                lines.extend(behind.iter().cloned());
+                lines.push(format!("reload: done in {took_ms} ms; {kept} stages as they were"));
+                lines
+            }
+        }
+    }
+}
+
+/// What the thread is asked for.
+enum Job {
+    Load {
+        load: Load,
+        plan: Arc<Plan>,
+        pipeline: Arc<Pipeline>,
+        most_reasons: usize,
+    },
+    Make {
+        worker: usize,
+        from: Arc<Pipeline>,
+        to: Arc<Pipeline>,
+        plan: Arc<Plan>,
+        counters: Arc<WorkerCounters>,
+    },
+    Drop(Box<Change>),
+    Forget(Arc<Pipeline>),
+}
+
+/// What it has done.
+enum Said {
+    Refused { problems: Vec<String>, restart: Vec<Changed> },
+    Unchanged,
+    Ready { plan: Box<Plan>, pipeline: Box<Pipeline>, stages: Differences, changed: Vec<Changed> },
+    Made { worker: usize, change: Box<Change>, to: Arc<Pipeline> },
+}
+
+/// One worker on its way from plan to plan.
+struct Post {
+    counters: Arc<WorkerCounters>,
+    mail: MailEnd,
+    /// What it has.
+    has: Arc<Pipeline>,
+    on_its_way: OnItsWay,
+}
+
+enum OnItsWay {
+    Nothing,
+    /// The thread is at it.
+    Making,
+    /// The worker has not given back what it had before this.
+    Sent(Arc<Pipeline>),
+}
+
+/// A reload that is not through.
+struct UnderWay {
+    began: Instant,
+    /// Once the plan is in force.
+    done: Option<(Differences, Vec<Changed>, Vec<String>)>,
+}
+
+/// Reloads of an application.
+pub(super) struct Reloads {
+    jobs: Option<Sender<Job>>,
+    said: Receiver<Said>,
+    thread: Option<JoinHandle<()>>,
+    posts: Vec<Post>,
+    under_way: Option<UnderWay>,
+    /// Pipelines that some worker may still have.
+    leaving: Vec<Arc<Pipeline>>,
+    /// What stages that changed had counted, by stage and label.
+    carried: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Why the newest plan could not be loaded.
+    failed: Option<String>,
+    counts: Counts,
+}
+
+/// How reloads ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub done: u64,
+    pub unchanged: u64,
+    pub refused: u64,
+    /// Workers that have not got the plan in force.
+    pub behind: u64,
+}
+
+/// A plan that has been built, to be put in force.
+pub(super) struct InForce {
+    pub plan: Arc<Plan>,
+    pub pipeline: Arc<Pipeline>,
+}
+
+impl std::fmt::Debug for Reloads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reloads").field("counts", &self.counts).finish_non_exhaustive()
+    }
+}
+
+impl Reloads {
+    /// For these workers, all of which have `pipeline`. Nothing is started before the first reload.
+    pub fn new(posts: Vec<(Arc<WorkerCounters>, MailEnd)>, pipeline: &Arc<Pipeline>) -> Self {
+        let post =
+            |(counters, mail)| Post { counters, mail, has: pipeline.clone(), on_its_way: OnItsWay::Nothing };
+        Reloads {
+            jobs: None,
+            said: crossbeam::channel::never(),
+            thread: None,
+            posts: posts.into_iter().map(post).collect(),
+            under_way: None,
+            leaving: Vec::new(),
+            carried: BTreeMap::new(),
+            failed: None,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Begins one. False if there is one under way.
+    pub fn begin(
+        &mut self,
+        load: Load,
+        plan: &Arc<Plan>,
+        pipeline: &Arc<Pipeline>,
+        (backend, pool, cpus): (Backend, &Mempool, &[u32]),
+    ) -> Result<(), String> {
+        if self.under_way.is_some() {
+            return Err("a reload is under way".into());
+        }
+        if self.thread.is_none() {
+            let ((jobs, todo), (say, said)) = (unbounded(), unbounded());
+            let (pool, cpus) = (pool.clone(), cpus.to_vec());
+            let work = move || {
+                dpdk::run_on(&cpus);
+                todo.iter().for_each(|job| work(job, backend, &pool, &say));
+            };
+            let thread = std::thread::Builder::new().name("plans".into()).spawn(work);
+            self.thread =
+                Some(thread.map_err(|error| format!("no thread: {error}; raise the limit of processes"))?);
+            (self.jobs, self.said) = (Some(jobs), said);
+        }
+        let most_reasons =
+            self.posts.iter().map(|post| post.counters.most_reasons()).min().unwrap_or(usize::MAX);
+        self.under_way = Some(UnderWay { began: Instant::now(), done: None });
+        self.ask(Job::Load { load, plan: plan.clone(), pipeline: pipeline.clone(), most_reasons });
+        Ok(())
+    }
+
+    fn ask(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(job); // it lives as long as its channel
+        }
+    }
+
+    /// One round: what the thread and the workers have done. Says what is to be in force from now on, if it is something else, and what became of a
+    /// reload that is over. `place` says where a worker is.
+    pub fn round(
+        &mut self,
+        pipeline: &Arc<Pipeline>,
+        plan: &Arc<Plan>,
+        place: impl Fn(&WorkerCounters) -> String,
+    ) -> (Option<InForce>, Option<Reloaded>) {
+        if self.thread.is_none() {
+            return (None, None);
+        }
+        let mut in_force = None;
+        let mut outcome = None;
+        while let Ok(said) = self.said.try_recv() {
+            match said {
+                Said::Refused { problems, restart } => {
+                    let first = problems.first().cloned();
+                    let first = first.or_else(|| Some(format!("{} needs a restart", restart.first()?)));
+                    self.failed = first;
+                    self.counts.refused += 1;
+                    self.under_way = None;
+                    outcome = Some(Reloaded::Refused { problems, restart });
+                }
+                Said::Unchanged => {
+                    self.failed = None;
+                    self.counts.unchanged += 1;
+                    self.under_way = None;
+                    outcome = Some(Reloaded::Unchanged);
+                }
+                Said::Ready { plan, pipeline: next, stages, changed } => {
+                    if let Some(under_way) = &mut self.under_way {
+                        under_way.done = Some((stages, changed, plan.warnings.clone()));
+                    }
+                    self.leaving.push(pipeline.clone());
+                    in_force = Some(InForce { plan: Arc::from(plan), pipeline: Arc::from(next) });
+                }
+                Said::Made { worker, change, to } => {
+                    if let Some(post) = self.posts.get_mut(worker) {
+                        post.on_its_way = OnItsWay::Sent(to);
+                        // There is room: what was there before has come back.
+                        if let Err(change) = post.mail.send(change) {
+                            self.ask(Job::Drop(change));
+                        }
+                    }
+                }
+            }
+        }
+        let (plan, pipeline) = in_force.as_ref().map_or((plan, pipeline), |new| (&new.plan, &new.pipeline));
+        self.bring(plan, pipeline);
+        self.forget(pipeline);
+        let outcome = outcome.or_else(|| self.look(pipeline, place));
+        (in_force, outcome)
+    }
+
+    /// Takes back what workers had, and sends those on that have something else than what is in force.
+    fn bring(&mut self, plan: &Arc<Plan>, pipeline: &Arc<Pipeline>) {
+        let mut jobs = Vec::new();
+        for (worker, post) in self.posts.iter_mut().enumerate() {
+            if let Some(change) = post.mail.take_back() {
+                jobs.push(Job::Drop(change));
+                if let OnItsWay::Sent(to) = std::mem::replace(&mut post.on_its_way, OnItsWay::Nothing) {
+                    post.has = to;
+                }
+            }
+            if matches!(post.on_its_way, OnItsWay::Nothing) && !Arc::ptr_eq(&post.has, pipeline) {
+                post.on_its_way = OnItsWay::Making;
+                jobs.push(Job::Make {
+                    worker,
+                    from: post.has.clone(),
+                    to: pipeline.clone(),
+                    plan: plan.clone(),
+                    counters: post.counters.clone(),
+                });
+            }
+        }
+        self.counts.behind =
+            self.posts.iter().filter(|post| !Arc::ptr_eq(&post.has, pipeline)).count() as u64;
+        jobs.into_iter().for_each(|job| self.ask(job));
+    }
+
+    /// Pipelines that no worker has any more: what their stages have counted stays, if a stage of that name goes on.
+    fn forget(&mut self, pipeline: &Arc<Pipeline>) {
+        let had = |old: &Arc<Pipeline>| {
+            self.posts.iter().any(|post| {
+                let sent = match &post.on_its_way {
+                    OnItsWay::Sent(to) => Arc::ptr_eq(to, old),
+                    OnItsWay::Making => true,
+                    OnItsWay::Nothing => false,
+                };
+                sent || Arc::ptr_eq(&post.has, old)
+            })
+        };
+        let gone: Vec<Arc<Pipeline>> = self.leaving.extract_if(.., |old| !had(old)).collect();
+        for old in gone {
+            for (name, shared) in old.changed_since(pipeline) {
+                let Some(now) = pipeline.stages().find(|(other, _)| *other == name) else {
+                    self.carried.remove(name);
+                    continue;
+                };
+                let labels: BTreeMap<String, u64> = now.1.counts().into_iter().collect();
+                let carried = self.carried.entry(name.to_owned()).or_default();
+                for (label, n) in shared.counts() {
+                    *carried.entry(label).or_default() += n;
+                }
+                carried.retain(|label, n| *n > 0 && labels.contains_key(label));
+            }
+            self.ask(Job::Forget(old));
+        }
+    }
+
+    /// Is it over?
+    fn look(
+        &mut self,
+        pipeline: &Arc<Pipeline>,
+        place: impl Fn(&WorkerCounters) -> String,
+    ) -> Option<Reloaded> {
+        let under_way = self.under_way.as_ref()?;
+        under_way.done.as_ref()?;
+        let late = || self.posts.iter().filter(|post| !Arc::ptr_eq(&post.has, pipeline));
+        let took = under_way.began.elapsed();
+        if late().next().is_some() && took < PATIENCE {
+            return None;
+        }
+        let say = |post: &Post| {
+            let counters = &post.counters;
+            format!("worker {} has not taken it yet: it is in {}", counters.worker.0, place(counters))
+        };
+        let behind = late().map(say).collect();
+        let (stages, changed, warnings) = self.under_way.take()?.done?;
+        self.failed = None;
+        self.counts.done += 1;
+        Some(Reloaded::Done { stages, changed, warnings, took_ms: took.as_millis() as u64, behind })
+    }
+
+    /// Why the newest plan could not be loaded.
+    pub fn failed(&self) -> Option<String> {
+        self.failed.clone()
+    }
+
+    /// How reloads ended.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// What each stage has counted, with what it had counted before it changed.
+    pub fn stage_counts(&self, pipeline: &Pipeline) -> Vec<Vec<(String, u64)>> {
+        let before = |name: &str, label: &str, shared: &Arc<dyn crate::stage::Shared>| {
+            let carried = self.carried.get(name).and_then(|labels| labels.get(label)).copied().unwrap_or(0);
+            let leaving = self
+                .leaving
+                .iter()
+                .filter_map(|old| old.shared(name))
+                .filter(|old| !Arc::ptr_eq(old, shared));
+            let leaving = leaving.flat_map(|old| old.counts()).filter(|(other, _)| other == label);
+            carried + leaving.map(|(_, n)| n).sum::<u64>()
+        };
+        let is_simple = self.carried.is_empty() && self.leaving.is_empty();
+        let counts = |(name, shared): (&str, &dyn crate::stage::Shared)| {
+            let mut counts = shared.counts();
+            if !is_simple && let Some(shared) = pipeline.shared(name) {
+                counts.iter_mut().for_each(|(label, n)| *n += before(name, label, shared));
+            }
+            counts
+        };
+        pipeline.stages().map(counts).collect()
+    }
+}
+
+impl Drop for Reloads {
+    /// The thread may have what lives on the EAL: it goes first.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // what it was building is nobody's
+        }
+    }
+}
+
+/// One job, on the thread.
+fn work(job: Job, backend: Backend, pool: &Mempool, say: &Sender<Said>) {
+    let said = match job {
+        Job::Load { load, plan, pipeline, most_reasons } => {
+            let tried =
+                catch_unwind(AssertUnwindSafe(|| prepare(load, &plan, &pipeline, backend, most_reasons)));
+            tried.unwrap_or_else(|_| refused("a stage panicked while it was read or built"))
+        }
+        Job::Make { worker, from, to, plan, counters } => {
+            let change = Box::new(Change::new(&from, &to, &plan, pool, &counters));
+            Said::Made { worker, change, to }
+        }
+        Job::Drop(change) => return drop(change),
+        Job::Forget(pipeline) => return drop(pipeline),
+    };
+    let _ = say.send(said); // nobody is there any more
+}
+
+fn refused(why: impl Into<String>) -> Said {
+    Said::Refused { problems: vec![why.into()], restart: Vec::new() }
+}
+
+/// Reads, checks, compares, builds.
+fn prepare(
+    load: Load,
+    running: &Arc<Plan>,
+    pipeline: &Pipeline,
+    backend: Backend,
+    most_reasons: usize,
+) -> Said {
+    let mut plan = match load() {
+        Ok(plan) => plan,
+        Err(problems) => {
+            let problems = problems.iter().map(ToString::to_string).collect();
+            return Said::Refused { problems, restart: Vec::new() };
+        }
+    };
+    plan.join_reasons(&running.reasons);
+    let (changed, restart) = changes(running, &plan);
+    if !restart.is_empty() {
+        return Said::Refused { problems: Vec::new(), restart };
+    }
+    if plan.reasons.len() > most_reasons {
+        return refused(format!(
+            "stages have had {} reasons since the start, and there are counters for {most_reasons}; restart",
+            plan.reasons.len()
+        ));
+    }
+    let next = match pipeline.next(&plan, backend) {
+        Ok(next) => next,
+        Err(error) => return refused(error.to_string()),
+    };
+    let stages = next.differences(pipeline);
+    if stages.is_none() && changed.is_empty() && next.is_the_same(pipeline) {
+        return Said::Unchanged;
+    }
+    Said::Ready { plan: Box::new(plan), pipeline: Box::new(next), stages, changed }
+}
