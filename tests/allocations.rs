@@ -461,7 +461,7 @@ fn dns_does_not_allocate() {
     use common::dns::{answer, asked, over_tcp, query};
     use common::inner::{tcp, udp, v4, wrap};
     let stage = "[[stage]]\nuse = \"dns\"\nmessages = 64\n[[stage.rule]]\naction = \"deny\"\nnames = [\".ads.example\"]\n\
-                 [[stage.rule]]\naction = \"log\"\ntypes = [\"A\"]\n[stage.tunnel]\nnames_per_minute = 20\n";
+                 [[stage.rule]]\naction = \"log\"\ntypes = [\"A\"]\n[stage.tunnel]\nnames_per_minute = 10\n";
     let sink = "[events]\ntypes = [\"dns\", \"alert\", \"anomaly\"]\n[[events.sink]]\nto = \"stdout\"\n";
     let flow = "[flow]\ncapacity = 1024\n[stream]\nhold = 16\nmemory_mb = 1\n";
     let server = v4(192, 0, 2, 1, 53);
