@@ -3,8 +3,7 @@
 
 mod common;
 
-use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::promtool::promtool;
@@ -30,13 +29,15 @@ fn the_program_is_scraped_on_the_eal() {
          [[stage]]\nuse = \"count\"\n"
     );
     std::fs::write(folder.path().join("edge.toml"), text).expect("a file");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
-        .args(["run", "edge.toml", "--stats-interval", "0s"])
-        .current_dir(folder.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    let mut program = Program(Some(
+        Command::new(env!("CARGO_BIN_EXE_sluicegate"))
+            .args(["run", "edge.toml", "--stats-interval", "0s"])
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts"),
+    ));
     let begun = Instant::now();
     let page = loop {
         let curl = Command::new("curl")
@@ -46,14 +47,13 @@ fn the_program_is_scraped_on_the_eal() {
         let curl = curl.expect("curl");
         let page = String::from_utf8(curl.stdout).expect("text");
         let all = format!("sluicegate_received_packets_total{{worker=\"0\"}} {FRAMES}\n");
-        if curl.status.success() && page.contains(&all) {
+        // All frames may be through before the first look at the workers.
+        let ready = "sluicegate_health_state{state=\"ready\"} 1\n";
+        if curl.status.success() && page.contains(&all) && page.contains(ready) {
             break page;
         }
-        if begun.elapsed() > Duration::from_secs(30) || child.try_wait().expect("a child").is_some() {
-            let _ = child.kill();
-            let mut said = String::new();
-            let _ = child.stderr.take().expect("a pipe").read_to_string(&mut said);
-            panic!("{page}\n{said}");
+        if begun.elapsed() > Duration::from_secs(30) || program.has_ended() {
+            panic!("{page}\n{}", program.kill());
         }
         std::thread::sleep(Duration::from_millis(50));
     };
@@ -77,10 +77,43 @@ fn the_program_is_scraped_on_the_eal() {
     let mean = value("sluicegate_residence_seconds_sum") / value("sluicegate_residence_seconds_count");
     assert!(mean > 0.0 && mean < 0.05, "{mean} s");
     promtool(&["check", "metrics"], Some(&page));
-    let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-    assert!(asked.is_ok_and(|status| status.success()));
-    let output = child.wait_with_output().expect("its end");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    program.end("-TERM");
+}
+
+/// The program as it runs. A test that fails leaves none behind.
+struct Program(Option<Child>);
+
+impl Program {
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().expect("it has not been waited for")
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child().try_wait().expect("a child").is_some()
+    }
+
+    /// Ends it, and returns what it said.
+    fn kill(&mut self) -> String {
+        let _ = self.child().kill();
+        let output = self.0.take().map(|child| child.wait_with_output().expect("its end"));
+        output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned()).unwrap_or_default()
+    }
+
+    /// Asks it to end, which it does well.
+    fn end(mut self, signal: &str) {
+        let asked = Command::new("kill").args([signal, &self.child().id().to_string()]).status();
+        assert!(asked.is_ok_and(|status| status.success()));
+        let output = self.0.take().map(|child| child.wait_with_output().expect("its end")).expect("a child");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = (child.kill(), child.wait());
+        }
+    }
 }
 
 /// The demo's traffic through the EAL as Prometheus would see it: while it runs, rates and times are there.
@@ -88,15 +121,27 @@ fn the_program_is_scraped_on_the_eal() {
 fn the_demo_shows_its_figures() {
     let free =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
-        .args(["demo", "--seconds", "30", "--pps", "5000", "--json", "--set", "eal.memory=no-huge", "--set"])
-        .arg(format!("management.listen={free}"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    let mut program = Program(Some(
+        Command::new(env!("CARGO_BIN_EXE_sluicegate"))
+            .args([
+                "demo",
+                "--seconds",
+                "30",
+                "--pps",
+                "5000",
+                "--json",
+                "--set",
+                "eal.memory=no-huge",
+                "--set",
+            ])
+            .arg(format!("management.listen={free}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts"),
+    ));
     let begun = Instant::now();
-    let page = loop {
+    loop {
         let url = format!("http://{free}/metrics");
         let curl =
             Command::new("curl").args(["-s", "--fail", "--max-time", "5", &url]).output().expect("curl");
@@ -105,22 +150,18 @@ fn the_demo_shows_its_figures() {
             let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
             value.and_then(|value| value.parse::<f64>().ok()).is_some_and(|value| value > least)
         };
-        let alive = above("sluicegate_received_packets_total{worker=\"0\"}", 1000.0)
+        let alive = page.contains("sluicegate_health_state{state=\"ready\"} 1\n")
+            && above("sluicegate_received_packets_total{worker=\"0\"}", 1000.0)
             && above("sluicegate_worker_busy_ratio{worker=\"0\"}", 0.0)
             && above("sluicegate_worker_cycles_per_packet{worker=\"0\"}", 50.0)
             && above("sluicegate_residence_seconds_count", 0.0)
             && above("sluicegate_residence_seconds_sum", 0.0)
             && above("sluicegate_flow_opened_total", 0.0);
-        if alive || begun.elapsed() > Duration::from_secs(25) || child.try_wait().expect("a child").is_some()
-        {
+        if alive || begun.elapsed() > Duration::from_secs(25) || program.has_ended() {
             assert!(alive, "{page}");
-            break page;
+            break;
         }
         std::thread::sleep(Duration::from_millis(100));
-    };
-    assert!(page.contains("sluicegate_health_state{state=\"ready\"} 1\n"), "{page}");
-    let asked = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(asked.is_ok_and(|status| status.success()));
-    let output = child.wait_with_output().expect("its end");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    program.end("-INT");
 }
