@@ -24,10 +24,12 @@ pub fn command(pipeline: &Path) -> Command {
 pub struct Setup<'a> {
     /// Of its files.
     pub name: &'a str,
-    /// As the EAL wants it; a queue for each worker.
+    /// As the EAL wants it.
     pub device: &'a str,
     /// CPUs of the management and of each worker.
     pub lcores: &'a [u32],
+    /// Of the port.
+    pub queues: u32,
     /// Beyond what the plan counts.
     pub buffers: u32,
     /// `flow.capacity`, where flows are followed.
@@ -38,9 +40,8 @@ pub struct Setup<'a> {
 
 /// Writes the pipeline and, with rules, their file.
 pub fn pipeline(folder: &Path, machine: &Machine, setup: &Setup<'_>) -> Result<PathBuf, String> {
-    let Setup { name, device, lcores, buffers, flows, rules } = *setup;
+    let Setup { name, device, lcores, queues, buffers, flows, rules } = *setup;
     let memory = if machine.hugepages { "in-memory" } else { "no-huge" };
-    let queues = lcores.len().saturating_sub(1);
     let mut text = format!(
         r#"
 [eal]

@@ -2,6 +2,11 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use crossbeam::utils::CachePadded;
+use sluicegate::dpdk::run_on;
 
 /// What every program of the bench is given, and what a reader must know beside the numbers.
 #[derive(Clone, Debug)]
@@ -47,6 +52,38 @@ impl Machine {
             ("lcores", format!("forwarding on CPU {worker_cpu}, the rest on CPU {main_cpu}")),
         ];
         Ok(Machine { main_cpu, worker_cpu, hugepages, tsc_hz: tsc_hz(), facts })
+    }
+}
+
+impl Machine {
+    /// Nanoseconds in which a cache line goes from one of the two CPUs to the other and back: the best of ten times a thousand. Tells whether
+    /// they share a cache, which under a hypervisor may change from one minute to the next.
+    pub fn round_trip(&self) -> f64 {
+        const TRIPS: u32 = 1_000;
+        let ball = CachePadded::new(AtomicU32::new(0));
+        // Odd numbers are this thread's to answer, even ones the other's; it ends at the last.
+        let play = |cpu: u32, own: u32| {
+            run_on(&[cpu]);
+            let mut best = f64::INFINITY;
+            for game in 0..10 {
+                let begun = Instant::now();
+                for trip in 0..TRIPS {
+                    let next = (game * TRIPS + trip) * 2 + own;
+                    while ball.load(Ordering::Acquire) != next {
+                        std::hint::spin_loop();
+                    }
+                    ball.store(next + 1, Ordering::Release);
+                }
+                best = best.min(begun.elapsed().as_nanos() as f64 / f64::from(TRIPS));
+            }
+            best
+        };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| play(self.main_cpu, 1));
+            let own = scope.spawn(|| play(self.worker_cpu, 0));
+            let _ = other.join();
+            own.join().unwrap_or(f64::NAN)
+        })
     }
 }
 

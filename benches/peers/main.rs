@@ -236,6 +236,7 @@ fn start(
                 name: &name.replace(' ', "-"),
                 device: &device,
                 lcores: &[machine.main_cpu, machine.worker_cpu],
+                queues: 1,
                 buffers: capture.frames + WORKING_BUFFERS,
                 flows: capture.frames,
                 rules,

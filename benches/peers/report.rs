@@ -16,6 +16,8 @@ pub struct Row {
     pub mpps: Vec<f64>,
     /// The share of each window for which it had it: 1 unless something else ran on that core.
     pub shares: Vec<f64>,
+    /// Nanoseconds of a cache line's way to the other CPU and back, right behind each window: of two workers only.
+    pub round_trips: Vec<f64>,
     /// Packets taken from the port in all windows.
     pub received: u64,
     /// Packets given to it.
@@ -25,7 +27,8 @@ pub struct Row {
 impl Row {
     /// No windows yet.
     pub fn new(program: &str) -> Row {
-        Row { program: program.into(), mpps: Vec::new(), shares: Vec::new(), received: 0, sent: 0 }
+        let (mpps, shares, round_trips) = (Vec::new(), Vec::new(), Vec::new());
+        Row { program: program.into(), mpps, shares, round_trips, received: 0, sent: 0 }
     }
 
     /// One more window.
@@ -98,17 +101,20 @@ impl Table {
     /// Two rows of ours compared with the first, which is one worker.
     fn workers_markdown(&self) -> String {
         let mut text = format!("### {}\n\n", self.capture);
-        text += "| program | Mpps median | min | max | of one worker | min | max | core |\n";
-        text += "|---|--:|--:|--:|--:|--:|--:|--:|\n";
+        text += "| program | Mpps median | min | max | of one worker | min | max | core | round trip, ns |\n";
+        text += "|---|--:|--:|--:|--:|--:|--:|--:|--:|\n";
         for row in &self.rows {
             let (median, (least, most), core) = (row.median(), row.range(), row.least_share());
             let of = self.ratio(&row.program, ONE_WORKER).map_or_else(
                 || "- | - | -".into(),
                 |r| format!("{:.2} | {:.2} | {:.2}", r.median, r.least, r.most),
             );
+            let mut trips = row.round_trips.clone();
+            trips.sort_by(f64::total_cmp);
+            let (nearest, farthest) = (trips.first().unwrap_or(&0.0), trips.last().unwrap_or(&0.0));
             let _ = writeln!(
                 text,
-                "| {} | {median:.2} | {least:.2} | {most:.2} | {of} | {core:.0} % |",
+                "| {} | {median:.2} | {least:.2} | {most:.2} | {of} | {core:.0} % | {nearest:.0} to {farthest:.0} |",
                 row.program
             );
         }
@@ -148,7 +154,7 @@ impl Table {
         let rows: Vec<_> = self
             .rows
             .iter()
-            .map(|r| json!({ "program": r.program, "mpps": r.mpps, "core_share": r.shares }))
+            .map(|r| json!({ "program": r.program, "mpps": r.mpps, "core_share": r.shares, "round_trip_ns": r.round_trips }))
             .collect();
         json!({ "capture": self.capture, "rows": rows })
     }
@@ -235,11 +241,14 @@ pub fn heading(machine: &Machine, windows: usize, seconds: f64) -> String {
     );
     let _ = writeln!(
         text,
-        "- two workers: the \"flows acl 1000\" pipeline over net_pcap with a capture for each queue, 2k frames each, in which every flow comes \
+        "- two workers: the \"flows acl 1000\" pipeline over net_pcap with {} queues for each worker, a capture for each of them, in which every flow comes \
          along twice a lap; flow.capacity is twice the number of flows. One worker has CPU {} for itself, the second shares CPU {} \
          with the manager. Rates are packets in the mean time for which both had their CPUs, \"core\" is the least. Misaligned flows have every other \
-         frame on the queue of a worker that does not own them: a quarter of all packets is handed over, which is checked.\n",
-        machine.worker_cpu, machine.main_cpu
+         frame on the queue of a worker that does not own them: a quarter of all packets is handed over, which is checked. \
+         \"round trip\": the time of a cache line from one CPU to the other and back, right after each window; less than 200 ns where they share a cache, and more than 400 where they do not, which the host decides.\n",
+        crate::workers::QUEUES,
+        machine.worker_cpu,
+        machine.main_cpu
     );
     text
 }

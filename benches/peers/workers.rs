@@ -1,6 +1,6 @@
 //! What a second worker adds, with every flow on the queue of one worker, and with half of the flows on both.
 //!
-//! Three times the same program over net_pcap with one capture for each queue. All captures have as many frames, and in each lap of a
+//! Three times the same program over net_pcap with some queues for each worker and a capture for each. All captures have as many frames, and in each lap of a
 //! capture every flow comes along twice, however many workers there are: so a worker of any row does as much for its packets, has as many
 //! flows, and differs only in what others do beside it. With half of the flows misaligned, each of these has one of its two frames in
 //! either capture. So half of its packets come to the worker that does not own it: a quarter of all packets change cores.
@@ -19,8 +19,13 @@ use crate::machine::Machine;
 use crate::report::{self, Row, Table};
 use crate::{LEAST_SENT, Options, Rules, SETTLE, WORKING_BUFFERS};
 
-/// Flows of each worker. A capture has twice as many frames.
+/// Flows of each worker.
 const FLOWS: u32 = 1 << 10;
+
+/// Queues of each worker, a capture with twice as many frames as flows for each. net_pcap keeps what it knows of its queues in one array of
+/// structures of 4,240 bytes, so that for two of four neighbours the pointer that one reads for each packet lies in the line in which the other
+/// counts. With four queues for each worker, the fourth and the fifth are not such neighbours, and no line of the driver is shared.
+pub const QUEUES: u32 = 4;
 
 /// Share of the packets that may be lost between workers. A worker whose CPU does something else for longer than 10 ms, as happens where
 /// the manager and this bench share it, is not waited for.
@@ -60,6 +65,7 @@ pub fn measure(options: &Options, machine: &Machine, folder: &Path) -> Result<Op
         eprintln!("bench: {}: window {round} of {}", report::WORKERS, options.windows);
         for (_, _, program, row) in &mut programs {
             row.add(&program.window(window)?);
+            row.round_trips.push(machine.round_trip());
         }
     }
     let mut rows = Vec::new();
@@ -68,8 +74,8 @@ pub fn measure(options: &Options, machine: &Machine, folder: &Path) -> Result<Op
         let trouble = |trouble| format!("{}: {trouble}", row.program);
         let handed = gate::handed(&last, workers as usize).map_err(trouble)?;
         eprintln!(
-            "bench: {}: {:.1?} Mpps; core {:.2?}; handed on {handed:.4?}",
-            row.program, row.mpps, row.shares
+            "bench: {}: {:.1?} Mpps; core {:.2?}; round trip {:.0?} ns; handed on {handed:.4?}",
+            row.program, row.mpps, row.shares, row.round_trips
         );
         if (row.sent as f64) < row.received as f64 * LEAST_SENT {
             return Err(trouble(format!("sent {} of {} packets", row.sent, row.received)));
@@ -95,7 +101,7 @@ fn start(name: &str, workers: u32, spread: Spread, machine: &Machine, folder: &P
     // A device's arguments are separated by commas.
     let own = name.replace(", ", "-").replace(' ', "-");
     let mut device = String::from("net_pcap0");
-    for queue in 0..workers {
+    for queue in 0..workers * QUEUES {
         let path = capture(&folder.join(format!("{own}-{queue}.pcap")), spread, queue)?;
         device += &format!(",rx_pcap={}", path.display());
     }
@@ -105,6 +111,7 @@ fn start(name: &str, workers: u32, spread: Spread, machine: &Machine, folder: &P
         name: &own,
         device: &(device + ",infinite_rx=1"),
         lcores: &[main, worker, main][..workers as usize + 1],
+        queues: workers * QUEUES,
         buffers: workers * 2 * FLOWS + WORKING_BUFFERS,
         flows: workers * FLOWS * 2,
         rules: Rules::EachFlow(1_000),
@@ -128,11 +135,12 @@ fn capture(path: &Path, spread: Spread, queue: u32) -> Result<PathBuf, String> {
 }
 
 /// Flow and number of each frame of a queue. The second quarter is of misaligned flows that come here first, the last of those
-/// that have come to the other queue in its second quarter.
+/// that have come to a queue of the other worker in its second quarter.
 fn order(spread: Spread, queue: u32) -> impl Iterator<Item = (u32, u64)> {
-    let (own, other) = (queue * FLOWS, (1 - queue) * FLOWS);
+    let here = FLOWS / QUEUES;
+    let (own, other) = (queue * here, (queue + QUEUES) % (2 * QUEUES) * here);
     let fourth = if spread == Spread::Aligned { own } else { other };
-    let quarter = |first: u32, lap: u64| (first..first + FLOWS / 2).map(move |flow| (flow, lap));
-    let half = FLOWS / 2;
+    let quarter = |first: u32, lap: u64| (first..first + here / 2).map(move |flow| (flow, lap));
+    let half = here / 2;
     quarter(own, 0).chain(quarter(own + half, 0)).chain(quarter(own, 1)).chain(quarter(fourth + half, 1))
 }

@@ -150,11 +150,19 @@ fn port_config(plan: &Plan, i: usize, port: &Port) -> PortConfig {
     PortConfig { queues, mtu, ..asked.config.clone() }
 }
 
-/// Deals the queues out, one port's after the other's, so that no worker has two while another has none.
-fn share_out(queues: Vec<QueuePair>, workers: usize) -> Vec<Vec<Lane>> {
+/// Deals the queues out: all workers get as many of each port, as far as they go round, and no worker has two while another has none.
+/// What a worker has of a port are neighbours: some drivers (`net_pcap`) keep what one queue writes in the cache line of its neighbour.
+fn share_out(ports: Vec<Vec<QueuePair>>, workers: usize) -> Vec<Vec<Lane>> {
     let mut shares: Vec<Vec<Lane>> = (0..workers).map(|_| Vec::new()).collect();
-    for (n, pair) in queues.into_iter().enumerate() {
-        shares[n % workers].push(Lane(pair));
+    let mut next = 0;
+    for queues in ports {
+        let (each, left) = (queues.len() / workers, queues.len() % workers);
+        let mut queues = queues.into_iter();
+        for turn in 0..workers {
+            let part = each + usize::from(turn < left);
+            shares[(next + turn) % workers].extend(queues.by_ref().take(part).map(Lane));
+        }
+        next += left;
     }
     shares
 }
@@ -211,9 +219,9 @@ impl RunningApp {
             match port.start(&config, &self.pool) {
                 Ok((port, own)) => {
                     self.ports.push(port);
-                    queues.extend(own);
+                    queues.push(own);
                 }
-                Err(error) => return Err((error, queues)),
+                Err(error) => return Err((error, queues.into_iter().flatten().collect())),
             }
         }
         self.started = Instant::now();
