@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 
 use super::mempool;
-use super::prefetch::prefetch;
+use super::prefetch::{prefetch, prefetch_to_write};
 use super::raw::{self, Header};
 
 /// What the driver says of a checksum it may have verified.
@@ -79,6 +79,19 @@ impl Mbuf {
         // SAFETY: S2, inside the buffer (a prefetch never faults anyway).
         let line = unsafe { h.buf_addr.add(h.data_off as usize) };
         prefetch(line);
+    }
+
+    /// Asks the cache for the header and for so many lines of the frame, of which the first will be written to. Nothing is read: the frame
+    /// is taken to begin where drivers put it.
+    #[inline(always)]
+    pub fn prefetch_usual<const LINES: usize>(&self) {
+        let header: *const u8 = self.0.as_ptr().cast();
+        prefetch(header);
+        let frame = header.wrapping_add(raw::HEADER + raw::HEADROOM);
+        prefetch_to_write(frame);
+        for line in 1..LINES {
+            prefetch(frame.wrapping_add(64 * line));
+        }
     }
 
     /// Asks the cache for the header's first line, before [`Self::prefetch`] or any field is read.

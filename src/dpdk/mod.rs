@@ -52,5 +52,5 @@ pub use port::{
     LinkStatus, Port, PortConfig, PortEvents, PortFacts, PortStats, QueuePair, RssConfig, RunningPort,
     StopError,
 };
-pub use prefetch::{prefetch_line, prefetch_nth};
+pub use prefetch::{prefetch_line, prefetch_line_to_write, prefetch_nth};
 pub use queue::{RxQueue, TxQueue};

@@ -14,6 +14,23 @@ pub fn prefetch_nth<const LINES: usize, T>(values: &[T], n: usize) {
     }
 }
 
+/// Asks for the cache line in which `it` begins, in order to write to it: nobody else keeps a copy.
+#[inline(always)]
+pub fn prefetch_line_to_write<T>(it: &T) {
+    prefetch_to_write(std::ptr::from_ref(it).cast());
+}
+
+#[inline(always)]
+pub(super) fn prefetch_to_write(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: prefetch has no architectural effect, whatever the address; a CPU that does not know this one does nothing.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(line.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}
+
 #[inline(always)]
 pub(super) fn prefetch(line: *const u8) {
     #[cfg(target_arch = "x86_64")]

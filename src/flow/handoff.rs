@@ -10,7 +10,7 @@
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use crate::dpdk::{Mbuf, prefetch_line};
+use crate::dpdk::{Mbuf, prefetch_line, prefetch_line_to_write};
 use crate::packet::{Batch, Facts};
 use crate::stage::WorkerId;
 
@@ -30,6 +30,9 @@ pub struct Parcel {
 }
 
 const _: () = assert!(size_of::<Parcel>() == 64);
+
+/// Lines of a frame that track and encap look at: as a load balancer sends them, all headers end in the second or at the start of the third.
+const FRAME_LINES: usize = 2;
 
 /// Buffers that the rings between so many workers can hold.
 pub fn buffers(workers: usize, depth: usize) -> usize {
@@ -54,7 +57,7 @@ pub fn mesh(workers: usize, depth: usize) -> Vec<Ends> {
                 giver_ends.out.push(giver);
             }
             if let Some(taker_ends) = ends.get_mut(to) {
-                taker_ends.inward.push(taker);
+                taker_ends.inward.push(taker.map(|ring| Inward { ring, asked: 0 }));
             }
         }
     }
@@ -64,7 +67,14 @@ pub fn mesh(workers: usize, depth: usize) -> Vec<Ends> {
 /// One worker's ends of all its rings. By the number of the peer; its own place is empty.
 pub struct Ends {
     out: Vec<Option<Producer<Parcel>>>,
-    inward: Vec<Option<Consumer<Parcel>>>,
+    inward: Vec<Option<Inward>>,
+}
+
+/// Where parcels of one peer come out.
+struct Inward {
+    ring: Consumer<Parcel>,
+    /// So many of the next have been asked for.
+    asked: usize,
 }
 
 impl Ends {
@@ -80,7 +90,15 @@ impl Ends {
     pub fn give(&mut self, to: WorkerId, count: usize, parcels: impl Iterator<Item = Parcel>) -> usize {
         let Some(Some(ring)) = self.out.get_mut(usize::from(to.0)) else { return 0 };
         let room = match ring.write_chunk_uninit(count) {
-            Ok(chunk) => return chunk.fill_from_iter(parcels),
+            Ok(chunk) => {
+                let given = chunk.fill_from_iter(parcels);
+                // The taker's core has the lines that come next, too: it read them a round of the ring ago.
+                if let Ok(mut next) = ring.write_chunk_uninit(count) {
+                    let (first, second) = next.as_mut_slices();
+                    first.iter().chain(&*second).for_each(prefetch_line_to_write);
+                }
+                return given;
+            }
             Err(rtrb::chunks::ChunkError::TooFewSlots(room)) => room,
         };
         ring.write_chunk_uninit(room).map_or(0, |chunk| chunk.fill_from_iter(parcels))
@@ -92,18 +110,39 @@ impl Ends {
         self.out.get(usize::from(to.0)).and_then(Option::as_ref).map_or(0, Producer::slots)
     }
 
+    /// Asks the cache for the next parcels of a peer, at most so many. What is in them comes later: [`Self::ask_for_frames`].
+    ///
+    /// The giver's core has all of these lines, and one of its lines takes as long to come as two packets take here. With something else
+    /// to do between the three steps (parcels, frames, [`Self::take`]) nobody waits for them.
+    #[inline(always)]
+    pub(crate) fn ask_for_parcels(&mut self, from: WorkerId, most: usize) {
+        let Some(Some(Inward { ring, asked })) = self.inward.get_mut(usize::from(from.0)) else { return };
+        *asked = ring.slots().min(most);
+        let Ok(chunk) = ring.read_chunk(*asked) else { return };
+        let (first, second) = chunk.as_slices();
+        first.iter().chain(second).for_each(prefetch_line);
+    }
+
+    /// Asks for the frames of the parcels that [`Self::ask_for_parcels`] has asked for.
+    #[inline(always)]
+    pub(crate) fn ask_for_frames(&mut self, from: WorkerId) {
+        let Some(Some(Inward { ring, asked })) = self.inward.get_mut(usize::from(from.0)) else { return };
+        let Ok(chunk) = ring.read_chunk(*asked) else { return };
+        let (first, second) = chunk.as_slices();
+        first.iter().chain(second).for_each(|parcel| parcel.frame.prefetch_usual::<FRAME_LINES>());
+    }
+
     /// Takes parcels of one peer into an empty batch, at most `burst` and only as long as they go home by the same lane. Says which
     /// lane, and how many. The caller has [`Batch::begin`] follow.
     #[inline(always)]
     pub(crate) fn take(&mut self, from: WorkerId, batch: &mut Batch, burst: usize) -> Option<(u8, usize)> {
-        let ring = self.inward.get_mut(usize::from(from.0))?.as_mut()?;
+        let Inward { ring, asked } = self.inward.get_mut(usize::from(from.0))?.as_mut()?;
         let most = ring.slots().min(burst).min(batch.frames.room());
+        let known = std::mem::take(asked);
         let chunk = ring.read_chunk(most).ok()?;
         let (first, second) = chunk.as_slices();
-        // The giver's core has all of these lines: asked for together, they come at the price of one.
-        for parcel in first.iter().chain(second) {
-            prefetch_line(&parcel.meta);
-            parcel.frame.prefetch_header();
+        for parcel in first.iter().chain(second).skip(known) {
+            parcel.frame.prefetch_usual::<FRAME_LINES>();
         }
         let lane = first.first()?.lane;
         let alike = first.iter().chain(second).take_while(|parcel| parcel.lane == lane).count();
@@ -112,21 +151,18 @@ impl Ends {
             let put = batch.put(frame, meta.into());
             debug_assert!(put.is_ok(), "there was room");
         }
-        for frame in batch.frames.as_slice() {
-            frame.prefetch();
-        }
         Some((lane, alike))
     }
 
     /// Parcels on their way to this worker. Exact while the peers stand still.
     pub fn waiting(&self) -> usize {
-        self.inward.iter().flatten().map(Consumer::slots).sum()
+        self.inward.iter().flatten().map(|inward| inward.ring.slots()).sum()
     }
 
     /// Frees what is on its way to this worker, and says how much that was.
     pub fn free(&mut self) -> usize {
         let rings = self.inward.iter_mut().flatten();
-        rings.map(|ring| std::iter::from_fn(|| ring.pop().ok()).map(drop).count()).sum()
+        rings.map(|inward| std::iter::from_fn(|| inward.ring.pop().ok()).map(drop).count()).sum()
     }
 }
 

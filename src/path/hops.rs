@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::counters::WorkerCounters;
 use super::samples::TIMES;
 use super::track::Source;
-use super::{Decap, Inspect, Lane, Mail, Place, Punt, Respond, Track, encap, tx};
+use super::{Decap, Inspect, Lane, Mail, Mesh, Place, Punt, Respond, Track, encap, tx};
 use crate::dpdk::{Burst, QueuePair};
 use crate::flow::Flows;
 use crate::packet::{Batch, DropReason};
@@ -115,13 +115,19 @@ impl Hops {
     /// Is there no room to give more away?
     #[inline(always)]
     pub fn held_up(&mut self, now: u64) -> bool {
-        self.track.as_mut().and_then(Track::mesh).is_some_and(|mesh| mesh.holds_up(now))
+        self.mesh().is_some_and(|mesh| mesh.holds_up(now))
     }
 
     /// Workers that may have something for this one.
     #[inline(always)]
     pub fn peers(&mut self) -> usize {
-        self.track.as_mut().and_then(Track::mesh).map_or(0, |mesh| mesh.peers())
+        self.mesh().map_or(0, |mesh| mesh.peers())
+    }
+
+    /// The way to the other workers, if there are any.
+    #[inline(always)]
+    pub fn mesh(&mut self) -> Option<&mut Mesh> {
+        self.track.as_mut().and_then(Track::mesh)
     }
 
     /// Fills the batch with what a peer has, and says by which port that goes home.
@@ -226,6 +232,6 @@ impl Hops {
 
     /// Nothing will come from other workers any more.
     pub fn is_over(&mut self) -> bool {
-        self.track.as_mut().and_then(Track::mesh).is_none_or(|mesh| mesh.is_over())
+        self.mesh().is_none_or(|mesh| mesh.is_over())
     }
 }

@@ -138,6 +138,22 @@ impl Mesh {
         Some(port)
     }
 
+    /// Asks the cache for what comes next from everybody, at most so many from each.
+    #[inline(always)]
+    pub(super) fn ask_for_parcels(&mut self, most: usize) {
+        for &peer in &self.peers {
+            self.ends.ask_for_parcels(peer, most);
+        }
+    }
+
+    /// Asks it for the frames of these.
+    #[inline(always)]
+    pub(super) fn ask_for_frames(&mut self) {
+        for &peer in &self.peers {
+            self.ends.ask_for_frames(peer);
+        }
+    }
+
     /// This worker gives nothing away any more.
     pub(super) fn stop_giving(&self) {
         self.common.giving.fetch_sub(1, Ordering::AcqRel);

@@ -130,6 +130,9 @@ impl Worker {
         if hops.is_change_due() {
             hops.change(lanes, clock.at(start));
         }
+        if let Some(mesh) = hops.mesh() {
+            mesh.ask_for_frames();
+        }
         for (lane, Lane(queues)) in lanes.iter_mut().enumerate() {
             let now = clock.at(start);
             if hops.held_up(now) {
@@ -178,10 +181,19 @@ impl Worker {
         let now = clock.at(*start);
         let mut found = 0;
         for peer in 0..hops.peers() {
-            if let Some(port) = hops.take(peer, *burst) {
-                found += hops.batch.len();
+            // A burst for each burst of its own: a peer with as many queues may give as much.
+            for _ in 0..lanes.len() {
+                let Some(port) = hops.take(peer, *burst) else { break };
+                let taken = hops.batch.len();
                 hops.send_by(lanes, port, Source::Peer, now);
+                found += taken;
+                if taken < *burst {
+                    break;
+                }
             }
+        }
+        if let Some(mesh) = hops.mesh() {
+            mesh.ask_for_parcels(*burst);
         }
         if let Some((port, source)) = hops.unhold(now, false) {
             hops.send_by(lanes, port, source, now);
