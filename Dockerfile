@@ -19,12 +19,12 @@ FROM docker.io/library/debian:trixie-slim
 LABEL org.opencontainers.image.title="sluicegate" \
       org.opencontainers.image.description="A data plane for appliances behind a gateway load balancer (GENEVE), on DPDK" \
       org.opencontainers.image.licenses="Apache-2.0 OR MIT"
-# Names end in DPDK's ABI number: 25 is DPDK 24.11. Below: libraries, buses, the mempool driver that every pool uses,
+# Names end in DPDK's ABI number: 25 is DPDK 24.11. Below: libraries, buses, the mempool drivers (every pool uses the stack, where it is),
 # then ENA and the virtual drivers.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
         librte-eal25 librte-ethdev25 librte-acl25 librte-mempool25 librte-mbuf25 librte-ring25 librte-timer25 \
-        librte-bus-pci25 librte-bus-vdev25 librte-mempool-ring25 \
+        librte-bus-pci25 librte-bus-vdev25 librte-mempool-ring25 librte-mempool-stack25 \
         librte-net-ena25 librte-net-virtio25 librte-net-af-packet25 librte-net-af-xdp25 librte-net-tap25 \
         librte-net-memif25 librte-net-pcap25 librte-net-ring25 librte-net-null25 \
     && rm -rf /var/lib/apt/lists/* \

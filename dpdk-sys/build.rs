@@ -15,7 +15,8 @@ const FUNCTIONS: &[&str] = &[
     "rte_(version|strerror|get_tsc_hz|openlog_stream|log_set_global_level|log_set_level_regexp)",
     // memory
     "rte_(zmalloc_socket|free|malloc_get_socket_stats)",
-    "rte_pktmbuf_(pool_create|free_bulk)",
+    "rte_pktmbuf_(pool_create|pool_create_by_ops|free_bulk)",
+    "rte_mbuf_user_mempool_ops",
     "rte_mempool_(avail_count|free|lookup)",
     "rte_ring_(create|free|lookup)",
     // ports

@@ -1,6 +1,6 @@
 //! Pools of DPDK. They live as long as the EAL (S4).
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;
 
 use arrayvec::ArrayVec;
@@ -14,7 +14,7 @@ use crate::dpdk::{BURST, Errno, Error, Mbuf, PoolConfig};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Raw(NonNull<rte_mempool>);
 
-// SAFETY: an rte_mempool may be used by any thread: its ring takes several producers and consumers.
+// SAFETY: an rte_mempool may be used by any thread: its ring or stack takes several producers and consumers.
 unsafe impl Send for Raw {}
 // SAFETY: as above.
 unsafe impl Sync for Raw {}
@@ -58,10 +58,12 @@ pub(super) fn create(eal: &Eal, config: &PoolConfig) -> Result<EalPool, Error> {
     };
     let name = c_string(&config.name, "pool name")?;
     let node = config.numa.map_or(dpdk_sys::SG_SOCKET_ANY, |node| node as c_int);
-    // SAFETY: a C string and numbers; DPDK checks them.
-    let pool = unsafe {
-        dpdk_sys::rte_pktmbuf_pool_create(name.as_ptr(), config.buffers, config.cache, 0, room, node)
-    };
+    let pool = last_in_first_out(&name, config, room, node).unwrap_or_else(|| {
+        // SAFETY: a C string and numbers; DPDK checks them.
+        unsafe {
+            dpdk_sys::rte_pktmbuf_pool_create(name.as_ptr(), config.buffers, config.cache, 0, room, node)
+        }
+    });
     let Some(pool) = NonNull::new(pool) else {
         // SAFETY: plain read of a thread-local.
         let errno = Errno(unsafe { dpdk_sys::sg_errno() });
@@ -80,6 +82,24 @@ pub(super) fn create(eal: &Eal, config: &PoolConfig) -> Result<EalPool, Error> {
     let raw = Raw(pool);
     eal.0.pools.lock().push(raw);
     Ok(EalPool { raw, eal: eal.clone() })
+}
+
+/// A pool whose free buffers lie in a stack: what was given back last is taken first, so its lines are still in somebody's cache. In a ring, DPDK's
+/// default, every buffer of the pool goes round where one worker receives what another gives back. None if DPDK has no such driver here
+/// (`librte_mempool_stack`), or was told which to use (`--mbuf-pool-ops-name`).
+fn last_in_first_out(name: &CStr, config: &PoolConfig, room: u16, node: c_int) -> Option<*mut rte_mempool> {
+    // SAFETY: reads a memzone, which an initialised EAL may or may not have.
+    if !unsafe { dpdk_sys::rte_mbuf_user_mempool_ops() }.is_null() {
+        return None;
+    }
+    let (name, buffers, cache) = (name.as_ptr(), config.buffers, config.cache);
+    // SAFETY: C strings and numbers; DPDK checks them.
+    let pool = unsafe {
+        dpdk_sys::rte_pktmbuf_pool_create_by_ops(name, buffers, cache, 0, room, node, c"stack".as_ptr())
+    };
+    // SAFETY: plain read of a thread-local.
+    let unknown = pool.is_null() && unsafe { dpdk_sys::sg_errno() } == libc::EINVAL;
+    (!unknown).then_some(pool)
 }
 
 /// What a pool takes: for each buffer DPDK's object header of one line, the mbuf, headroom and room, in whole lines.
