@@ -103,7 +103,7 @@ fn receive_all(rx: &mut RxQueue) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     let mut burst = Burst::new();
     while rx.receive(&mut burst, BURST) > 0 {
-        assert_eq!(burst.drop_chained(), 0);
+        assert_eq!(burst.drop_chained().0, 0);
         frames.extend(burst.drain().map(|frame| frame.data().to_vec()));
     }
     frames

@@ -80,15 +80,17 @@ impl Burst {
         self.0 = kept;
     }
 
-    /// Drops every chained frame (S6) and says how many there were. Frames of one segment keep their order.
+    /// Drops every chained frame (S6). Says how many there were, and how many bytes the others have, which keep their order.
     #[inline]
-    pub fn drop_chained(&mut self) -> usize {
+    pub fn drop_chained(&mut self) -> (usize, u64) {
         // Without an early exit: chains are what a wrong data room brings, never one among many good frames.
-        if self.0.iter().fold(0, |odd, f| odd | (f.segments() ^ 1)) == 0 {
-            return 0;
+        let look = |(odd, bytes), f: &Mbuf| (odd | (f.segments() ^ 1), bytes + f.len() as u64);
+        let (odd, bytes) = self.0.iter().fold((0, 0), look);
+        if odd == 0 {
+            return (0, bytes);
         }
         let before = self.0.len();
         self.0.retain(|f| f.segments() == 1);
-        before - self.0.len()
+        (before - self.0.len(), self.0.iter().map(|f| f.len() as u64).sum())
     }
 }

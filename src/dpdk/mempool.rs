@@ -249,7 +249,7 @@ mod tests {
             f.set_segments(if i == 1 { 2 } else { 1 });
             burst.push(f).unwrap();
         }
-        assert_eq!(burst.drop_chained(), 1);
+        assert_eq!(burst.drop_chained().0, 1);
         assert_eq!(burst.as_slice().iter().map(|f| f.data()[0]).collect::<Vec<_>>(), [0, 2]);
     }
 }

@@ -49,6 +49,12 @@ impl Batch {
         }
     }
 
+    /// Notes how many bytes the frames in [`Self::frames`] have, where they did not come by [`Self::put`].
+    #[inline(always)]
+    pub(crate) fn weigh(&mut self, bytes: u64) {
+        self.bytes = bytes;
+    }
+
     /// Declares every frame in [`Self::frames`] live and open.
     #[inline(always)]
     pub(crate) fn begin(&mut self) {
@@ -194,10 +200,9 @@ impl Batch {
         (self.frames.as_slice(), &mut self.meta, &mut self.reasons)
     }
 
-    /// What that pass found: slots for the host stack, slots that have a reason now, and the bytes of all frames.
+    /// What that pass found: slots for the host stack, and slots that have a reason now.
     #[inline(always)]
-    pub(crate) fn leave(&mut self, punted: Mask, dropped: Mask, bytes: u64) {
-        self.bytes = bytes;
+    pub(crate) fn leave(&mut self, punted: Mask, dropped: Mask) {
         self.live = self.live.without(punted | dropped);
         self.open = self.open.without(punted | dropped);
         self.punted = self.punted | punted;

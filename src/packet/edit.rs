@@ -240,7 +240,7 @@ mod tests {
         dropped.drop_slot(0, DropReason::TooBig);
         assert!(dropped.packet(0).is_none());
         let mut punted = batch();
-        punted.leave(Mask::one(0), Mask::NONE, 0);
+        punted.leave(Mask::one(0), Mask::NONE);
         assert!(punted.packet(0).is_none());
         assert!(batch().packet(1).is_none());
     }

@@ -17,7 +17,7 @@ use crate::dpdk::{BURST, Checksum, Mbuf, Pattern};
 use crate::packet::{Batch, DropReason, Mask, Meta, ReasonId};
 use crate::wire::eth::{self, Eth};
 use crate::wire::geneve::{FixedShape, Found, Geneve, SHAPE_LEN, Scope};
-use crate::wire::inner::Inner;
+use crate::wire::inner::{Inner, PlainV4};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::udp::{self, Udp};
 use crate::wire::{Malformed, checksum};
@@ -42,7 +42,8 @@ const CONTROL: u8 = 0x80;
 pub struct Decap {
     tunnel: Tunnel,
     friends: Friends,
-    usual: Option<Usual>,
+    usual: Usual,
+    plain: PlainV4,
     /// `verify_checksum = "auto"`: what the driver does not know is believed, and counted.
     believes: bool,
 }
@@ -118,6 +119,13 @@ impl Usual {
         Usual { pattern, shape, simple, inner: OPTIONS + shape.len, vni: scope == Scope::Vni }
     }
 
+    /// Of a profile that has no usual frame: nothing fits.
+    fn none() -> Self {
+        let pattern = Pattern { mask: [0; HEAD - COMPARED], value: [0xff; HEAD - COMPARED] };
+        let shape = FixedShape { len: 0, words: Default::default(), endpoint: (0, 0), cookie_at: None };
+        Usual { pattern, shape, simple: None, inner: OPTIONS, vni: false }
+    }
+
     /// Scope and cookie of a frame that it is.
     #[inline(always)]
     fn found(&self, head: &[u8; HEAD]) -> Found {
@@ -144,8 +152,9 @@ impl Decap {
     pub fn new(tunnel: Tunnel) -> Self {
         let friends = Friends::new(&tunnel);
         let usual = tunnel.profile.fixed.map(|shape| Usual::new(tunnel.port, shape, tunnel.profile.scope));
+        let usual = usual.unwrap_or_else(Usual::none);
         let believes = tunnel.verify_checksum == VerifyChecksum::Auto;
-        Decap { tunnel, friends, usual, believes }
+        Decap { tunnel, friends, usual, plain: PlainV4::NEW, believes }
     }
 
     /// The tunnel it knows.
@@ -177,7 +186,7 @@ impl Decap {
     /// The usual frame: no tag, no IP options, no fragment, the profile's option block in its usual order.
     #[inline(always)]
     fn usual<'a>(&self, data: &'a [u8]) -> Option<Envelope<'a>> {
-        let usual = self.usual.as_ref()?;
+        let usual = &self.usual;
         let head = data.first_chunk::<HEAD>()?;
         let total = u16::from_be_bytes([head[16], head[17]]);
         let udp_len = u16::from_be_bytes([head[38], head[39]]);
@@ -284,7 +293,7 @@ impl Decap {
         meta.node = bytes(ip, 12);
         // Over IPv4 in line, the rest in a function of its own: together they would share code, and each would have to tell it
         // where everything is.
-        match Inner::usual_v4(packet) {
+        match Inner::usual_v4(packet, &self.plain) {
             Some(found) if protocol == eth::IPV4 => {
                 note(meta, packet, &found);
                 Outcome::Live
@@ -396,22 +405,20 @@ impl Fates<'_> {
 /// Looks at every frame of the batch. A function of its own, so that its loop has all registers.
 #[inline(never)]
 pub(super) fn run(decap: &mut Decap, batch: &mut Batch, counters: &WorkerCounters) {
-    let (mut bytes, mut unknown) = (0, 0);
+    let mut unknown = 0;
     let (frames, metas, reasons) = batch.slots();
     let mut fates = Fates { reasons, punted: Mask::NONE, dropped: Mask::NONE };
     for (slot, (frame, meta)) in frames.iter().zip(metas).enumerate() {
         if let Some(later) = frames.get(slot + rx::ahead()) {
             later.prefetch();
         }
-        bytes += frame.len() as u64;
         match decap.frame(frame, meta, &mut unknown) {
             Outcome::Live => {}
             other => fates.note(slot, other, meta),
         }
     }
     let Fates { punted, dropped, .. } = fates;
-    batch.leave(punted, dropped, bytes);
-    counters.received_bytes.add(bytes);
+    batch.leave(punted, dropped);
     if unknown > 0 {
         counters.checksum_unknown.add(unknown);
     }

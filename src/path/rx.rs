@@ -17,7 +17,9 @@ pub(super) fn run(queue: &mut RxQueue, burst: usize, batch: &mut Batch, counters
         return 0;
     }
     counters.received.add(n as u64);
-    let chained = batch.frames.drop_chained();
+    let (chained, bytes) = batch.frames.drop_chained();
+    batch.weigh(bytes);
+    counters.received_bytes.add(bytes);
     if chained > 0 {
         counters.drop(DropReason::Chained.into(), chained as u64);
     }

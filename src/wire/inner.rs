@@ -53,7 +53,7 @@ impl Inner {
     #[inline(always)]
     pub fn usual(bytes: &[u8], ethertype: u16) -> Option<Inner> {
         match ethertype {
-            eth::IPV4 => usual_v4(bytes),
+            eth::IPV4 => usual_v4(bytes, &PlainV4::NEW),
             eth::IPV6 => usual_v6(bytes),
             _ => None,
         }
@@ -61,8 +61,8 @@ impl Inner {
 
     /// The same for what is known to be IPv4.
     #[inline(always)]
-    pub fn usual_v4(bytes: &[u8]) -> Option<Inner> {
-        usual_v4(bytes)
+    pub fn usual_v4(bytes: &[u8], plain: &PlainV4) -> Option<Inner> {
+        usual_v4(bytes, plain)
     }
 
     /// Any packet, through the views.
@@ -77,17 +77,32 @@ impl Inner {
     }
 }
 
+/// How a plain IPv4 header begins: version 4, five words; no MF, no offset.
+///
+/// For whoever asks for every packet, and keeps it in memory: a constant mask is taken apart by the compiler, into a load for each byte that
+/// it lets through. That is eleven instructions in place of four.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainV4 {
+    mask: u64,
+    value: u64,
+}
+
+impl PlainV4 {
+    /// The only one there is.
+    pub const NEW: PlainV4 = PlainV4 {
+        mask: u64::from_ne_bytes([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]),
+        value: u64::from_ne_bytes([0x45, 0, 0, 0, 0, 0, 0, 0]),
+    };
+}
+
 /// TCP or UDP in IPv4 without options and fragments, or `None`.
 #[inline(always)]
-fn usual_v4(bytes: &[u8]) -> Option<Inner> {
+fn usual_v4(bytes: &[u8], plain: &PlainV4) -> Option<Inner> {
     const AT: usize = ipv4::HEADER_LEN;
     let h = bytes.first_chunk::<{ AT + udp::HEADER_LEN }>()?;
     let len = u16::from_be_bytes([h[2], h[3]]);
-    // Version 4, five words of header; no MF, no offset: in one compare.
-    const MASK: u64 = u64::from_ne_bytes([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]);
-    const PLAIN: u64 = u64::from_ne_bytes([0x45, 0, 0, 0, 0, 0, 0, 0]);
     let first = u64::from_ne_bytes([h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]]);
-    if first & MASK != PLAIN || usize::from(len) > bytes.len() {
+    if first & plain.mask != plain.value || usize::from(len) > bytes.len() {
         return None;
     }
     // Each arm proves that the transport header fits, hence that the total length does not cut the IP header.

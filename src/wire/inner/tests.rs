@@ -288,7 +288,7 @@ proptest! {
             packet.truncate(packet.len() - cut.min(packet.len()));
         }
         let (quick, careful) =
-            if is_v6 { (usual_v6(&packet), any_v6(&packet)) } else { (usual_v4(&packet), any_v4(&packet)) };
+            if is_v6 { (usual_v6(&packet), any_v6(&packet)) } else { (usual_v4(&packet, &PlainV4::NEW), any_v4(&packet)) };
         if let Some(quick) = quick {
             prop_assert_eq!(careful, Ok(quick));
         }
