@@ -324,3 +324,128 @@ fn over_tcp_one_may_look() {
         curl(&mut lab, &["-H", "Authorization: Bearer 0123456789abcdef"], "/v1/stats").contains("\"ledger\"")
     );
 }
+
+/// What tshark sees in a capture: side, fate, flow there or not.
+fn shown(file: &std::path::Path) -> Vec<(String, String)> {
+    let fields = ["-T", "fields", "-e", "frame.interface_name", "-e", "frame.comment"];
+    let mut command = std::process::Command::new("tshark");
+    let output = command.arg("-r").arg(file).args(fields).output().expect("tshark");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    let cells = |line: &str| line.split_once('\t').map(|(a, b)| (a.to_owned(), b.to_owned()));
+    text.lines().filter_map(cells).collect()
+}
+
+impl Lab {
+    /// What a capture of this traffic comes to.
+    fn capture(&mut self, query: &'static [(&str, &str)], frames: Vec<Vec<u8>>) -> PathBuf {
+        let path = self.folder.path().join("out.pcapng");
+        let (client, file) = (Client::new(&self.socket()), path.clone());
+        let thread = std::thread::spawn(move || {
+            let mut stream = client.stream("capture", query).expect("a stream");
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut stream, &mut bytes).expect("its end");
+            std::fs::write(file, bytes).expect("a file");
+        });
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(400) {
+            self.app.manage();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.send(frames);
+        while !thread.is_finished() {
+            self.app.manage();
+            assert!(begun.elapsed() < Duration::from_secs(30), "it does not end");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        thread.join().expect("the client");
+        path
+    }
+}
+
+/// Every frame is there as it came and as it left, with what became of it; tshark reads it.
+#[test]
+fn captures_have_both_sides_and_the_fate() {
+    let mut lab = Lab::new("", POLICY);
+    let path = lab.capture(&[("at", "both"), ("packets", "113")], traffic());
+    let mut reader = sluicegate::dpdk::soft::pcap::Reader::open(&path).expect("a capture");
+    let mut frames = Vec::new();
+    let mut last = 0;
+    while let Some(frame) = reader.next().expect("a frame") {
+        assert!(frame.time >= last, "in order");
+        last = frame.time;
+        frames.push(frame.bytes.to_vec());
+    }
+    let wall =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_nanos() as u64;
+    assert!(wall.abs_diff(last) < 60_000_000_000, "the wall clock's time");
+    let home: Vec<Vec<u8>> = std::iter::from_fn(|| lab.wire.receive()).collect();
+    let mut expected = [traffic(), home].concat();
+    frames.sort();
+    expected.sort();
+    assert_eq!(frames.len(), 113);
+    assert_eq!(frames, expected, "the bytes that were on the wire");
+    let seen = shown(&path);
+    let count = |side: &str, fate: &str| {
+        seen.iter().filter(|(a, b)| a.ends_with(side) && b.starts_with(fate)).count()
+    };
+    assert_eq!((count("as it came", "home, flow "), count("as it leaves", "home, flow ")), (55, 55));
+    assert_eq!(
+        (
+            count("as it came", "dropped: edge.deny, flow "),
+            count("as it came", "dropped: edge.default_deny, flow ")
+        ),
+        (1, 1)
+    );
+    assert_eq!(count("as it came", "punted: for the host stack, worker 0"), 1);
+    assert!(seen.iter().any(|(_, comment)| comment.contains("tenant payments")), "{seen:?}");
+    // The number is the one that lists of flows have.
+    let flows = lab.get("flows", &[("filter", "port=23")]);
+    let flow = format!("dropped: edge.deny, flow {}, tenant lab, worker 0", flows["flows"][0]["flow_id"]);
+    assert!(seen.iter().any(|(_, comment)| *comment == flow), "{flow} in {seen:?}");
+}
+
+/// Filters, lengths and limits; one at a time; and the next one gets what the one before had.
+#[test]
+fn captures_are_bounded() {
+    let mut lab = Lab::new("", POLICY);
+    let path = lab.capture(
+        &[("filter", "fate=dropped tenant=lab dport=23"), ("packets", "1"), ("snap", "64")],
+        traffic(),
+    );
+    let mut reader = sluicegate::dpdk::soft::pcap::Reader::open(&path).expect("a capture");
+    let frame = reader.next().expect("a record").expect("a frame");
+    assert_eq!((frame.bytes.len(), frame.wire_len as usize), (64, traffic()[55].len()));
+    assert_eq!(shown(&path).len(), 1);
+    let path = lab.capture(&[("filter", "reason=edge.default_deny"), ("seconds", "1")], traffic());
+    assert_eq!(shown(&path).len(), 0, "its flow is dropped by track by now");
+    let path = lab.capture(&[("filter", "reason=flow_condemned"), ("seconds", "1")], traffic());
+    assert_eq!(shown(&path).len(), 2);
+    // Twenty in a second, of which a tenth may come at once: the others are left out, and that is said.
+    let path = lab.capture(&[("rate", "20"), ("seconds", "1")], traffic());
+    let some = shown(&path).len();
+    assert!((2..30).contains(&some), "{some}");
+    let text = String::from_utf8_lossy(&std::fs::read(&path).expect("a file")).into_owned();
+    assert!(
+        text.contains(&format!("{some} written, 0 lost for want of room, {} beyond the rate", 58 - some)),
+        "{some}"
+    );
+    for (query, text) in [
+        (&[("filter", "state=first")][..], "there is no \"state\" here"),
+        (&[("filter", "reason=nothing")], "there is no drop reason \"nothing\""),
+        (&[("filter", "tenant=nobody")], "there is no tenant"),
+        (&[("snap", "10000")], "is not a number from 64 to 9216"),
+        (&[("at", "once")], "is not one of before, after, both"),
+    ] {
+        let said = lab.meanwhile(move |client| client.stream("capture", query).map(drop));
+        assert!(said.as_ref().is_err_and(|error| error.to_string().contains(text)), "{query:?}: {said:?}");
+    }
+    let busy = lab.meanwhile(|client| {
+        let one = client.stream("capture", &[]).expect("a stream");
+        let two = client.stream("capture", &[]).map(drop);
+        drop(one);
+        std::thread::sleep(Duration::from_millis(800));
+        (two, client.stream("capture", &[("seconds", "1")]).map(drop))
+    });
+    assert!(matches!(&busy, (Err(Error::Refused { error, .. }), Ok(())) if error == "busy"), "{busy:?}");
+}

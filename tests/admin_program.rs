@@ -126,6 +126,31 @@ fn a_running_program_is_asked() {
     program.end();
 }
 
+/// A capture by the program's own subcommand, read by capinfos and tshark.
+#[test]
+fn frames_are_captured_from_a_running_program() {
+    let program = Program::start("captured");
+    let said =
+        program.text(&["capture", "--of", "edge.toml", "-w", "a.pcapng", "-c", "500", "--rate", "100000"]);
+    assert!(said.contains("bytes in a.pcapng"), "{said}");
+    let tool = |name: &str, args: &[&str]| {
+        let output = Command::new(name).args(args).current_dir(program.folder.path()).output().expect(name);
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let infos = tool("capinfos", &["-M", "a.pcapng"]);
+    assert!(infos.contains("pcapng") && infos.contains("Number of packets:   500"), "{infos}");
+    let fields = ["-r", "a.pcapng", "-T", "fields", "-e", "frame.comment", "-e", "geneve.vni"];
+    let lines = tool("tshark", &fields);
+    assert!(
+        lines.lines().count() == 500 && lines.lines().all(|line| line.starts_with("home, flow ")),
+        "{lines}"
+    );
+    let wrong = program.fails(2, &["capture", "--of", "edge.toml", "-w", "b.pcapng", "fate=lost"]);
+    assert!(wrong.contains("fate=lost") && wrong.contains("^^^^"), "{wrong}");
+    program.end();
+}
+
 /// What is said to somebody who asks nobody, or at the wrong door.
 #[test]
 fn whoever_is_not_there_is_named() {

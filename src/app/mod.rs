@@ -38,7 +38,7 @@ use crate::mgmt::control::Asked;
 use crate::mgmt::server::Page;
 use crate::path::{
     Clock, Decap, Guests, Lane, MailEnd, Mesh, Pipeline, Punt, Respond, Stop, Track, Worker, WorkerCounters,
-    mailbox,
+    lens, mailbox,
 };
 use api::{Desk, Here, Scene};
 use events::Telling;
@@ -267,6 +267,7 @@ impl RunningApp {
         // Made first, launched then: tables take their time, and a worker that began earlier would own what others see, too.
         let mut ready = Vec::new();
         let mut posts: Vec<(Arc<WorkerCounters>, MailEnd)> = Vec::new();
+        let mut lenses = Vec::new();
         for (plan, share) in self.plan.workers.iter().zip(shares) {
             let id = plan.id;
             let mesh = mesh.next();
@@ -282,6 +283,8 @@ impl RunningApp {
             let counters = Arc::new(counters.with_queues(queues).with_tenants(figure_names.tenants.len()));
             let (mail, end) = mailbox();
             posts.push((counters.clone(), end));
+            let (lens, end) = lens(id);
+            lenses.push(end);
             let decap = Decap::new(self.plan.tunnel.clone());
             let (inspect, counting) = (self.pipeline.make(id), counters.clone());
             let own: Vec<u16> = share.iter().map(|Lane(queues)| queues.port).collect();
@@ -295,6 +298,7 @@ impl RunningApp {
                     .with_answers(Respond::of(&self.plan, &self.pool))
                     .with_punt(punt)
                     .with_mail(mail)
+                    .with_lens(lens)
                     .with_events(telling.worker(&self.plan, &counters))
                     .with_flows(shared.as_ref().map(|shared| Track::of(&self.plan, shared, mesh, &counters)));
             if let Some(flows) = worker.flows() {
@@ -340,7 +344,8 @@ impl RunningApp {
         }
         let telling = telling.start(&self.plan, &self.pipeline, clock, cpus, reopen);
         self.telling = telling.map_err(|error| (error, Vec::new()))?;
-        self.desk.open(Here { flows: self.flows.clone() });
+        let lenses = Arc::new(parking_lot::Mutex::new(Some(lenses)));
+        self.desk.open(Here { flows: self.flows.clone(), clock: clock.clone(), lenses });
         Ok(())
     }
 

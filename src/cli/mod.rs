@@ -1,5 +1,6 @@
 //! The command line: one subcommand, one file.
 
+mod capture;
 mod check;
 #[cfg(feature = "dpdk")]
 mod demo;
@@ -75,6 +76,8 @@ enum Command {
     Flows(flows::Flows),
     /// All counters of a running instance, and how fast they grow
     Stats(stats::Stats),
+    /// Frames of a running instance, as pcapng, with what became of each
+    Capture(capture::Capture),
     /// Ask a running instance to load its configuration anew; exit code 1 if it refuses
     Reload(reload::Reload),
     /// Ask a running instance whether it is fit for traffic; exit code 1 if it is not
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Status(command) => command.run(),
         Command::Flows(command) => command.run(),
         Command::Stats(command) => command.run(),
+        Command::Capture(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Health(command) => command.run(),
         Command::Stages(command) => command.run(),

@@ -9,7 +9,7 @@ use crossbeam::utils::CachePadded;
 use super::counters::WorkerCounters;
 use super::hops::Hops;
 use super::track::Source;
-use super::{Clock, Decap, Inspect, Mail, Place, Punt, Respond, Track, decap, rx};
+use super::{Clock, Decap, Inspect, Lens, Mail, Place, Punt, Respond, Track, decap, rx};
 use crate::config::Idle;
 use crate::dpdk::{QueuePair, cycles};
 use crate::event::Emitter;
@@ -86,6 +86,12 @@ impl Worker {
     /// The same, with a way to the host stack. Without, punted frames are counted and freed.
     pub fn with_punt(mut self, punt: Option<Punt>) -> Self {
         self.hops.punt = punt.map(Box::new);
+        self
+    }
+
+    /// The same, with a place for captures.
+    pub fn with_lens(mut self, lens: Lens) -> Self {
+        self.hops.lens = Some(Box::new(lens));
         self
     }
 
@@ -210,6 +216,7 @@ impl Worker {
             empty = empty.wrapping_add(1);
             if empty % HOUSEKEEPING == 1 {
                 self.hops.inspect.idle(self.clock.now());
+                self.hops.look_at_lens();
             }
             if self.idle == Idle::Backoff {
                 back_off(empty);

@@ -9,6 +9,7 @@
 //! An answer is made on the thread of its connection. Counters and flows are read where they are; ports, health and reloads are the main lcore's, which
 //! copies them when it is asked, once for each request that needs them, and does nothing while nobody asks.
 
+mod capture;
 mod flows;
 mod query;
 mod stats;
@@ -31,6 +32,8 @@ use crate::mgmt::admin::{Api, Request, Rights, page};
 use crate::mgmt::control::{self, Asked, LONGEST_COMMAND, Refusal, WAITING};
 use crate::mgmt::http::{Method, Outcome};
 use crate::mgmt::server::Reply;
+use crate::path::Clock;
+pub(super) use capture::Lenses;
 use query::Query;
 
 /// How long the main lcore may take to say how things are.
@@ -65,6 +68,9 @@ impl Wish {
 #[derive(Clone)]
 pub(super) struct Here {
     pub flows: Option<FlowView>,
+    /// The workers'.
+    pub clock: Clock,
+    pub lenses: Lenses,
 }
 
 /// Where requests and answers meet.
@@ -202,6 +208,10 @@ impl Desk {
             "flows" => flows::list(&self.here()?, query),
             "flows/count" => flows::count(&self.here()?, query),
             "flows/flush" => flows::flush(&self.here()?, query),
+            "capture" if request.rights < Rights::Change => {
+                Err(Refusal::new("not-allowed", "captures are for management.socket only"))
+            }
+            "capture" => capture::capture(&self.here()?, &*self.scene()?, query),
             "command" => {
                 query.done()?;
                 Ok(self.command(request.body))
@@ -219,6 +229,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("flows", "GET", "flows: filter, sort, limit"),
     ("flows/count", "GET", "how many flows a filter takes, by tenant, state and verdict"),
     ("flows/flush", "POST", "ends the flows that a filter takes"),
+    ("capture", "GET", "frames of a filter, as pcapng, while they go through"),
     ("command", "POST", "a command for the management loop, in the body"),
 ];
 
