@@ -449,3 +449,50 @@ fn captures_are_bounded() {
     });
     assert!(matches!(&busy, (Err(Error::Refused { error, .. }), Ok(())) if error == "busy"), "{busy:?}");
 }
+
+/// Which flow, whose, what each stage is to it, which rule decides, and where its packets go.
+#[test]
+fn ends_are_explained() {
+    let mut lab = Lab::new("", POLICY);
+    lab.send(traffic());
+    let telnet = &[("protocol", "tcp"), ("source", "10.1.0.1:40000"), ("destination", "10.2.0.9:23")];
+    let said = lab.get("explain", telnet);
+    let flow = &said["flows"][0];
+    assert_eq!((said["flows"].as_array().map(Vec::len), &flow["reason"]), (Some(1), &json!("edge.deny")));
+    assert_eq!(
+        (&flow["worker"], &flow["tenant"], &flow["state"]),
+        (&json!(0), &json!("lab"), &json!("syn-sent"))
+    );
+    let stage = &flow["stages"][0];
+    assert_eq!((&stage["is"], &stage["says"]), (&json!("not asked: the flow is dropped"), &json!("deny")));
+    assert!(stage["rule"].as_str().is_some_and(|rule| rule.contains("telnet")), "{stage}");
+    assert_eq!(
+        (&flow["goes_back"]["originator"]["port"], &flow["goes_back"]["originator"]["cookie"]),
+        (&json!(60_002), &json!(8))
+    );
+    assert_eq!(flow["goes_back"]["responder"], Value::Null);
+    assert_eq!(said["first_packet"][0]["says"], "deny");
+
+    let back = &[
+        ("protocol", "udp"),
+        ("source", "10.2.0.9:53"),
+        ("destination", "10.1.0.3:40000"),
+        ("endpoint", "1"),
+    ];
+    let said = lab.get("explain", back);
+    assert_eq!(said["flows"][0]["source"], "10.1.0.3", "as the originator sees it");
+    assert_eq!(said["flows"][0]["stages"][0]["is"], "settled: it lets the flow pass");
+    let other = &[("protocol", "tcp"), ("source", "10.1.0.3:1"), ("destination", "10.2.0.9:80")];
+    let said = lab.get("explain", other);
+    assert_eq!((&said["flows"], &said["first_packet"][0]["says"]), (&json!([]), &json!("deny")));
+    assert_eq!(said["first_packet"][0]["rule"], "default deny");
+    for (query, text) in [
+        (&[("protocol", "tcp")][..], "source is missing"),
+        (&[("source", "10.1.0.1")], "protocol is missing"),
+        (&[("protocol", "tcp"), ("source", "10.1.0.1:x"), ("destination", "10.2.0.9")], "is no end"),
+        (&[("protocol", "tcp"), ("source", "10.1.0.1"), ("destination", "::1")], "of two families"),
+    ] {
+        let said = lab.meanwhile(move |client| client.get("explain", query));
+        assert!(said.as_ref().is_err_and(|error| error.to_string().contains(text)), "{query:?}: {said:?}");
+    }
+}

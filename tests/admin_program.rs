@@ -151,6 +151,44 @@ fn frames_are_captured_from_a_running_program() {
     program.end();
 }
 
+/// A running program explains its flow, and a capture is explained without one, packet by packet.
+#[test]
+fn flows_and_captures_are_explained() {
+    let program = Program::start("explained");
+    let flows = program.json(&["flows", "--of", "edge.toml", "--json", "--limit", "1"]);
+    let flow = &flows["flows"][0];
+    let end = |address: &str, port: &str| match flow[address].as_str().expect("an address") {
+        v6 if v6.contains(':') => format!("[{v6}]:{}", flow[port]),
+        v4 => format!("{v4}:{}", flow[port]),
+    };
+    let (from, to) = (end("source", "source_port"), end("destination", "destination_port"));
+    let said = program.text(&["explain", "--of", "edge.toml", &flow["protocol"].to_string(), &from, &to]);
+    for part in [
+        "owned by worker 0",
+        "acl: settled: it lets the flow pass; its rules say allow, by default allow",
+        "originator: to node",
+    ] {
+        assert!(said.contains(part), "{part} in\n{said}");
+    }
+    let traced = program.text(&["explain", "edge.toml", "--pcap", "in.pcap", "--json"]);
+    let packets: Vec<Value> = traced.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(packets.len(), 1000);
+    let first = &packets[0];
+    assert_eq!(
+        (&first["verdict"], &first["went_back"][0]),
+        (&"home".into(), &"as it came, its envelope turned around".into())
+    );
+    let stage = &first["stages"][0];
+    assert_eq!((&stage["said"], &stage["counted"][0]), (&"lets it pass".into(), &"default allow".into()));
+    assert!(stage["cycles"].as_u64() > Some(0), "{stage}");
+    assert_eq!(packets[999]["stages"][0]["said"], "not asked", "the flow is settled by then");
+    let denied = ["explain", "edge.toml", "--pcap", "in.pcap", "--set", "stage[0].default=deny"];
+    let text = program.text(&denied);
+    assert!(text.contains("drops it: default deny (") && !text.contains("went back"), "{}", &text[..400]);
+    assert!(program.fails(2, &["explain", "tcp", "--of", "edge.toml"]).contains("name protocol"));
+    program.end();
+}
+
 /// What is said to somebody who asks nobody, or at the wrong door.
 #[test]
 fn whoever_is_not_there_is_named() {

@@ -4,6 +4,7 @@ mod capture;
 mod check;
 #[cfg(feature = "dpdk")]
 mod demo;
+mod explain;
 mod flows;
 mod health;
 mod instance;
@@ -76,6 +77,8 @@ enum Command {
     Flows(flows::Flows),
     /// All counters of a running instance, and how fast they grow
     Stats(stats::Stats),
+    /// Why packets become what they become: by their ends, of a running instance; or of a capture, stage by stage
+    Explain(explain::Explain),
     /// Frames of a running instance, as pcapng, with what became of each
     Capture(capture::Capture),
     /// Ask a running instance to load its configuration anew; exit code 1 if it refuses
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Status(command) => command.run(),
         Command::Flows(command) => command.run(),
         Command::Stats(command) => command.run(),
+        Command::Explain(command) => command.run(),
         Command::Capture(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Health(command) => command.run(),

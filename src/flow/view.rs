@@ -152,6 +152,19 @@ fn endpoint<S: Serializer>(id: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
     id.map(crate::config::endpoint_name).serialize(to)
 }
 
+/// A flow, and what lists do not say of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// The flow.
+    pub flow: LiveFlow,
+    /// Stages that are done with it: bit n for the n-th. While workers come to another plan, it may be of the one before.
+    pub settled: u16,
+    /// The stage that sends it home past those behind.
+    pub sent_home_by: Option<u16>,
+    /// Some of its packets come to other workers.
+    pub misaligned: bool,
+}
+
 /// What flows are sorted by, most of it first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -267,6 +280,23 @@ impl FlowView {
     /// worker has lost its flow to another one.
     pub fn find(&self, scope: Option<u64>, tuple: &Tuple) -> Vec<LiveFlow> {
         self.iter(&Filter { scope, tuple: Some(*tuple), ..Filter::default() }).collect()
+    }
+
+    /// The same, with what else is known of them.
+    pub fn details(&self, scope: Option<u64>, tuple: &Tuple) -> Vec<Detail> {
+        let filter = Filter { scope, tuple: Some(*tuple), ..Filter::default() };
+        let now = self.now();
+        let detail = |(shown, entry, record): (&Shown, u32, Record)| {
+            let Record { life, birth, .. } = &record;
+            let sent_home = life.has(Life::FORWARDED) && !life.has(Life::CONDEMNED);
+            Detail {
+                flow: self.flow(shown, entry, &record, now),
+                settled: life.settled(),
+                sent_home_by: birth.condemned.checked_sub(1).filter(|_| sent_home),
+                misaligned: life.has(Life::MISALIGNED),
+            }
+        };
+        self.matching(&filter).map(detail).collect()
     }
 
     /// Every flow that the filter takes.

@@ -107,6 +107,11 @@ impl Worker {
         self
     }
 
+    /// The next poll that finds frames is timed, with its stages.
+    pub fn time_next_poll(&mut self) {
+        self.hops.inspect.time_next();
+    }
+
     /// Its flows, if it follows any.
     pub fn flows(&mut self) -> Option<&mut Flows> {
         self.hops.track.as_mut().map(Track::flows)

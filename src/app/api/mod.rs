@@ -10,6 +10,7 @@
 //! copies them when it is asked, once for each request that needs them, and does nothing while nobody asks.
 
 mod capture;
+mod explain;
 mod flows;
 mod query;
 mod stats;
@@ -208,6 +209,7 @@ impl Desk {
             "flows" => flows::list(&self.here()?, query),
             "flows/count" => flows::count(&self.here()?, query),
             "flows/flush" => flows::flush(&self.here()?, query),
+            "explain" => explain::explain(&self.here()?, &*self.scene()?, query),
             "capture" if request.rights < Rights::Change => {
                 Err(Refusal::new("not-allowed", "captures are for management.socket only"))
             }
@@ -229,6 +231,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("flows", "GET", "flows: filter, sort, limit"),
     ("flows/count", "GET", "how many flows a filter takes, by tenant, state and verdict"),
     ("flows/flush", "POST", "ends the flows that a filter takes"),
+    ("explain", "GET", "what becomes of the packets between two ends, and why"),
     ("capture", "GET", "frames of a filter, as pcapng, while they go through"),
     ("command", "POST", "a command for the management loop, in the body"),
 ];

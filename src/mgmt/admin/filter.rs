@@ -293,7 +293,8 @@ fn name(value: &str) -> Result<String, String> {
     if value.is_empty() { Err("a name is missing".into()) } else { Ok(value.to_owned()) }
 }
 
-fn protocol(value: &str) -> Result<u8, String> {
+/// A protocol by its word or number; why not, in a sentence.
+pub fn protocol(value: &str) -> Result<u8, String> {
     let word = value.to_ascii_lowercase();
     let known = PROTOCOLS.iter().find(|(name, _)| *name == word).map(|(_, number)| *number);
     known.or_else(|| number(value)).ok_or_else(|| {
