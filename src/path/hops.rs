@@ -41,13 +41,25 @@ impl Hops {
     /// Takes the batch from decap to the port, and leaves it empty. Not inlined: decap's loop keeps the registers to itself.
     #[inline(never)]
     pub fn run(&mut self, queues: &mut QueuePair, source: Source, now: u64) {
+        match self.lens.as_ref().is_some_and(|lens| lens.is_on()) {
+            true => self.run_captured(queues, source, now),
+            false => self.through::<false>(queues, source, now),
+        }
+    }
+
+    /// The same while a capture is on. Apart, so that no register is kept for what mostly is not there.
+    #[cold]
+    #[inline(never)]
+    fn run_captured(&mut self, queues: &mut QueuePair, source: Source, now: u64) {
+        self.through::<true>(queues, source, now);
+    }
+
+    #[inline(always)]
+    fn through<const CAPTURED: bool>(&mut self, queues: &mut QueuePair, source: Source, now: u64) {
         let Hops {
             decap, track, inspect, respond, punt, lens, batch, dead, made, released, counters, ..
         } = self;
-        let mut capture = match lens {
-            Some(lens) if lens.is_on() => lens.look(),
-            _ => None,
-        };
+        let mut capture = if CAPTURED { lens.as_mut().and_then(|lens| lens.look()) } else { None };
         let mut quiet = decap.tunnel().max_return;
         if let Some(capture) = &mut capture {
             capture.begin(batch);
