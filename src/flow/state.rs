@@ -50,7 +50,7 @@ pub(super) fn is_new(state: u8) -> bool {
     matches!(state, FIRST | ONE_WAY) || tcp(state).is_some_and(|tcp| tcp.class() == tcp::Class::HalfOpen)
 }
 
-/// All words of [`name`].
+/// The words for all states.
 pub const WORDS: [&str; 10] = [
     "first",
     "one-way",
