@@ -47,6 +47,7 @@ pub use per_stream::{PerStream, StreamInspect};
 
 use crate::config::{OnError, Problem, Settings};
 use crate::event::{About, Body, Emitter, Signature, Type};
+use crate::flow::Tuple;
 use crate::packet::{Batch, Meta, Packet, ReasonId, Verdict};
 use crate::stream::Reassembly;
 
@@ -256,6 +257,11 @@ pub trait Shared: Send + Sync {
         Vec::new()
     }
 
+    /// What the stage would say of the first packet of a flow between these ends, if they are all that it goes by.
+    fn judge(&self, _ends: &Tuple) -> Option<Judged> {
+        None
+    }
+
     /// Counters over all workers: label (for example a rule) and hits.
     fn counts(&self) -> Vec<(String, u64)> {
         Vec::new()
@@ -270,6 +276,17 @@ pub trait Shared: Send + Sync {
     fn exported_rules(&self) -> Vec<(String, u64)> {
         Vec::new()
     }
+}
+
+/// What a stage would say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// One word: allow, deny, ...
+    pub verdict: String,
+    /// The rule that decides, as [`Shared::counts`] calls it.
+    pub rule: Option<String>,
+    /// What else was met on the way, likewise.
+    pub also: Vec<String>,
 }
 
 /// What reading a stage's settings gives: the settings, or every mistake in them.

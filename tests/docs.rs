@@ -93,7 +93,7 @@ const SECTIONS: [(&str, &str, usize); 16] = [
     ("[[tenant]]", "## `[[tenant]]`", 4),
     ("[[tenant]]\n[tenant.limits]", "### `[tenant.limits]`", 3),
     ("[tenants]", "## `[tenants]`", 2),
-    ("[management]", "## `[management]`", 11),
+    ("[management]", "## `[management]`", 13),
     ("[management.health]", "### `[management.health]`", 6),
     ("[metrics]", "## `[metrics]`", 1),
     ("[events]", "## `[events]`", 7),

@@ -117,7 +117,7 @@ fn health_is_told_over_the_data_port() {
             app.management().expect("it").snapshot().host.received == app.snapshot().workers[0].punt.copied
         });
         let counts = app.management().expect("it").snapshot().host;
-        assert_eq!(counts.checks.requests, [4, 0, 1, 1, 1, 1, 0, 0], "{counts:?}");
+        assert_eq!(counts.checks.requests[..8], [4, 0, 1, 1, 1, 1, 0, 0], "{counts:?}");
         assert_eq!((counts.checks.connections, counts.checks.cut, counts.no_room), (9, 0, 0));
         let report = app.stop();
         assert!(report.is_clean() && report.buffers_out == 0, "{:?}", report.failures);

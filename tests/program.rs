@@ -244,7 +244,7 @@ mod signals {
         assert!(text.contains("acl.deny") && !text.contains("acl.default_deny\":1"), "{text}");
         assert_eq!(child.wait().expect("it ends").code(), Some(0));
         assert!(!root.join("policy/control.sock").exists());
-        assert!(ended(&reload(), 2).contains("is it running"));
+        assert!(ended(&reload(), 2).contains("is the program running"));
         common::assert_nothing_left(&prefix);
     }
 

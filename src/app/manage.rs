@@ -1,7 +1,7 @@
 //! One round of the management side, over what the application has: workers, ports, pool, flows.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use std::sync::Arc;
 
@@ -26,9 +26,14 @@ impl RunningApp {
         let mut round = Round { busy: management.poll(at), ..Round::default() };
         let (look, tick) = (management.is_look_due(at), management.is_tick_due(at));
         round.reloaded = self.look_at_reload();
+        if let Some(reloaded) = &round.reloaded {
+            self.reloaded = Some((Instant::now(), reloaded.clone()));
+        }
+        self.show();
         if tick {
             // Asking a driver for its counters may mean asking the device: not more often than this.
             self.port_stats = self.ports.iter().map(crate::dpdk::RunningPort::stats).collect();
+            self.pace.look(self.workers.iter().map(|worker| worker.counters.clone()));
             round.said.extend(self.tick().err().map(|error| error.to_string()));
         }
         if look {
@@ -124,7 +129,8 @@ impl RunningApp {
     fn look_at_drain(&mut self, at: Duration) -> Option<Draining> {
         let flows = self.flows.as_ref().map(|view| view.live().map(|(_, _, live)| u64::from(live)).sum());
         let sent = |worker: &Launched| {
-            worker.counters.sent.get() - worker.counters.punt.replies.get().min(worker.counters.sent.get())
+            // The worker goes on while its counters are read.
+            worker.counters.sent.get().saturating_sub(worker.counters.punt.replies.get())
         };
         let sent = self.workers.iter().map(sent).sum();
         self.management.as_mut()?.look_at_drain(at, flows, sent)

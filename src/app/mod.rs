@@ -10,6 +10,8 @@
 mod events;
 mod exporting;
 mod figures;
+mod pace;
+mod api;
 mod host;
 mod manage;
 mod reload;
@@ -31,15 +33,20 @@ use crate::dpdk::{Error, Mempool, Port, PortConfig, PortStats, QueuePair, Runnin
 use crate::event::SinkSnapshot;
 use crate::flow::{FlowEvent, FlowView, FlowsShared, Seed, Shown};
 use crate::mgmt::Management;
+use crate::mgmt::admin::{Admin, Api};
+use crate::mgmt::control::Asked;
+use crate::mgmt::server::Page;
 use crate::path::{
     Clock, Decap, Guests, Lane, MailEnd, Mesh, Pipeline, Punt, Respond, Stop, Track, Worker, WorkerCounters,
-    mailbox,
+    lens, mailbox,
 };
+use api::{Desk, Here, Scene};
 use events::Telling;
 pub use events::stats;
 use exporting::Exporting;
 use figures::{Names, Picture};
 use host::Handle;
+use pace::Pace;
 use reload::Reloads;
 
 /// MTU of a port whose plan says "auto", if the device can: a VPC's jumbo frame.
@@ -51,6 +58,8 @@ pub struct App {
     plan: Plan,
     listens: bool,
     reopen: Arc<AtomicBool>,
+    desk: Arc<Desk>,
+    admin: Option<Admin>,
     /// CPUs for whoever is no worker, as they are before DPDK pins this thread.
     cpus: Vec<u32>,
 }
@@ -59,7 +68,7 @@ impl App {
     /// An application of this plan.
     pub fn new(plan: Plan) -> Self {
         let cpus = events::spare_cpus(&plan);
-        App { plan, listens: false, reopen: Arc::default(), cpus }
+        App { plan, listens: false, reopen: Arc::default(), desk: Desk::new(), admin: None, cpus }
     }
 
     /// The same, with a ring of flow events from each worker ([`RunningApp::flow_events`]) for the caller. Sinks of the plan get none then.
@@ -70,6 +79,19 @@ impl App {
     /// The same; the files of event sinks are opened anew when the flag is set, which is taken back then.
     pub fn with_reopen(self, reopen: Arc<AtomicBool>) -> Self {
         App { reopen, ..self }
+    }
+
+    /// Opens the plan's socket of the admin API: whoever asks is told that the program is starting, until it runs. An error where nobody said where the
+    /// socket should be is a note, and nobody can ask then.
+    pub fn open_admin(&mut self) -> Result<Option<String>, Error> {
+        match Admin::open(&self.plan.management, self.desk.clone(), &self.cpus) {
+            Ok(admin) => {
+                self.admin = admin;
+                Ok(None)
+            }
+            Err(Ok(error)) => Err(error),
+            Err(Err(note)) => Ok(Some(note)),
+        }
     }
 
     /// The plan.
@@ -102,7 +124,7 @@ impl App {
         pool: Mempool,
         clock: Clock,
     ) -> Result<RunningApp, Error> {
-        let App { plan, listens, reopen, cpus } = self;
+        let App { plan, listens, reopen, desk, admin, cpus } = self;
         let pipeline = Arc::new(Pipeline::build(&plan, host.backend())?);
         let mut app = RunningApp {
             workers: Vec::new(),
@@ -115,6 +137,9 @@ impl App {
             shared: None,
             events: Vec::new(),
             management: None,
+            desk,
+            pace: Pace::default(),
+            reloaded: None,
             resets: Vec::new(),
             port_stats: Vec::new(),
             telling: None,
@@ -126,7 +151,7 @@ impl App {
             plan: Arc::new(plan),
             host,
         };
-        match app.bring_up(ports, &clock, listens, (reopen, cpus)) {
+        match app.bring_up(ports, &clock, listens, (reopen, admin, cpus)) {
             Ok(()) => Ok(app),
             Err((error, idle)) => {
                 app.take_down(idle);
@@ -187,6 +212,11 @@ pub struct RunningApp {
     events: Vec<rtrb::Consumer<FlowEvent>>,
     /// There once the workers are.
     management: Option<Management>,
+    /// Where requests to the admin API arrive.
+    desk: Arc<Desk>,
+    pace: Pace,
+    /// When the newest reload ended, and how.
+    reloaded: Option<(Instant, Reloaded)>,
     /// Ports whose device has asked for a reset, in their order.
     resets: Vec<AtomicBool>,
     /// The drivers' counters as they were at the last tick.
@@ -210,7 +240,7 @@ impl RunningApp {
         ports: Vec<Port>,
         clock: &Clock,
         listens: bool,
-        (reopen, cpus): (Arc<AtomicBool>, Vec<u32>),
+        (reopen, admin, cpus): (Arc<AtomicBool>, Option<Admin>, Vec<u32>),
     ) -> Result<(), (Error, Vec<QueuePair>)> {
         let mut queues = Vec::new();
         let mut telling = events::Setup::default();
@@ -245,6 +275,7 @@ impl RunningApp {
         // Made first, launched then: tables take their time, and a worker that began earlier would own what others see, too.
         let mut ready = Vec::new();
         let mut posts: Vec<(Arc<WorkerCounters>, MailEnd)> = Vec::new();
+        let mut lenses = Vec::new();
         for (plan, share) in self.plan.workers.iter().zip(shares) {
             let id = plan.id;
             let mesh = mesh.next();
@@ -260,6 +291,8 @@ impl RunningApp {
             let counters = Arc::new(counters.with_queues(queues).with_tenants(figure_names.tenants.len()));
             let (mail, end) = mailbox();
             posts.push((counters.clone(), end));
+            let (lens, end) = lens(id);
+            lenses.push(end);
             let decap = Decap::new(self.plan.tunnel.clone());
             let (inspect, counting) = (self.pipeline.make(id), counters.clone());
             let own: Vec<u16> = share.iter().map(|Lane(queues)| queues.port).collect();
@@ -273,6 +306,7 @@ impl RunningApp {
                     .with_answers(Respond::of(&self.plan, &self.pool))
                     .with_punt(punt)
                     .with_mail(mail)
+                    .with_lens(lens)
                     .with_events(telling.worker(&self.plan, &counters))
                     .with_flows(shared.as_ref().map(|shared| Track::of(&self.plan, shared, mesh, &counters)));
             if let Some(flows) = worker.flows() {
@@ -308,7 +342,8 @@ impl RunningApp {
         let page = exporter.clone();
         let page = Arc::new(move || page.page());
         let management = self.plan.management.clone();
-        let management = Management::new(management, names, ends, guests, &facts, page, cpus.clone());
+        let answering = (page as Page, self.desk.clone() as Arc<dyn Api>, admin);
+        let management = Management::new(management, names, ends, guests, &facts, answering, cpus.clone());
         self.management = Some(management.map_err(|error| (error, Vec::new()))?);
         if self.plan.management.serves_figures() {
             let exporting = Exporting::start(exporter, cpus.clone());
@@ -317,6 +352,8 @@ impl RunningApp {
         }
         let telling = telling.start(&self.plan, &self.pipeline, clock, cpus, reopen);
         self.telling = telling.map_err(|error| (error, Vec::new()))?;
+        let lenses = Arc::new(parking_lot::Mutex::new(Some(lenses)));
+        self.desk.open(Here { flows: self.flows.clone(), clock: clock.clone(), lenses });
         Ok(())
     }
 
@@ -423,6 +460,26 @@ impl RunningApp {
         self.telling.as_ref().map(Telling::snapshot).unwrap_or_default()
     }
 
+    /// The next command that somebody has given by the admin API.
+    pub fn asked(&self) -> Option<Asked> {
+        self.desk.asked()
+    }
+
+    /// Shows how things are to those who have asked.
+    fn show(&self) {
+        while let Some(wish) = self.desk.wish() {
+            let (Some(picture), Some(management)) = (self.picture(), &self.management) else { return };
+            wish.grant(Scene {
+                picture,
+                plan: self.plan.clone(),
+                rates: self.pace.rates().to_vec(),
+                health: management.status().to_json(management.at()),
+                uptime: self.started.elapsed(),
+                reloaded: self.reloaded.clone(),
+            });
+        }
+    }
+
     /// What the ports' interrupts and the sinks of events have said since the last call, one sentence each.
     pub fn events(&self) -> Vec<String> {
         let mut said = self.telling.as_ref().map(Telling::complaints).unwrap_or_default();
@@ -455,6 +512,7 @@ impl RunningApp {
     /// `lanes` are those that no worker has.
     fn take_down(&mut self, mut lanes: Vec<QueuePair>) -> Report {
         self.stop.ask();
+        self.desk.close();
         if let Some(management) = &mut self.management {
             management.close();
         }

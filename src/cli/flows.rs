@@ -1,11 +1,15 @@
 //! Flows on the screen and as JSON: what became of all of them, and lists of them.
 
+mod live;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+
+pub use live::Flows;
 
 use super::show::{self, say};
 use crate::app::Snapshot;

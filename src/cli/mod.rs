@@ -1,10 +1,13 @@
 //! The command line: one subcommand, one file.
 
+mod capture;
 mod check;
 #[cfg(feature = "dpdk")]
 mod demo;
+mod explain;
 mod flows;
 mod health;
+mod instance;
 mod interrupt;
 mod panics;
 mod reload;
@@ -12,6 +15,9 @@ mod replay;
 mod run;
 mod show;
 mod stages;
+mod stats;
+mod status;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +43,7 @@ Start here:
   sluicegate replay FILE --in a.pcap --out b.pcap
                                              a capture through a pipeline, with a table of verdicts
   sluicegate run FILE                        packets, until SIGINT or SIGTERM
+  sluicegate status | flows | stats          what the running instance does
   sluicegate reload FILE                     the running instance gets the file as it is now
 
 Any value of a pipeline file can be set from outside, the command line winning:
@@ -64,6 +71,16 @@ enum Command {
     /// Make traffic, send it through a real vdev and a firewall, check every frame that returns
     #[cfg(feature = "dpdk")]
     Demo(demo::Demo),
+    /// Ask a running instance how it is: health, workers, ports, flows, losses; exit code 1 if it is not fit for traffic
+    Status(status::Status),
+    /// Find, sort, watch or flush the flows of a running instance
+    Flows(flows::Flows),
+    /// All counters of a running instance, and how fast they grow
+    Stats(stats::Stats),
+    /// Why packets become what they become: by their ends, of a running instance; or of a capture, stage by stage
+    Explain(explain::Explain),
+    /// Frames of a running instance, as pcapng, with what became of each
+    Capture(capture::Capture),
     /// Ask a running instance to load its configuration anew; exit code 1 if it refuses
     Reload(reload::Reload),
     /// Ask a running instance whether it is fit for traffic; exit code 1 if it is not
@@ -92,6 +109,11 @@ pub fn main() -> ExitCode {
         Command::Replay(command) => command.run(),
         #[cfg(feature = "dpdk")]
         Command::Demo(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Flows(command) => command.run(),
+        Command::Stats(command) => command.run(),
+        Command::Explain(command) => command.run(),
+        Command::Capture(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Health(command) => command.run(),
         Command::Stages(command) => command.run(),

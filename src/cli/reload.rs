@@ -1,15 +1,13 @@
 //! `sluicegate reload`: asks a running instance to load its configuration anew.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{FAILED, Failure, OK, Outcome, show};
-use crate::config::ControlSocket;
+use super::instance::Instance;
+use super::{FAILED, OK, Outcome, show};
+use crate::mgmt::admin::client::Error;
 use crate::mgmt::control::{self, Command};
-
-/// Where instances listen that were told nothing else.
-const USUAL: &str = "/run/sluicegate";
 
 /// Ask a running instance to load its configuration anew.
 #[derive(Debug, Args)]
@@ -26,18 +24,11 @@ pub struct Reload {
 
 impl Reload {
     pub(super) fn run(self) -> Outcome {
-        let path = match (self.socket, self.file) {
-            (Some(path), _) => path,
-            (None, Some(file)) => of_file(&file)?,
-            (None, None) => only_one(Path::new(USUAL))?,
+        let client = Instance::named(self.file, self.socket).client()?;
+        let answer = match client.post("command", &[], &control::request(Command::Reload)) {
+            Err(Error::Refused { answer, .. }) => answer,
+            other => other?,
         };
-        let failed = |error: std::io::Error| {
-            Failure::Other(format!(
-                "{}: {error}; is it running, as this user, and is that its management.socket?",
-                path.display()
-            ))
-        };
-        let answer = control::ask(&path, Command::Reload).map_err(failed)?;
         let is_good = answer["ok"] == true;
         if self.json {
             show::print(format_args!("{answer}\n"))?;
@@ -55,45 +46,5 @@ impl Reload {
             }
         }
         Ok(if is_good { OK } else { FAILED })
-    }
-}
-
-/// The socket of an instance with this file, even if there is a mistake in the rest of it.
-fn of_file(file: &Path) -> Result<PathBuf, Failure> {
-    let usual = || ControlSocket::usual(&file.display().to_string()).path().map(Path::to_owned);
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        Failure::Other(format!("{}: {error}; name the file of the instance, or --socket", file.display()))
-    })?;
-    let given = text.parse::<toml::Table>().ok().and_then(|table| {
-        let path = table.get("management")?.get("socket")?.as_str()?.to_owned();
-        Some(path)
-    });
-    match given.as_deref() {
-        Some("off") => {
-            Err(Failure::Other(format!("{}: management.socket is off; send SIGHUP instead", file.display())))
-        }
-        Some(path) => Ok(file.parent().unwrap_or(Path::new("")).join(path)),
-        None => usual().ok_or_else(|| Failure::Other("name the --socket".into())),
-    }
-}
-
-fn only_one(folder: &Path) -> Result<PathBuf, Failure> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut sockets: Vec<PathBuf> =
-        entries.filter(|path| path.extension().is_some_and(|end| end == "sock")).collect();
-    sockets.sort();
-    match sockets.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => Err(Failure::Other(format!(
-            "no instance listens in {}; name its file, or --socket",
-            folder.display()
-        ))),
-        many => {
-            let names: Vec<String> = many.iter().map(|path| path.display().to_string()).collect();
-            Err(Failure::Other(format!(
-                "there are several instances: {}; name one: --socket",
-                names.join(", ")
-            )))
-        }
     }
 }

@@ -6,6 +6,7 @@
 mod events;
 mod flows;
 mod golden;
+pub mod trace;
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};

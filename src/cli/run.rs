@@ -19,7 +19,7 @@ use super::{ConfigArgs, FAILED, Failure, OK, Outcome, show};
 use crate::App;
 use crate::app::{Reloaded, RunningApp, Snapshot};
 use crate::config::{self, Machine, Options, Overrides, Plan, Problem};
-use crate::mgmt::control::{Asked, Control};
+use crate::mgmt::control::Asked;
 use crate::mgmt::{Draining, Flip};
 
 /// Rest between two rounds in which there was nothing to do: a check that comes meanwhile waits that long.
@@ -55,8 +55,8 @@ impl Run {
         for flag in [&reopen, &renewal.hangup] {
             flag::register(SIGHUP, flag.clone()).map_err(|e| Failure::Other(format!("signals: {e}")))?;
         }
-        let app = App::new(plan).with_reopen(reopen);
-        renewal.open(&app)?;
+        let mut app = App::new(plan).with_reopen(reopen);
+        show::warnings(app.open_admin()?);
         let app = start(app)?;
         show::started(&app, self.json);
         let (printer, printing) = printer(self.json)?;
@@ -163,11 +163,10 @@ impl Source {
     }
 }
 
-/// How the configuration gets in anew: SIGHUP and the control socket ask for it.
+/// How the configuration gets in anew: SIGHUP and the admin API ask for it.
 struct Renewal {
     source: Source,
     hangup: Arc<AtomicBool>,
-    control: Option<Control>,
     asked: Option<Asked>,
 }
 
@@ -175,22 +174,12 @@ impl Renewal {
     fn of(config: &ConfigArgs) -> Self {
         let ConfigArgs { file, set } = config;
         let source = Source { file: file.clone(), sets: set.clone(), machine: Machine::here() };
-        Renewal { source, hangup: Arc::default(), control: None, asked: None }
-    }
-
-    /// Opens the control socket of a plan.
-    fn open(&mut self, app: &App) -> Result<(), Failure> {
-        match Control::open(&app.plan().management.socket, app.spare_cpus()) {
-            Ok(control) => self.control = control,
-            Err(Ok(error)) => return Err(error.into()),
-            Err(Err(note)) => show::warnings([note]),
-        }
-        Ok(())
+        Renewal { source, hangup: Arc::default(), asked: None }
     }
 
     /// Begins a reload, if somebody asks for one.
     fn look(&mut self, app: &mut RunningApp) {
-        let asked = self.control.as_ref().and_then(Control::asked);
+        let asked = app.asked();
         let hangup = self.hangup.swap(false, Ordering::Relaxed);
         if asked.is_none() && !hangup {
             return;

@@ -12,8 +12,8 @@ use super::check::Check;
 use super::flow::range;
 use super::value::suggestion;
 use super::{
-    AddressV4, Cause, ControlSocket, DrainPlan, HealthPlan, HostKind, HostPlan, ManagementPlan, PortAddress,
-    Token, Tunnel, schema,
+    AddressV4, Cause, ControlSocket, DrainPlan, Group, HealthPlan, HostKind, HostPlan, ManagementPlan,
+    PortAddress, Token, Tunnel, schema,
 };
 
 /// Sources are searched one by one.
@@ -59,7 +59,33 @@ pub(super) fn check(
     let health = health(check, &file.health);
     let drain = drain(check, file);
     let socket = socket(check, name, file);
-    ManagementPlan { host, listen, token, socket, health, drain }
+    let group = file.group.as_deref().and_then(|name| group(check, name));
+    if group.is_some() && socket == ControlSocket::Off {
+        check.warnings.push("management.group is there, but management.socket is off".into());
+    }
+    if file.api && listen.is_none() {
+        check.warnings.push("management.api is there, but nothing listens: give management.listen".into());
+    }
+    ManagementPlan { host, listen, token, api: file.api, socket, group, health, drain }
+}
+
+/// A group by its name, or by its number where the name is not known.
+fn group(check: &mut Check<'_>, name: &str) -> Option<Group> {
+    let file = match check.options.files {
+        true => std::fs::read_to_string("/etc/group").unwrap_or_default(),
+        false => String::new(),
+    };
+    let of_line = |line: &str| {
+        let mut words = line.split(':');
+        (words.next() == Some(name)).then(|| words.nth(1)?.parse().ok()).flatten()
+    };
+    let number = || name.bytes().all(|byte| byte.is_ascii_digit()).then(|| name.parse().ok()).flatten();
+    let id = file.lines().find_map(of_line).or_else(number);
+    if id.is_none() {
+        let what = format!("there is no group {name:?}");
+        check.problem("management.group", what, "make it (groupadd), or give its number");
+    }
+    Some(Group { name: name.to_owned(), id: id? })
 }
 
 /// Longest path of a unix socket on Linux (`sockaddr_un`), without the zero byte.

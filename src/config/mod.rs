@@ -41,17 +41,18 @@ use std::path::Path;
 pub use machine::Machine;
 pub use plan::{
     AddressV4, Asked, Cause, Conflict, ControlSocket, DrainPlan, EventsPlan, FLOW_BYTES, FlowPlan, Format,
-    Fragments, HealthPlan, HostKind, HostPlan, Idle, ManagementPlan, MetricsPlan, OnError, Orphans, Overlap,
-    Pickup, Plan, PoolPlan, PortAddress, PortPlan, QueueCount, ReportPlan, Rotation, Scope, SinkPlan,
-    StagePlan, StreamPlan, TenantPlan, To, Token, Tunnel, UnknownEndpoint, VerifyChecksum, WhenFailed,
-    WhenFull, WindowCheck, WorkerPlan,
+    Fragments, Group, HealthPlan, HostKind, HostPlan, Idle, ManagementPlan, MetricsPlan, OnError, Orphans,
+    Overlap, Pickup, Plan, PoolPlan, PortAddress, PortPlan, QueueCount, ReportPlan, Rotation, Scope,
+    SinkPlan, StagePlan, StreamPlan, TenantPlan, To, Token, Tunnel, UnknownEndpoint, VerifyChecksum,
+    WhenFailed, WhenFull, WindowCheck, WorkerPlan,
 };
 pub use problem::{Origin, Problem};
 pub use settings::Settings;
 
 use crate::stage::{Parsed, StageKind};
 use source::Assignment;
-pub(crate) use tenants::spelled as endpoint_name;
+pub(crate) use tenants::{endpoint_of, spelled as endpoint_name};
+pub(crate) use value::suggestion;
 
 /// A configuration is written by people; what is larger is another kind of file.
 const LARGEST_FILE: u64 = 16 << 20;

@@ -15,8 +15,8 @@ pub use flow::{
 };
 use ipnet::Ipv4Net;
 pub use management::{
-    AddressV4, Cause, ControlSocket, DrainPlan, HealthPlan, HostKind, HostPlan, ManagementPlan, PortAddress,
-    Token, WhenFailed,
+    AddressV4, Cause, ControlSocket, DrainPlan, Group, HealthPlan, HostKind, HostPlan, ManagementPlan,
+    PortAddress, Token, WhenFailed,
 };
 pub use metrics::MetricsPlan;
 pub use stream::{Conflict, Overlap, StreamPlan};

@@ -227,7 +227,9 @@ fn management(plan: &Plan, list: &mut List) {
     list.fixed("frames_per_s", host.frames_per_s);
     list.fixed("tap_name", &host.tap_name);
     list.fixed("listen", management.listen);
+    list.fixed("api", management.api);
     list.fixed("socket", &management.socket);
+    list.fixed("group", &management.group);
     // What is in the file is not for logs; another secret in it is read by a restart.
     list.put("token_file", management.token.as_ref().map_or("none", |_| "given").into(), false);
     list.live("drain_on_sigterm", management.drain.on_sigterm);

@@ -20,8 +20,8 @@ use super::schema::{self, File};
 use super::value::quoted;
 use super::{FlowPlan, Origin, Problem, TenantPlan, UnknownEndpoint};
 use crate::wire::geneve::{Profile, Scope};
-pub(crate) use claim::spelled;
 use claim::{Claim, Place, Share};
+pub(crate) use claim::{endpoint_of, spelled};
 
 /// The tenant of endpoints that nobody claims.
 const DEFAULT: &str = "default";

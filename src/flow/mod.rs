@@ -42,10 +42,11 @@ pub(crate) use follow::{Followed, is_answer};
 pub use key::{Key, Seed};
 pub(crate) use lookup::{About, Lookup};
 pub(crate) use state::Timeouts;
+pub use state::WORDS as STATES;
 #[cfg(all(test, not(loom)))]
 pub(crate) use state::name as state_name;
 pub(crate) use view::Names;
-pub use view::{Count, Filter, FlowView, Flushed, LiveFlow, Picture, Shown, Standing};
+pub use view::{Count, Detail, Filter, FlowView, Flushed, LiveFlow, Order, Picture, Shown, Standing};
 
 /// Bytes that a flow takes, all shares included: the two lines of its entry and room for IPv6 addresses, its places in a bucket, and
 /// two words of the directory. Whatever it speaks: entries are all alike.

@@ -50,6 +50,20 @@ pub(super) fn is_new(state: u8) -> bool {
     matches!(state, FIRST | ONE_WAY) || tcp(state).is_some_and(|tcp| tcp.class() == tcp::Class::HalfOpen)
 }
 
+/// The words for all states.
+pub const WORDS: [&str; 10] = [
+    "first",
+    "one-way",
+    "established",
+    "syn-sent",
+    "picked-up",
+    "syn-received",
+    "fin-sent",
+    "closing",
+    "time-wait",
+    "reset",
+];
+
 /// A word for people.
 pub(crate) fn name(state: u8) -> &'static str {
     match state {
@@ -111,5 +125,17 @@ impl Timeouts {
             return self.condemned;
         }
         self.by_state.get(usize::from(state)).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_has_its_word_on_the_list() {
+        let tcp = (0..FIRST).map(name);
+        let all: std::collections::BTreeSet<&str> = tcp.chain([FIRST, ONE_WAY, LASTING].map(name)).collect();
+        assert_eq!(all, WORDS.into_iter().collect());
     }
 }

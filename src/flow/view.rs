@@ -10,6 +10,7 @@
 
 mod filter;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -151,6 +152,44 @@ fn endpoint<S: Serializer>(id: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
     id.map(crate::config::endpoint_name).serialize(to)
 }
 
+/// A flow, and what lists do not say of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// The flow.
+    pub flow: LiveFlow,
+    /// Stages that are done with it: bit n for the n-th. While workers come to another plan, it may be of the one before.
+    pub settled: u16,
+    /// The stage that sends it home past those behind.
+    pub sent_home_by: Option<u16>,
+    /// Some of its packets come to other workers.
+    pub misaligned: bool,
+}
+
+/// What flows are sorted by, most of it first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Bytes of both directions.
+    Bytes,
+    /// Packets of both directions.
+    Packets,
+    /// Time since it began.
+    Age,
+    /// Time since its last packet.
+    Idle,
+}
+
+impl Order {
+    fn of(self, record: &Record, now: u32) -> u64 {
+        let [(packets, bytes), (packets_back, bytes_back)] = record.counts;
+        match self {
+            Order::Bytes => bytes.saturating_add(bytes_back),
+            Order::Packets => packets.saturating_add(packets_back),
+            Order::Age => since(record.birth.created, now).into(),
+            Order::Idle => since(record.life.seen(), now).into(),
+        }
+    }
+}
+
 /// A list of flows.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Picture {
@@ -243,6 +282,23 @@ impl FlowView {
         self.iter(&Filter { scope, tuple: Some(*tuple), ..Filter::default() }).collect()
     }
 
+    /// The same, with what else is known of them.
+    pub fn details(&self, scope: Option<u64>, tuple: &Tuple) -> Vec<Detail> {
+        let filter = Filter { scope, tuple: Some(*tuple), ..Filter::default() };
+        let now = self.now();
+        let detail = |(shown, entry, record): (&Shown, u32, Record)| {
+            let Record { life, birth, .. } = &record;
+            let sent_home = life.has(Life::FORWARDED) && !life.has(Life::CONDEMNED);
+            Detail {
+                flow: self.flow(shown, entry, &record, now),
+                settled: life.settled(),
+                sent_home_by: birth.condemned.checked_sub(1).filter(|_| sent_home),
+                misaligned: life.has(Life::MISALIGNED),
+            }
+        };
+        self.matching(&filter).map(detail).collect()
+    }
+
     /// Every flow that the filter takes.
     pub fn iter<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = LiveFlow> + 'a {
         let now = self.now();
@@ -253,6 +309,32 @@ impl FlowView {
     pub fn snapshot(&self, limit: usize, filter: &Filter) -> Picture {
         let mut all = self.iter(filter);
         Picture { flows: all.by_ref().take(limit).collect(), more: all.next().is_some() }
+    }
+
+    /// The first flows that the filter takes, or, in an order, those with the most of it; and how many it takes in all. What is kept
+    /// meanwhile is bounded by the limit.
+    pub fn top(&self, limit: usize, filter: &Filter, order: Option<Order>) -> (Picture, u64) {
+        let (now, mut all) = (self.now(), 0);
+        let mut kept: Vec<(u64, &Shown, u32, Record)> = Vec::new();
+        for (shown, entry, record) in self.matching(filter) {
+            all += 1;
+            let Some(order) = order else {
+                if kept.len() < limit {
+                    kept.push((0, shown, entry, record));
+                }
+                continue;
+            };
+            kept.push((order.of(&record, now), shown, entry, record));
+            if kept.len() >= 2 * limit.max(512) {
+                kept.select_nth_unstable_by_key(limit, |(much, ..)| Reverse(*much));
+                kept.truncate(limit);
+            }
+        }
+        kept.sort_by_key(|(much, ..)| Reverse(*much));
+        kept.truncate(limit);
+        let flows =
+            kept.iter().map(|(_, shown, entry, record)| self.flow(shown, *entry, record, now)).collect();
+        (Picture { flows, more: all > limit as u64 }, all)
     }
 
     /// Ends all flows that the filter takes, as far as the workers' rings have room for commands.

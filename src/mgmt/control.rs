@@ -1,4 +1,4 @@
-//! Commands on a unix socket: one line of JSON asks, one line answers.
+//! Commands for the management loop, by the admin API: `POST /v1/command`, with a line of JSON for each.
 //!
 //! ```text
 //! {"version":1,"command":"reload"}
@@ -6,41 +6,24 @@
 //! {"version":1,"ok":false,"error":"busy","text":"a reload is under way"}
 //! ```
 //!
-//! A thread for each connection, at most eight of them, so that no client can hold up the management side or another client; what is asked goes to the
-//! management loop through a bounded channel. Only the user whom the program runs as, and root, are answered: the socket's mode is 0600, and the
-//! kernel is asked who it is that connects. A request has at most [`LONGEST`] bytes and three seconds to arrive.
+//! What is asked goes to the loop through a bounded channel, and the connection's thread waits for what becomes of it: no client can hold up the
+//! management side or another client.
 
-use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::Sender;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::admin::VERSION;
 use crate::app::Reloaded;
-use crate::config::ControlSocket;
-use crate::dpdk::{self, Error};
 
-/// The version that requests and answers have.
-pub const VERSION: u32 = 1;
-/// Bytes of a request.
-pub const LONGEST: usize = 4096;
-const CONNECTIONS: usize = 8;
-/// For a request to arrive, and for its answer to be taken.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Bytes of a command.
+pub const LONGEST: usize = super::http::LONGEST_BODY;
+/// Commands that wait.
+pub const WAITING: usize = 8;
 /// How long a command may take: tens of thousands of rules take a while to build.
-const LONGEST_COMMAND: Duration = Duration::from_secs(120);
-/// Bytes of an answer that are read: thousands of mistakes in a rule file.
-const MOST_ANSWERED: u64 = 64 << 20;
-/// From one look for connections to the next.
-const NAP: Duration = Duration::from_millis(20);
+pub const LONGEST_COMMAND: Duration = Duration::from_secs(120);
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -64,24 +47,37 @@ pub struct Refusal {
     pub error: &'static str,
     /// One sentence for people.
     pub text: String,
+    /// The place of a mistake in what was asked: of its first byte, and how many bytes.
+    pub place: Option<(usize, usize)>,
 }
 
 impl Refusal {
-    fn new(error: &'static str, text: impl Into<String>) -> Self {
-        Refusal { error, text: text.into() }
+    /// Why, in a word and in a sentence.
+    pub fn new(error: &'static str, text: impl Into<String>) -> Self {
+        Refusal { error, text: text.into(), place: None }
     }
 
-    fn to_json(&self) -> Value {
-        json!({ "version": VERSION, "ok": false, "error": self.error, "text": self.text })
+    /// A mistake at a place of what was asked.
+    pub fn at(text: String, at: usize, len: usize) -> Self {
+        Refusal { error: "bad-request", text, place: Some((at, len)) }
+    }
+
+    /// As it is answered.
+    pub fn to_json(&self) -> Value {
+        let mut refusal = json!({ "version": VERSION, "ok": false, "error": self.error, "text": self.text });
+        if let Some((at, len)) = self.place {
+            (refusal["at"], refusal["length"]) = (at.into(), len.into());
+        }
+        refusal
     }
 }
 
 /// Reads one line.
 pub fn parse(line: &[u8]) -> Result<Command, Refusal> {
     if line.len() > LONGEST {
-        return Err(Refusal::new("too-long", format!("a request has at most {LONGEST} bytes")));
+        return Err(Refusal::new("too-long", format!("a command has at most {LONGEST} bytes")));
     }
-    let refused = |error: serde_json::Error| Refusal::new("bad-request", format!("not a request: {error}"));
+    let refused = |error: serde_json::Error| Refusal::new("bad-request", format!("not a command: {error}"));
     // The version first: what another one looks like is not known.
     let value: Value = serde_json::from_slice(line).map_err(refused)?;
     match value.get("version").and_then(Value::as_u64) {
@@ -94,7 +90,7 @@ pub fn parse(line: &[u8]) -> Result<Command, Refusal> {
     serde_json::from_value::<Request>(value).map(|request| request.command).map_err(refused)
 }
 
-/// A request as a client writes it, with its line end.
+/// A command as a client writes it, with its line end.
 pub fn request(command: Command) -> String {
     let request = serde_json::to_string(&Request { version: VERSION, command });
     request.unwrap_or_default() + "\n" // plain data: it cannot fail
@@ -125,6 +121,11 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// A command; what becomes of it goes there.
+    pub fn new(command: Command, answer: Sender<Result<Reloaded, Refusal>>) -> Self {
+        Asked { command, answer }
+    }
+
     /// Says what became of it.
     pub fn answer(self, outcome: Result<Reloaded, Refusal>) {
         let _ = self.answer.try_send(outcome); // whoever asked may be gone
@@ -134,177 +135,6 @@ impl Asked {
     pub fn is_busy(self, text: String) {
         self.answer(Err(Refusal::new("busy", text)));
     }
-}
-
-/// The socket at work.
-#[derive(Debug)]
-pub struct Control {
-    path: PathBuf,
-    asked: Receiver<Asked>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Control {
-    /// Opens the socket of a plan. An error where nobody said where it should be is a note: there are no commands then.
-    pub fn open(plan: &ControlSocket, cpus: &[u32]) -> Result<Option<Self>, Result<Error, String>> {
-        match plan {
-            ControlSocket::Off => Ok(None),
-            ControlSocket::At(path) => Control::at(path, cpus).map(Some).map_err(|error| {
-                Ok(Error::refused(
-                    format!("management.socket = {}: {error}", path.display()),
-                    "choose another path, or write \"off\"",
-                ))
-            }),
-            ControlSocket::Usual(path) => {
-                if let Some(folder) = path.parent() {
-                    let _ = fs::create_dir(folder); // if it cannot be, the next step says so
-                }
-                let note = |error| Err(format!("no commands: {}: {error}", path.display()));
-                Control::at(path, cpus).map(Some).map_err(note)
-            }
-        }
-    }
-
-    fn at(path: &Path, cpus: &[u32]) -> io::Result<Self> {
-        remove_stale(path)?;
-        let listener = UnixListener::bind(path)?;
-        // Whoever connects before this is asked who he is all the same.
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        listener.set_nonblocking(true)?;
-        let (ask, asked) = bounded(CONNECTIONS);
-        let stop = Arc::<AtomicBool>::default();
-        let (stopped, cpus) = (stop.clone(), cpus.to_vec());
-        let thread = thread::Builder::new().name("control".into()).spawn(move || {
-            dpdk::run_on(&cpus);
-            listen(&listener, &ask, &stopped);
-        })?;
-        Ok(Control { path: path.to_owned(), asked, stop, thread: Some(thread) })
-    }
-
-    /// The next command, if there is one.
-    pub fn asked(&self) -> Option<Asked> {
-        self.asked.try_recv().ok()
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for Control {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // it holds nothing
-        }
-        let _ = fs::remove_file(&self.path); // somebody may have done so
-    }
-}
-
-/// A socket on which nobody listens any more makes room. Anything else stays.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
-    let taken = |what: &str| io::Error::new(io::ErrorKind::AddrInUse, what);
-    if !metadata.file_type().is_socket() {
-        return Err(taken("there is a file of that name"));
-    }
-    match UnixStream::connect(path) {
-        Ok(_) => Err(taken("another instance listens there")),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Err(error) => Err(error),
-    }
-}
-
-fn listen(listener: &UnixListener, ask: &Sender<Asked>, stop: &Arc<AtomicBool>) {
-    let open = Arc::<AtomicUsize>::default();
-    while !stop.load(Ordering::Acquire) {
-        let Ok((stream, _)) = listener.accept() else {
-            thread::sleep(NAP);
-            continue;
-        };
-        if open.load(Ordering::Relaxed) >= CONNECTIONS {
-            refuse(&stream, &Refusal::new("busy", "there are too many connections"));
-            continue;
-        }
-        open.fetch_add(1, Ordering::Relaxed);
-        let (ask, mine) = (ask.clone(), open.clone());
-        let serve = move || {
-            serve(&stream, &ask);
-            mine.fetch_sub(1, Ordering::Relaxed);
-        };
-        if thread::Builder::new().name("control".into()).spawn(serve).is_err() {
-            open.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-fn refuse(stream: &UnixStream, refusal: &Refusal) {
-    let _ = stream.set_nonblocking(true);
-    let _ = writeln!(&*stream, "{}", refusal.to_json()); // whoever does not read, does not know
-}
-
-/// One connection: one request.
-fn serve(stream: &UnixStream, ask: &Sender<Asked>) {
-    let prepared = stream.set_nonblocking(false).and_then(|()| {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))
-    });
-    if prepared.is_err() {
-        return;
-    }
-    let outcome = may_ask(stream).and_then(|()| read(stream)).and_then(|command| {
-        let (answer, answered) = bounded(1);
-        let busy = |_| Refusal::new("busy", "too much is asked at once");
-        ask.try_send(Asked { command, answer }).map_err(busy)?;
-        let late = |_| Refusal::new("late", "no answer; the log of the program may know more");
-        answered.recv_timeout(LONGEST_COMMAND).map_err(late)?
-    });
-    let _ = writeln!(&*stream, "{}", answer(&outcome)); // the client may be gone
-}
-
-/// Who is it?
-fn may_ask(stream: &UnixStream) -> Result<(), Refusal> {
-    let own = rustix::process::geteuid();
-    let peer = rustix::net::sockopt::socket_peercred(stream);
-    match peer {
-        Ok(peer) if peer.uid == own || peer.uid.is_root() => Ok(()),
-        Ok(_) => Err(Refusal::new("not-allowed", "only root and the user of the program may ask")),
-        Err(error) => Err(Refusal::new("not-allowed", format!("nobody knows who asks: {error}"))),
-    }
-}
-
-/// One line, as long as it may be and as late as it may come.
-fn read(stream: &UnixStream) -> Result<Command, Refusal> {
-    let begun = std::time::Instant::now();
-    let mut line = Vec::new();
-    let mut reader = BufReader::with_capacity(512, stream.take(LONGEST as u64 + 1));
-    loop {
-        let bad = |error: io::Error| Refusal::new("bad-request", format!("no request came: {error}"));
-        let part = reader.fill_buf().map_err(bad)?;
-        let end = part.iter().position(|byte| *byte == b'\n');
-        let taken = end.map_or(part.len(), |end| end + 1);
-        line.extend_from_slice(part.get(..end.unwrap_or(taken)).unwrap_or(&[]));
-        reader.consume(taken);
-        if end.is_some() || taken == 0 || line.len() > LONGEST {
-            return parse(&line);
-        }
-        if begun.elapsed() > PATIENCE {
-            return Err(Refusal::new("bad-request", "the request takes too long"));
-        }
-    }
-}
-
-/// Asks a program, and returns its answer.
-pub fn ask(path: &Path, command: Command) -> io::Result<Value> {
-    let mut stream = UnixStream::connect(path)?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.set_read_timeout(Some(LONGEST_COMMAND + PATIENCE))?;
-    stream.write_all(request(command).as_bytes())?;
-    let mut line = String::new();
-    BufReader::new(stream.take(MOST_ANSWERED)).read_line(&mut line)?;
-    serde_json::from_str(&line).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// One case of the fuzz target `mgmt_control`: any bytes are a command or a refusal that can be said in one line.

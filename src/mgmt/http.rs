@@ -22,6 +22,11 @@ use super::health::Status;
 pub const LONGEST: usize = 2048;
 /// Headers of a request, at most.
 pub const HEADERS: usize = 32;
+/// Bytes of a request's body, at most. Health checks have none.
+pub const LONGEST_BODY: usize = 4096;
+
+/// What is said to whoever wants something else.
+const ONLY_GET: &str = "GET or HEAD\n";
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +47,12 @@ pub enum Outcome {
     Forbidden,
     /// Too long, or too many headers: 431.
     TooLarge,
+    /// Something else is under way: 409.
+    Busy,
+    /// A body without a length: 411.
+    NoLength,
+    /// A body that is too long: 413.
+    LongBody,
 }
 
 impl Outcome {
@@ -56,6 +67,9 @@ impl Outcome {
             Outcome::Unauthorized => 401,
             Outcome::Forbidden => 403,
             Outcome::TooLarge => 431,
+            Outcome::Busy => 409,
+            Outcome::NoLength => 411,
+            Outcome::LongBody => 413,
         }
     }
 
@@ -69,6 +83,9 @@ impl Outcome {
             Outcome::Unauthorized => "Unauthorized",
             Outcome::Forbidden => "Forbidden",
             Outcome::TooLarge => "Request Header Fields Too Large",
+            Outcome::Busy => "Conflict",
+            Outcome::NoLength => "Length Required",
+            Outcome::LongBody => "Content Too Large",
         }
     }
 }
@@ -122,15 +139,32 @@ impl Exchange {
     }
 }
 
-/// A request that has come whole.
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Tell.
+    Get,
+    /// Tell, but for the body.
+    Head,
+    /// Change something.
+    Post,
+}
+
+/// A request whose head has come whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked<'a> {
-    /// GET or HEAD: the answer has no body.
-    pub head: bool,
+    /// What is to be done.
+    pub method: Method,
     /// The path, without a query and without the host of a whole URI.
     pub path: &'a str,
+    /// What stands behind the question mark, as it came.
+    pub query: &'a str,
     /// What was shown as `Authorization: Bearer ...`.
     pub token: Option<&'a [u8]>,
+    /// Where its body begins in the bytes that were read.
+    pub body: usize,
+    /// Bytes of its body, [`LONGEST_BODY`] at most; only a POST has one.
+    pub body_len: usize,
 }
 
 /// What bytes of a request come to.
@@ -150,27 +184,52 @@ pub fn read(input: &[u8]) -> Read<'_> {
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(input) {
         Ok(httparse::Status::Partial) => Read::More,
-        Ok(httparse::Status::Complete(_)) => {
-            let head = match request.method {
-                Some("GET") => false,
-                Some("HEAD") => true,
-                _ => return Read::Wrong(Outcome::Method, "GET or HEAD\n", true),
+        Ok(httparse::Status::Complete(body)) => {
+            let method = match request.method {
+                Some("GET") => Method::Get,
+                Some("HEAD") => Method::Head,
+                Some("POST") => Method::Post,
+                _ => return Read::Wrong(Outcome::Method, ONLY_GET, true),
             };
-            let target = request.path.unwrap_or_default();
-            // A query does not change the answer; a proxy may send a whole URI (RFC 9112 section 3.2.2).
-            let path = target.split(['?', '#']).next().unwrap_or_default();
+            let target = request.path.unwrap_or_default().split('#').next().unwrap_or_default();
+            // A proxy may send a whole URI (RFC 9112 section 3.2.2).
+            let (path, query) = target.split_once('?').unwrap_or((target, ""));
             let path = path
                 .strip_prefix("http://")
                 .map_or(path, |rest| rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"));
             let token =
                 request.headers.iter().find(|header| header.name.eq_ignore_ascii_case("authorization"));
-            Read::Asked(Asked { head, path, token: token.and_then(|header| bearer(header.value)) })
+            let token = token.and_then(|header| bearer(header.value));
+            let body_len = match (method, body_len(request.headers)) {
+                (Method::Post, Ok(len)) => len,
+                (Method::Post, Err((outcome, why))) => return Read::Wrong(outcome, why, true),
+                _ => 0, // whatever comes behind the head is not looked at
+            };
+            Read::Asked(Asked { method, path, query, token, body, body_len })
         }
         Err(httparse::Error::TooManyHeaders) => {
             Read::Wrong(Outcome::TooLarge, "too many headers\n", request.method != Some("HEAD"))
         }
         Err(_) => Read::Wrong(Outcome::Bad, "not a request\n", request.method != Some("HEAD")),
     }
+}
+
+/// Bytes of the body that these headers speak of (RFC 9112 section 6.3). Bodies in chunks are not read.
+fn body_len(headers: &[httparse::Header<'_>]) -> Result<usize, (Outcome, &'static str)> {
+    let named = |name: &'static str| {
+        headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+    };
+    if named("transfer-encoding").next().is_some() {
+        return Err((Outcome::NoLength, "say how long the body is: Content-Length\n"));
+    }
+    let mut lengths = named("content-length");
+    let Some(first) = lengths.next() else { return Ok(0) };
+    let is_number = !first.is_empty() && first.iter().all(u8::is_ascii_digit);
+    if !is_number || lengths.any(|other| other != first) {
+        return Err((Outcome::Bad, "that is no Content-Length\n"));
+    }
+    let len = std::str::from_utf8(first).ok().and_then(|text| text.parse().ok());
+    len.filter(|len| *len <= LONGEST_BODY).ok_or((Outcome::LongBody, "the body is too long\n"))
 }
 
 /// The token of `Bearer TOKEN`; the scheme in letters of any size (RFC 9110 section 11.1).
@@ -184,12 +243,15 @@ fn answer(input: &[u8], status: &Status, at: std::time::Duration) -> Option<(Out
     let (outcome, kind, body, body_wanted) = match read(input) {
         Read::More => return None,
         Read::Wrong(outcome, why, body) => (outcome, "text/plain", why.to_owned(), body),
+        Read::Asked(Asked { method: Method::Post, .. }) => {
+            (Outcome::Method, "text/plain", ONLY_GET.to_owned(), true)
+        }
         Read::Asked(asked) => {
             let found = by_path(asked.path, status, at);
             let (outcome, kind, body) = found.unwrap_or_else(|| {
                 (Outcome::NotFound, "text/plain", "paths are /, /healthz, /readyz, /livez\n".to_owned())
             });
-            (outcome, kind, body, !asked.head)
+            (outcome, kind, body, asked.method != Method::Head)
         }
     };
     Some((outcome, page(outcome, kind, &body, body_wanted)))
@@ -211,22 +273,23 @@ pub(super) fn by_path(
 }
 
 fn page(outcome: Outcome, kind: &str, body: &str, body_wanted: bool) -> Vec<u8> {
-    let mut page = head(outcome, kind, body.len());
+    let mut page = head(outcome, kind, Some(body.len()));
     if body_wanted {
         page.extend_from_slice(body.as_bytes());
     }
     page
 }
 
-/// Everything in front of a body.
-pub(super) fn head(outcome: Outcome, kind: &str, length: usize) -> Vec<u8> {
+/// Everything in front of a body. One without a length goes on until the connection is closed.
+pub(super) fn head(outcome: Outcome, kind: &str, length: Option<usize>) -> Vec<u8> {
+    let length = length.map_or(String::new(), |length| format!("Content-Length: {length}\r\n"));
     let more = match outcome {
         Outcome::Method => "Allow: GET, HEAD\r\n",
         Outcome::Unauthorized => "WWW-Authenticate: Bearer\r\n",
         _ => "",
     };
     format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n{more}Connection: close\r\n\r\n",
+        "HTTP/1.1 {} {}\r\nContent-Type: {kind}\r\n{length}Cache-Control: no-store\r\n{more}Connection: close\r\n\r\n",
         outcome.code(),
         outcome.phrase(),
     )
@@ -263,8 +326,9 @@ pub fn arbitrary_input(bytes: &[u8]) {
     let now = std::time::Duration::from_secs(7);
     let (mut whole, mut pieces) = (Exchange::default(), Exchange::default());
     whole.take(bytes, &status, now);
-    if let Read::Asked(Asked { path, token, .. }) = read(bytes) {
-        assert!(path.len() + token.map_or(0, <[u8]>::len) <= bytes.len());
+    if let Read::Asked(Asked { method, path, query, token, body, body_len }) = read(bytes) {
+        assert!(path.len() + query.len() + token.map_or(0, <[u8]>::len) <= bytes.len());
+        assert!(body <= bytes.len() && body_len <= LONGEST_BODY && (body_len == 0 || method == Method::Post));
     }
     for piece in bytes.chunks(usize::from(cut / 5).max(1)) {
         pieces.take(piece, &status, now);

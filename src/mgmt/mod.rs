@@ -8,6 +8,7 @@ pub mod health;
 pub mod http;
 pub mod host;
 mod tap;
+pub mod admin;
 pub mod control;
 pub mod server;
 pub mod drain;
@@ -23,6 +24,7 @@ pub use host::{CheckCounts, HostCounts};
 use crate::config::{HostKind, ManagementPlan, PortAddress, WhenFailed};
 use crate::dpdk::{Error, PortFacts};
 use crate::path::{Guests, HostEnd};
+use admin::{Admin, Api};
 use host::Host;
 use server::{Answers as Serving, Board, Page, Server};
 use tap::Taps;
@@ -62,6 +64,8 @@ pub struct Management {
     began: Instant,
     answers: Answers,
     server: Option<Server>,
+    /// The admin API's socket.
+    admin: Option<Admin>,
     board: Arc<Board>,
     health: Health,
     drain: Option<Drain>,
@@ -91,14 +95,14 @@ pub struct ManagementSnapshot {
 
 impl Management {
     /// Opens what the plan asks for. `ends` and `guests` are those of the workers; `ports` are running, in the plan's order. `page` makes
-    /// the page of figures, on threads that run on `cpus`.
+    /// the page of figures, and `api` answers the admin API, on threads that run on `cpus`.
     pub(crate) fn new(
         plan: ManagementPlan,
         stages: Vec<String>,
         ends: Vec<HostEnd>,
         guests: Guests,
         ports: &[&PortFacts],
-        page: Page,
+        (page, api, admin): (Page, Arc<dyn Api>, Option<Admin>),
         cpus: Vec<u32>,
     ) -> Result<Self, Error> {
         let answers = match plan.host.kind {
@@ -116,7 +120,8 @@ impl Management {
         let board = Arc::new(Board::new(began, health.status().clone()));
         let serving = |listen: std::net::SocketAddr| {
             let (board, token) = (board.clone(), plan.token.clone());
-            Server::open(listen, Serving { board, page, token, open: listen.ip().is_loopback() }, cpus)
+            let (open, api) = (listen.ip().is_loopback(), plan.api.then_some(api));
+            Server::open(listen, Serving { board, page, token, open, api }, cpus)
         };
         let server = plan.listen.map(serving).transpose()?;
         Ok(Management {
@@ -124,6 +129,7 @@ impl Management {
             began,
             answers,
             server,
+            admin,
             board,
             health,
             drain: None,
@@ -139,6 +145,11 @@ impl Management {
         self.plan.health = plan.health.clone();
         self.plan.drain = plan.drain;
         self.health.change(plan.health.clone(), stages);
+    }
+
+    /// Where the admin API's socket is.
+    pub fn socket(&self) -> Option<&std::path::Path> {
+        self.admin.as_ref().map(Admin::path)
     }
 
     /// Time since the start.
@@ -161,12 +172,13 @@ impl Management {
 
     /// Where the kernel's socket listens.
     pub fn listens_at(&self) -> Option<std::net::SocketAddr> {
-        self.server.as_ref().map(Server::address)
+        self.server.as_ref().and_then(Server::address)
     }
 
     /// Nobody is answered on it any more.
     pub(crate) fn close(&mut self) {
         self.server = None;
+        self.admin = None;
     }
 
     /// Frames and connections: one bounded round.

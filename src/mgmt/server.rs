@@ -1,20 +1,25 @@
-//! The server on an ordinary socket of the kernel (`management.listen`): health for this machine, a container or systemd, and `/metrics`.
+//! The server on ordinary sockets of the kernel: on `management.listen` health for this machine, a container or systemd, `/metrics`, and what of the
+//! admin API changes nothing; on `management.socket`, a unix socket, all of the admin API ([`super::admin`]).
 //!
 //! It runs on threads of its own, beside the workers and the main lcore: one accepts, and each connection has one until it is over.
 //! Blocking threads, few of them, rather than an asynchronous runtime: there is one request in a second, an answer may take as long as its
-//! reader, and nothing of it may ever be near the packets. Read-only.
+//! reader, and nothing of it may ever be near the packets. What goes on and on (events, captures) is written by the connection's own thread,
+//! and a reader who takes nothing of it is given up like any other.
 //!
 //! | | at most | beyond |
 //! |---|---|---|
 //! | a request | 2 KB, 32 headers | 431 |
+//! | its body | 4 KB | 413 |
 //! | until it is complete | 3 s | cut |
-//! | until the answer is taken | 10 s | cut |
+//! | until the answer, or a piece of one that goes on, is taken | 10 s | cut |
 //! | connections | 16 | the oldest one that has not asked yet goes; if all have, 503 |
 //!
 //! Health is what the main lcore has said last. If it says nothing any more, that is the answer: who hangs is not alive.
 
+mod socket;
+
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read as _, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -23,10 +28,12 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::json;
+pub use socket::{Listener, Socket};
 
+use super::admin::{Api, Request, Rights};
 use super::health::Status;
 use super::host::CheckCounts;
-use super::http::{self, Asked, LONGEST, Outcome, Read};
+use super::http::{self, Asked, LONGEST, LONGEST_BODY, Method, Outcome, Read};
 use crate::config::Token;
 use crate::dpdk::{self, Error};
 
@@ -34,7 +41,7 @@ use crate::dpdk::{self, Error};
 pub const CONNECTIONS: usize = 16;
 /// For a request to be complete.
 pub const PATIENCE: Duration = Duration::from_secs(3);
-/// For an answer to be taken, from the moment the connection was made.
+/// For an answer to be taken.
 pub const READING: Duration = Duration::from_secs(10);
 /// For bytes that nobody asked for, behind an answer: closing at once would make the kernel take the answer back.
 const LINGER: Duration = Duration::from_millis(500);
@@ -94,7 +101,59 @@ impl Board {
     }
 }
 
-/// What is answered, and to whom.
+/// Who answers what comes in by a listener.
+pub trait Serve: Send + Sync {
+    /// May whoever is at the other end ask anything? If not, what is said to him.
+    fn admits(&self, _socket: &Socket) -> Result<(), Reply> {
+        Ok(())
+    }
+
+    /// The answer to a request. Called on the connection's own thread: it may take its time.
+    fn answer(&self, asked: &Asked<'_>, body: &[u8]) -> Reply;
+}
+
+/// An answer.
+pub enum Reply {
+    /// What it is, the kind of its body, and the body.
+    Page(Outcome, &'static str, Arc<[u8]>),
+    /// The kind of a body that goes on until somebody has had enough, and what writes it.
+    Stream(&'static str, Box<dyn FnOnce(&mut Pipe<'_>) + Send>),
+}
+
+impl Reply {
+    /// A page of text.
+    pub fn text(outcome: Outcome, kind: &'static str, text: &str) -> Self {
+        Reply::Page(outcome, kind, Arc::from(text.as_bytes()))
+    }
+}
+
+/// The way to somebody who reads what goes on and on.
+pub struct Pipe<'a> {
+    shared: &'a Shared,
+    socket: &'a mut Socket,
+}
+
+impl Pipe<'_> {
+    /// Sends; false if the other side is gone or has taken nothing for too long, or if the program ends.
+    pub fn send(&mut self, bytes: &[u8]) -> bool {
+        self.shared.send(self.socket, bytes, Instant::now() + READING)
+    }
+
+    /// Waits so long for the other side to go; false if it is gone, or if the program ends.
+    pub fn wait(&mut self, time: Duration) -> bool {
+        let mut ignored = Vec::new();
+        let end = Instant::now() + time;
+        loop {
+            match self.shared.more(self.socket, &mut ignored, end) {
+                Came::Bytes => ignored.clear(), // nobody asked for them
+                Came::Late => return true,
+                Came::End => return false,
+            }
+        }
+    }
+}
+
+/// What is answered on `management.listen`, and to whom.
 pub struct Answers {
     /// Health, for everybody.
     pub board: Arc<Board>,
@@ -104,18 +163,21 @@ pub struct Answers {
     pub token: Option<Token>,
     /// Without a token, figures are for this machine only.
     pub open: bool,
+    /// What of the admin API changes nothing, if it is wanted here.
+    pub api: Option<Arc<dyn Api>>,
 }
 
-/// An answer: what it is, the kind of its body, and the body.
-type Answer = (Outcome, &'static str, Arc<[u8]>);
-
-impl Answers {
-    fn answer(&self, asked: &Asked<'_>) -> Answer {
-        let text = |outcome, kind, text: &str| (outcome, kind, Arc::from(text.as_bytes()));
+impl Serve for Answers {
+    fn answer(&self, asked: &Asked<'_>, body: &[u8]) -> Reply {
+        let text = Reply::text;
+        if asked.method == Method::Post {
+            return text(Outcome::Method, TEXT, "GET or HEAD\n");
+        }
         if let Some((outcome, kind, body)) = self.board.answer(asked.path) {
             return text(outcome, kind, &body);
         }
-        if asked.path != "/metrics" {
+        let api = self.api.as_ref().filter(|_| asked.path.starts_with("/v1/"));
+        if asked.path != "/metrics" && api.is_none() {
             return text(Outcome::NotFound, TEXT, "paths are /, /healthz, /readyz, /livez, /metrics\n");
         }
         match &self.token {
@@ -128,10 +190,13 @@ impl Answers {
             }
             _ => {}
         }
+        if let Some(api) = api {
+            return api.answer(&Request { asked, body, rights: Rights::Look });
+        }
         let page = (self.page)();
         match page.is_empty() {
             true => text(Outcome::Unfit, TEXT, "no figures yet\n"),
-            false => (Outcome::Fit, FIGURES, page),
+            false => Reply::Page(Outcome::Fit, FIGURES, page),
         }
     }
 }
@@ -139,7 +204,7 @@ impl Answers {
 /// A listening socket, with the threads behind it.
 #[derive(Debug)]
 pub struct Server {
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     shared: Arc<Shared>,
     /// Closing it wakes the one that accepts.
     wake: Option<PipeWriter>,
@@ -147,7 +212,7 @@ pub struct Server {
 }
 
 struct Shared {
-    answers: Answers,
+    answers: Box<dyn Serve>,
     counts: Mutex<CheckCounts>,
     open: Mutex<Vec<Slot>>,
     stop: AtomicBool,
@@ -156,7 +221,7 @@ struct Shared {
 /// A connection that is open.
 struct Slot {
     number: u64,
-    stream: TcpStream,
+    stream: Socket,
     /// Its request is complete.
     asked: bool,
     thread: Option<JoinHandle<()>>,
@@ -178,9 +243,16 @@ impl Server {
             )
         };
         let socket = TcpListener::bind(address).map_err(refused)?;
-        socket.set_nonblocking(true).map_err(refused)?;
         let address = socket.local_addr().map_err(refused)?;
-        let (woken, wake) = std::io::pipe().map_err(refused)?;
+        let mut server = Server::on(Listener::Tcp(socket), Box::new(answers), cpus).map_err(refused)?;
+        server.address = Some(address);
+        Ok(server)
+    }
+
+    /// Takes what comes in there, on threads that run on these CPUs.
+    pub fn on(socket: Listener, answers: Box<dyn Serve>, cpus: Vec<u32>) -> std::io::Result<Self> {
+        socket.set_nonblocking()?;
+        let (woken, wake) = std::io::pipe()?;
         let shared = Arc::new(Shared {
             answers,
             counts: Mutex::default(),
@@ -191,12 +263,12 @@ impl Server {
         let accepting = Builder::new().name("http".into()).spawn(move || {
             dpdk::run_on(&cpus);
             accept.accept(&socket, &woken);
-        });
-        Ok(Server { address, shared, wake: Some(wake), accepting: Some(accepting.map_err(refused)?) })
+        })?;
+        Ok(Server { address: None, shared, wake: Some(wake), accepting: Some(accepting) })
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
+    /// Where it listens, if that is an address.
+    pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
@@ -206,9 +278,9 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Server {
     /// Nobody is there any more when it returns.
-    fn drop(&mut self) {
+    pub fn close(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
         self.wake = None;
         let accepting = self.accepting.take().map(JoinHandle::join);
@@ -221,14 +293,20 @@ impl Drop for Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 impl Shared {
-    fn accept(self: &Arc<Self>, socket: &TcpListener, woken: &PipeReader) {
+    fn accept(self: &Arc<Self>, socket: &Listener, woken: &PipeReader) {
         let mut number = 0;
         while !self.stop.load(Ordering::Acquire) {
             let mut waiting = [PollFd::new(socket, PollFlags::IN), PollFd::new(woken, PollFlags::IN)];
             let _ = poll(&mut waiting, None); // a signal: look again
             match socket.accept() {
-                Ok((stream, _)) => {
+                Ok(stream) => {
                     number += 1;
                     self.take(stream, number);
                 }
@@ -240,7 +318,7 @@ impl Shared {
     }
 
     /// Gives a connection its thread, if there is room for one.
-    fn take(self: &Arc<Self>, stream: TcpStream, number: u64) {
+    fn take(self: &Arc<Self>, stream: Socket, number: u64) {
         let began = Instant::now();
         let (Ok(()), Ok(other)) = (stream.set_nonblocking(false), stream.try_clone()) else { return };
         self.counts.lock().connections += 1;
@@ -248,7 +326,8 @@ impl Shared {
         if open.len() >= CONNECTIONS {
             let Some(idle) = open.iter().position(|slot| !slot.asked) else {
                 drop(open);
-                return self.refuse(stream);
+                let why = "too many connections; try again\n";
+                return self.refuse(stream, why);
             };
             // Its thread finds the end of the stream.
             let _ = open.remove(idle).stream.shutdown(Shutdown::Both);
@@ -267,17 +346,17 @@ impl Shared {
     }
 
     /// Without a thread, and without waiting.
-    fn refuse(&self, mut stream: TcpStream) {
+    fn refuse(&self, mut stream: Socket, why: &str) {
         self.counts.lock().refused += 1;
-        let body = "too many connections; try again\n";
-        let mut bytes = http::head(Outcome::Unfit, TEXT, body.len());
-        bytes.extend_from_slice(body.as_bytes());
+        let mut bytes = http::head(Outcome::Unfit, TEXT, Some(why.len()));
+        bytes.extend_from_slice(why.as_bytes());
         let _ = stream.set_nonblocking(true).and_then(|()| stream.write_all(&bytes)); // it was refused already
     }
 
-    fn serve(&self, mut stream: TcpStream, number: u64, began: Instant) {
+    fn serve(&self, mut stream: Socket, number: u64, began: Instant) {
         let mut input = Vec::new();
-        let (outcome, kind, body, body_wanted) = loop {
+        let text = |outcome, why: &str| Reply::text(outcome, TEXT, why);
+        let (reply, body_wanted) = loop {
             match self.more(&mut stream, &mut input, began + PATIENCE) {
                 Came::Bytes => {}
                 Came::End => {
@@ -290,25 +369,43 @@ impl Shared {
                 }
             }
             match http::read(&input) {
-                Read::More if input.len() >= LONGEST => {
-                    break (Outcome::TooLarge, TEXT, Arc::from(&b"too large\n"[..]), true);
-                }
+                Read::More if input.len() >= LONGEST => break (text(Outcome::TooLarge, "too large\n"), true),
                 Read::More => {}
-                Read::Wrong(outcome, why, body) => break (outcome, TEXT, Arc::from(why.as_bytes()), body),
+                Read::Wrong(outcome, why, body) => break (text(outcome, why), body),
+                Read::Asked(asked) if asked.body > LONGEST => {
+                    break (text(Outcome::TooLarge, "too large\n"), asked.method != Method::Head);
+                }
                 Read::Asked(asked) => {
+                    let Some(body) = input.get(asked.body..asked.body + asked.body_len) else { continue };
                     if let Some(slot) = self.open.lock().iter_mut().find(|slot| slot.number == number) {
                         slot.asked = true;
                     }
-                    let (outcome, kind, body) = self.answers.answer(&asked);
-                    break (outcome, kind, body, !asked.head);
+                    // Only now: who is refused before he has asked takes the end of the connection for its beginning.
+                    let admitted = self.answers.admits(&stream);
+                    let reply = admitted.map(|()| self.answers.answer(&asked, body)).unwrap_or_else(|no| no);
+                    break (reply, asked.method != Method::Head);
                 }
             }
         };
-        self.counts.lock().request(outcome);
-        let head = http::head(outcome, kind, body.len());
-        let body = if body_wanted { &*body } else { &[] };
-        let end = began + READING;
-        if !(self.send(&mut stream, &head, end) && self.send(&mut stream, body, end)) {
+        let taken = match reply {
+            Reply::Page(outcome, kind, body) => {
+                self.counts.lock().request(outcome);
+                let head = http::head(outcome, kind, Some(body.len()));
+                let body = if body_wanted { &*body } else { &[] };
+                let end = Instant::now() + READING;
+                self.send(&mut stream, &head, end) && self.send(&mut stream, body, end)
+            }
+            Reply::Stream(kind, write) => {
+                self.counts.lock().request(Outcome::Fit);
+                let head = http::head(Outcome::Fit, kind, None);
+                let begun = self.send(&mut stream, &head, Instant::now() + READING);
+                if begun && body_wanted {
+                    write(&mut Pipe { shared: self, socket: &mut stream });
+                }
+                begun
+            }
+        };
+        if !taken {
             self.counts.lock().cut += 1;
             return;
         }
@@ -321,12 +418,12 @@ impl Shared {
     }
 
     /// Waits for more bytes; never has more than a request may have.
-    fn more(&self, stream: &mut TcpStream, input: &mut Vec<u8>, end: Instant) -> Came {
+    fn more(&self, stream: &mut Socket, input: &mut Vec<u8>, end: Instant) -> Came {
         let mut bytes = [0; LONGEST];
-        let room = LONGEST.saturating_sub(input.len()).max(1);
+        let room = (LONGEST + LONGEST_BODY).saturating_sub(input.len()).clamp(1, LONGEST);
         while !self.stop.load(Ordering::Acquire) {
             let left = end.saturating_duration_since(Instant::now()).min(SLICE);
-            if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
+            if left.is_zero() || stream.set_read_timeout(left).is_err() {
                 return Came::Late;
             }
             match stream.read(bytes.get_mut(..room).unwrap_or_default()) {
@@ -343,10 +440,10 @@ impl Shared {
     }
 
     /// False if the other side has not taken all of it in time, or is gone.
-    fn send(&self, stream: &mut TcpStream, mut bytes: &[u8], end: Instant) -> bool {
+    fn send(&self, stream: &mut Socket, mut bytes: &[u8], end: Instant) -> bool {
         while !bytes.is_empty() && !self.stop.load(Ordering::Acquire) {
             let left = end.saturating_duration_since(Instant::now()).min(SLICE);
-            if left.is_zero() || stream.set_write_timeout(Some(left)).is_err() {
+            if left.is_zero() || stream.set_write_timeout(left).is_err() {
                 return false;
             }
             match stream.write(bytes) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::counters::WorkerCounters;
 use super::samples::TIMES;
 use super::track::Source;
-use super::{Decap, Inspect, Lane, Mail, Mesh, Place, Punt, Respond, Track, encap, tx};
+use super::{Decap, Inspect, Lane, Lens, Mail, Mesh, Place, Punt, Respond, Track, encap, tx};
 use crate::dpdk::{Burst, QueuePair};
 use crate::flow::Flows;
 use crate::packet::{Batch, DropReason};
@@ -19,6 +19,7 @@ pub(super) struct Hops {
     pub respond: Option<Respond>,
     pub punt: Option<Box<Punt>>,
     pub mail: Option<Box<Mail>>,
+    pub lens: Option<Box<Lens>>,
     pub batch: Box<Batch>,
     dead: Box<Burst>,
     /// Frames of our own.
@@ -33,19 +34,45 @@ impl Hops {
         inspect.count_in(&counters);
         let (batch, dead) = (Box::new(Batch::new()), Box::default());
         let (made, released) = (Box::default(), Box::default());
-        let (track, respond, punt, mail) = (None, None, None, None);
-        Hops { decap, track, inspect, respond, punt, mail, batch, dead, made, released, counters }
+        let (track, respond, punt, mail, lens) = (None, None, None, None, None);
+        Hops { decap, track, inspect, respond, punt, mail, lens, batch, dead, made, released, counters }
     }
 
     /// Takes the batch from decap to the port, and leaves it empty. Not inlined: decap's loop keeps the registers to itself.
     #[inline(never)]
     pub fn run(&mut self, queues: &mut QueuePair, source: Source, now: u64) {
-        let Hops { decap, track, inspect, respond, punt, batch, dead, made, released, counters, .. } = self;
+        match self.lens.as_ref().is_some_and(|lens| lens.is_on()) {
+            true => self.run_captured(queues, source, now),
+            false => self.through::<false>(queues, source, now),
+        }
+    }
+
+    /// The same while a capture is on. Apart, so that no register is kept for what mostly is not there.
+    #[cold]
+    #[inline(never)]
+    fn run_captured(&mut self, queues: &mut QueuePair, source: Source, now: u64) {
+        self.through::<true>(queues, source, now);
+    }
+
+    #[inline(always)]
+    fn through<const CAPTURED: bool>(&mut self, queues: &mut QueuePair, source: Source, now: u64) {
+        let Hops {
+            decap, track, inspect, respond, punt, lens, batch, dead, made, released, counters, ..
+        } = self;
+        let mut capture = if CAPTURED { lens.as_mut().and_then(|lens| lens.look()) } else { None };
+        let mut quiet = decap.tunnel().max_return;
+        if let Some(capture) = &mut capture {
+            capture.begin(batch);
+            quiet = 0; // who looks at a packet wants to know its flow
+        }
         let port = u8::try_from(queues.port).unwrap_or(u8::MAX); // beyond 255 nothing is handed on: nobody reaches it
         if let Some(track) = track {
             counters.place.at(Place::Track);
             track.flows().begin(now);
-            track.run(batch, source, port, decap.tunnel().max_return);
+            track.run(batch, source, port, quiet);
+            if let Some(capture) = &mut capture {
+                capture.tracked(batch);
+            }
             inspect.run(batch, Some(track.flows()), now, counters);
         } else {
             inspect.run(batch, None::<&mut Flows>, now, counters);
@@ -61,6 +88,9 @@ impl Hops {
         }
         if let Some(streams) = inspect.streams() {
             streams.before_tx(batch, &mut queues.tx, port, released, counters);
+        }
+        if let Some(capture) = &mut capture {
+            capture.end(batch, made, queues.port, now, counters.worker);
         }
         let parting = !(batch.away() | batch.held()).is_empty();
         counters.place.at(Place::Tx);
@@ -198,6 +228,13 @@ impl Hops {
         });
         if let (Some(refit), Some(mail)) = (refitted, &mut self.mail) {
             mail.finish(refit);
+        }
+    }
+
+    /// Takes or gives back a capture where there are no batches to do it with.
+    pub fn look_at_lens(&mut self) {
+        if let Some(lens) = self.lens.as_mut().filter(|lens| lens.is_on()) {
+            let _ = lens.look(); // there is no batch to look at
         }
     }
 

@@ -237,6 +237,11 @@ impl Inspect {
         self.timed
     }
 
+    /// The next busy poll is one.
+    pub(super) fn time_next(&mut self) {
+        self.countdown = Countdown::next();
+    }
+
     /// What comes until the next poll of a queue (other workers' packets, fragments) is not timed.
     pub(super) fn end_timed(&mut self) {
         self.timed = false;

@@ -18,6 +18,7 @@ mod answer;
 mod frames;
 mod guests;
 mod punt;
+mod capture;
 mod tx;
 mod heartbeat;
 mod mesh;
@@ -35,6 +36,7 @@ mod worker;
 pub mod arbitrary_input;
 
 pub use answer::{Answer, AnswerCounters, Answers, Outcome, Request, Seen};
+pub use capture::{Became, Capture, CaptureCounts, Choice, LARGEST, Lens, LensEnd, Shot, Wanted, lens};
 pub use change::{Change, Mail, MailEnd, mailbox};
 pub use clock::Clock;
 pub use counters::{

@@ -80,6 +80,11 @@ impl Default for Countdown {
 }
 
 impl Countdown {
+    /// The next busy poll is timed.
+    pub fn next() -> Self {
+        Countdown(1)
+    }
+
     /// A busy poll begins: is it to be timed?
     #[inline(always)]
     pub fn is_due(&mut self) -> bool {

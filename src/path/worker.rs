@@ -9,7 +9,7 @@ use crossbeam::utils::CachePadded;
 use super::counters::WorkerCounters;
 use super::hops::Hops;
 use super::track::Source;
-use super::{Clock, Decap, Inspect, Mail, Place, Punt, Respond, Track, decap, rx};
+use super::{Clock, Decap, Inspect, Lens, Mail, Place, Punt, Respond, Track, decap, rx};
 use crate::config::Idle;
 use crate::dpdk::{QueuePair, cycles};
 use crate::event::Emitter;
@@ -89,6 +89,12 @@ impl Worker {
         self
     }
 
+    /// The same, with a place for captures.
+    pub fn with_lens(mut self, lens: Lens) -> Self {
+        self.hops.lens = Some(Box::new(lens));
+        self
+    }
+
     /// The same, telling of what happens.
     pub fn with_events(mut self, events: Emitter) -> Self {
         self.hops.inspect.tell(events);
@@ -99,6 +105,11 @@ impl Worker {
     pub fn with_mail(mut self, mail: Mail) -> Self {
         self.hops.mail = Some(Box::new(mail));
         self
+    }
+
+    /// The next poll that finds frames is timed, with its stages.
+    pub fn time_next_poll(&mut self) {
+        self.hops.inspect.time_next();
     }
 
     /// Its flows, if it follows any.
@@ -222,6 +233,7 @@ impl Worker {
             empty = empty.wrapping_add(1);
             if empty % HOUSEKEEPING == 1 {
                 self.hops.inspect.idle(self.clock.now());
+                self.hops.look_at_lens();
             }
             if self.idle == Idle::Backoff {
                 back_off(empty);

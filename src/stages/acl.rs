@@ -36,8 +36,9 @@ use serde::Deserialize;
 use crate::config::{self, Problem};
 use crate::dpdk::Error;
 use crate::event::Signature;
+use crate::flow::Tuple;
 use crate::packet::{ReasonId, Verdict};
-use crate::stage::{Backend, Cx, Make, Parsed, Shared, Stage, StageKind};
+use crate::stage::{Backend, Cx, Judged, Make, Parsed, Shared, Stage, StageKind};
 
 pub mod rule;
 pub mod csv;
@@ -59,7 +60,7 @@ mod tests;
 
 use analysis::Fault;
 use counters::Workers;
-use linear::Linear;
+use linear::{Key, Linear};
 use rule::{Action, Mistake, Place, Rule, Words};
 pub use set::{MAX_RULES, RuleSet};
 
@@ -433,6 +434,26 @@ impl Shared for Built {
 
     fn signatures(&self) -> Vec<Signature> {
         alerts::signatures(&self.set)
+    }
+
+    fn judge(&self, ends: &Tuple) -> Option<Judged> {
+        let rules = self.set.rules();
+        let key = Key::of_ends(ends);
+        let label = |number: usize| rules.get(number).map(Rule::label);
+        let mut also = Vec::new();
+        let found = linear::search(rules, &key, |number| also.extend(label(number)));
+        let action =
+            found.and_then(|number| rules.get(number)).map_or(self.set.default_action(), |rule| rule.action);
+        let reverse = match action {
+            Action::Allow => None,
+            _ if !self.stateful => None,
+            _ => linear::allows_reverse(rules, &key),
+        };
+        if let Some(rule) = reverse.and_then(label) {
+            return Some(Judged { verdict: "allow, as an answer".into(), rule: Some(rule), also });
+        }
+        let rule = found.and_then(label).or_else(|| Some(default_label(&self.set)));
+        Some(Judged { verdict: action.to_string(), rule, also })
     }
 
     fn counts(&self) -> Vec<(String, u64)> {

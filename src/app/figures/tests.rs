@@ -110,7 +110,7 @@ fn management() -> ManagementSnapshot {
     let checks = CheckCounts {
         connections: 9,
         connects_only: 2,
-        requests: [21, 22, 23, 24, 25, 26, 27, 28],
+        requests: [21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31],
         cut: 3,
         evicted: 4,
         refused: 5,

@@ -22,10 +22,11 @@ impl ManagementPlan {
         }
         match self.listen {
             Some(listen) => {
+                let more = if self.api { "/metrics and /v1/" } else { "/metrics" };
                 let figures = match (self.serves_figures(), &self.token) {
-                    (true, None) => "health and /metrics",
-                    (true, Some(_)) => "health, and /metrics for those who show the token",
-                    (false, _) => "health; /metrics needs management.token_file there",
+                    (true, None) => format!("health and {more}"),
+                    (true, Some(_)) => format!("health, and {more} for those who show the token"),
+                    (false, _) => format!("health; {more} needs management.token_file there"),
                 };
                 row(f, "listens", format!("{listen}: {figures}"))?;
             }
@@ -66,6 +67,9 @@ impl ManagementPlan {
             "tap_name": self.host.tap_name,
             "listen": self.listen,
             "token": self.token.is_some(),
+            "api": self.api,
+            "socket": self.socket.path(),
+            "group": self.group.as_ref().map(|group| &group.name),
             "drain_on_sigterm": self.drain.on_sigterm,
             "drain_deadline": span(self.drain.deadline),
             "drain_at_least": span(self.drain.at_least),

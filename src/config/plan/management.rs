@@ -16,8 +16,12 @@ pub struct ManagementPlan {
     pub listen: Option<SocketAddr>,
     /// What who wants more than health must show there. Needed where other machines can reach it.
     pub token: Option<Token>,
-    /// Where the program takes commands.
+    /// What of the admin API changes nothing is answered there as well, to whom figures are.
+    pub api: bool,
+    /// Where the admin API is.
     pub socket: ControlSocket,
+    /// Whose members may use it, beside root and the user of the program.
+    pub group: Option<Group>,
     /// Health.
     pub health: HealthPlan,
     /// Leaving.
@@ -53,6 +57,15 @@ impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token(...)")
     }
+}
+
+/// A group of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// As it is written.
+    pub name: String,
+    /// Its number.
+    pub id: u32,
 }
 
 /// A unix socket for commands.

@@ -16,6 +16,8 @@ pub(in crate::config) struct Management {
     pub listen: Option<String>,
     pub token_file: Option<String>,
     pub socket: Option<String>,
+    pub group: Option<String>,
+    pub api: bool,
     pub drain_on_sigterm: bool,
     pub drain_deadline: Option<Span>,
     pub drain_at_least: Option<Span>,

@@ -160,6 +160,11 @@ pub(crate) fn spelled(id: u64) -> String {
     }
 }
 
+/// An endpoint by what it is called; why not, in a sentence.
+pub(crate) fn endpoint_of(word: &str) -> Result<u64, String> {
+    endpoint(word).map_err(|(what, remedy)| format!("{what}: {remedy}"))
+}
+
 /// `30%`, or a number of flows.
 pub(super) fn share(word: &str) -> Result<Share, Refused> {
     let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');

@@ -82,7 +82,7 @@ pub(in crate::config) fn known_here(word: &str, known: &[&str]) -> String {
 }
 
 /// `did you mean "mtu"?`, if something near is known.
-pub(in crate::config) fn suggestion(word: &str, known: &[&str]) -> Option<String> {
+pub(crate) fn suggestion(word: &str, known: &[&str]) -> Option<String> {
     nearest(word, known).map(|near| format!("did you mean {near:?}?"))
 }
 

@@ -4,7 +4,8 @@ mod de;
 mod error;
 mod path;
 
-pub(super) use error::{known_here, quoted, suggestion};
+pub(crate) use error::suggestion;
+pub(super) use error::{known_here, quoted};
 pub(super) use path::Path;
 
 use config::Value;

@@ -23,6 +23,9 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// All.
+    pub const ALL: [Standing; 3] = [Standing::Undecided, Standing::Settled, Standing::Condemned];
+
     /// The word.
     pub const fn word(self) -> &'static str {
         match self {

@@ -36,7 +36,7 @@ pub struct CheckCounts {
     /// Connections that were closed by their client without a byte: checks that only connect.
     pub connects_only: u64,
     /// Requests by what they came to, in the order of [`CheckCounts::OUTCOMES`].
-    pub requests: [u64; 8],
+    pub requests: [u64; 11],
     /// Connections cut because their client was too slow.
     pub cut: u64,
     /// Connections, half-open or idle, that made room for others.
@@ -47,7 +47,7 @@ pub struct CheckCounts {
 
 impl CheckCounts {
     /// What a request can come to.
-    pub const OUTCOMES: [Outcome; 8] = [
+    pub const OUTCOMES: [Outcome; 11] = [
         Outcome::Fit,
         Outcome::Unfit,
         Outcome::NotFound,
@@ -56,6 +56,9 @@ impl CheckCounts {
         Outcome::TooLarge,
         Outcome::Unauthorized,
         Outcome::Forbidden,
+        Outcome::Busy,
+        Outcome::NoLength,
+        Outcome::LongBody,
     ];
 
     /// The sum of two.

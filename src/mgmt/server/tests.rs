@@ -1,3 +1,5 @@
+use std::net::TcpStream;
+
 use super::*;
 use crate::mgmt::State;
 
@@ -5,13 +7,18 @@ use crate::mgmt::State;
 fn server(bytes: usize) -> (Server, Arc<Board>) {
     let board = Arc::new(Board::new(Instant::now(), http::some_status(State::Ready)));
     let page: Arc<[u8]> = vec![b'#'; bytes].into();
-    let answers =
-        Answers { board: board.clone(), page: Arc::new(move || page.clone()), token: None, open: true };
+    let answers = Answers {
+        board: board.clone(),
+        page: Arc::new(move || page.clone()),
+        token: None,
+        open: true,
+        api: None,
+    };
     (Server::open(([127, 0, 0, 1], 0).into(), answers, Vec::new()).unwrap(), board)
 }
 
 fn asks(server: &Server, path: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let mut stream = TcpStream::connect(server.address().unwrap()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
     stream
@@ -99,7 +106,7 @@ fn readers_who_take_nothing_are_cut_alone() {
 #[test]
 fn it_ends_at_once() {
     let (server, _) = server(64 << 20);
-    let address = server.address();
+    let address = server.address().unwrap();
     let lazy = asks(&server, "/metrics");
     let silent = TcpStream::connect(address).unwrap();
     until("both are there", || server.counts().connections == 2);

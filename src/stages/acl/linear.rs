@@ -11,6 +11,7 @@ use super::counters::Counters;
 use super::flows::{self, Asking, Reverse};
 use super::rule::{Action, Rule};
 use super::set::RuleSet;
+use crate::flow::Tuple;
 use crate::packet::{Batch, DropReason, InnerFlags, Meta, Verdict};
 use crate::stage::{Cx, Stage};
 
@@ -41,6 +42,19 @@ impl Key {
         };
         let ports = shows_ports(meta).then_some((meta.source_port, meta.destination_port));
         Some(Key { protocol: meta.protocol, source, destination, ports })
+    }
+
+    /// The key of the first packet between these ends. One of ICMP is an echo request; the identifier is the port's.
+    pub fn of_ends(ends: &Tuple) -> Self {
+        let Tuple { source, destination, source_port, destination_port, protocol } = *ends;
+        let echo = |icmp_type: u8| Some((u16::from_be_bytes([icmp_type, 0]), source_port));
+        let ports = match protocol {
+            6 | 17 | 132 => Some((source_port, destination_port)),
+            1 => echo(8),
+            58 => echo(128),
+            _ => None,
+        };
+        Key { protocol, source, destination, ports }
     }
 
     /// The key of an answer to this packet. An answer to an ICMP echo bears the same identifier, and the type that answers it.

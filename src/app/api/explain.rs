@@ -1,0 +1,98 @@
+//! `/v1/explain`: what becomes of the packets between two ends, and why.
+
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+
+use super::query::Query;
+use super::{Here, Scene};
+use crate::config::{endpoint_name, endpoint_of};
+use crate::flow::{Detail, Tuple};
+use crate::mgmt::admin::filter::protocol;
+use crate::mgmt::admin::page;
+use crate::mgmt::control::Refusal;
+use crate::mgmt::http::Outcome;
+use crate::mgmt::server::Reply;
+
+/// The flows between these ends, stage by stage, and what stages that judge by ends alone say of a first packet.
+pub(super) fn explain(here: &Here, scene: &Scene, mut query: Query<'_>) -> Result<Reply, Refusal> {
+    let tuple = tuple(&mut query)?;
+    let bad = |text: String| Refusal::new("bad-request", text);
+    let endpoint = query.take("endpoint").map(|word| endpoint_of(&word).map_err(bad)).transpose()?;
+    query.done()?;
+    let names = &scene.picture.names;
+    let judged: Vec<Value> = names
+        .pipeline
+        .stages()
+        .map(|(name, shared)| match shared.judge(&tuple) {
+            Some(said) => {
+                json!({ "stage": name, "says": said.verdict, "rule": said.rule, "also": said.also })
+            }
+            None => json!({ "stage": name, "says": null }),
+        })
+        .collect();
+    let found = here.flows.as_ref().map(|view| view.details(endpoint, &tuple)).unwrap_or_default();
+    let flows: Vec<Value> = found
+        .iter()
+        .map(|detail| {
+            // The flow may have been opened the other way round: rules look at it as its originator does.
+            let judged = names.pipeline.stages().map(|(_, shared)| shared.judge(&detail.flow.tuple));
+            let stages = names.stages.iter().zip(judged).enumerate().map(|(n, (name, said))| {
+                let rule = said.as_ref().and_then(|said| said.rule.clone());
+                json!({ "stage": name, "is": standing(detail, n), "rule": rule, "says": said.map(|said| said.verdict) })
+            });
+            let mut flow = json!(detail.flow);
+            flow["stages"] = stages.collect();
+            flow["goes_back"] = goes_back(detail);
+            flow["several_workers"] = detail.misaligned.into();
+            flow
+        })
+        .collect();
+    let answer = json!({
+        "tuple": tuple, "endpoint": endpoint.map(endpoint_name), "tracked": here.flows.is_some(), "flows": flows,
+        "first_packet": judged,
+    });
+    Ok(page(Outcome::Fit, true, answer))
+}
+
+/// What a stage is to the flow's packets.
+fn standing(detail: &Detail, stage: usize) -> &'static str {
+    let settled = detail.settled >> stage.min(15) & 1 != 0;
+    match (detail.flow.reason.is_some(), detail.sent_home_by) {
+        (true, _) => "not asked: the flow is dropped",
+        (false, Some(by)) if usize::from(by) == stage => "settled: it sends the flow home",
+        (false, Some(by)) if usize::from(by) < stage => "not asked: a stage in front sends the flow home",
+        _ if settled => "settled: it lets the flow pass",
+        _ => "looks at each packet",
+    }
+}
+
+/// Under which envelope packets go back, by who sends them.
+fn goes_back(detail: &Detail) -> Value {
+    let [originator, responder] = detail.flow.envelopes;
+    json!({ "originator": originator, "responder": responder })
+}
+
+fn tuple(query: &mut Query<'_>) -> Result<Tuple, Refusal> {
+    let bad = |text: String| Refusal::new("bad-request", text);
+    let missing = |name: &str| bad(format!("{name} is missing"));
+    let number = query.take("protocol").ok_or_else(|| missing("protocol"))?;
+    let protocol = protocol(&number).map_err(bad)?;
+    let mut end = |name: &str| {
+        let text = query.take(name).ok_or_else(|| missing(name))?;
+        end(&text).ok_or_else(|| {
+            bad(format!("{name}: {text:?} is no end: write 10.1.2.3:443, [2001:db8::1]:443 or 10.1.2.3"))
+        })
+    };
+    let ((source, source_port), (destination, destination_port)) = (end("source")?, end("destination")?);
+    if source.is_ipv4() != destination.is_ipv4() {
+        return Err(bad("source and destination are of two families".into()));
+    }
+    Ok(Tuple { source, destination, source_port, destination_port, protocol })
+}
+
+/// An address, and a port where there is one.
+fn end(text: &str) -> Option<(IpAddr, u16)> {
+    let socket = text.parse::<std::net::SocketAddr>().map(|at| (at.ip(), at.port()));
+    socket.ok().or_else(|| Some((text.parse().ok()?, 0)))
+}
