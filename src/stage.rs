@@ -194,6 +194,12 @@ pub trait Parsed: Send + Sync + fmt::Debug {
         !self.wants_streams()
     }
 
+    /// Decides on each datagram of a flow by itself, even if it has to see a TCP connection from its beginning: after a reload that changed the stage,
+    /// flows other than TCP are asked again where connections go on as they were.
+    fn judges_each_datagram(&self) -> bool {
+        false
+    }
+
     /// Bytes that a running stage keeps of each flow ([`PerFlow::BYTES`]); 0 if it keeps nothing.
     fn flow_state_bytes(&self) -> u64 {
         0

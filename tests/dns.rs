@@ -752,3 +752,48 @@ fn tunnels_are_seen_and_nothing_else_is() {
     assert!(is_home(&Line::new("").send(false, &query(asked(1, &long)))));
     assert!(Line::new("[stage.tunnel]\naction = \"off\"\n").told().is_empty());
 }
+
+/// New rules hold for the next datagram of a flow that was there before, and connections are not read from the middle of a message.
+#[test]
+fn new_rules_are_for_datagrams_of_old_flows_too() {
+    let plan = |rules: &str| plan_with(&format!("{TUNNEL}\n[[stage]]\nuse = \"dns\"\n{rules}"), &[]);
+    let first = plan("");
+    for swept in [false, true] {
+        let mut line = Line { rig: Rig::new(&first), port: 53, sent: [100, 500] };
+        line.handshake(0);
+        let bad = query(asked(2, "x.ads.example"));
+        assert!(is_home(&line.send(false, &bad)));
+        let mut next = plan(ADS);
+        next.join_reasons(&first.reasons);
+        match swept {
+            true => line.rig.reload(&next),
+            false => line.rig.send(&next),
+        }
+        assert_eq!(line.send(false, &bad), Fate::Dropped("dns.denied".into()), "{swept}");
+        // Unless somebody wants it otherwise.
+        let mut line = Line { rig: Rig::new(&first), port: 53, sent: [100, 500] };
+        assert!(is_home(&line.send(false, &bad)));
+        let mut next = plan(&format!("on_reload = \"keep\"\n{ADS}"));
+        next.join_reasons(&first.reasons);
+        line.rig.reload(&next);
+        assert!(is_home(&line.send(false, &bad)));
+    }
+}
+
+/// A reload in the middle of a message: what follows is not taken for a beginning.
+#[test]
+fn the_middle_of_a_message_is_no_beginning() {
+    let plan =
+        |more: &str| plan_with(&format!("{TUNNEL}\n[[stage]]\nuse = \"dns\"\nhold = false\n{more}"), &[]);
+    let first = plan("");
+    let mut line = Line { rig: Rig::new(&first), port: 53, sent: [100, 500] };
+    line.handshake(0);
+    let bytes = over_tcp(&[query(asked(2, "some.name.example"))]);
+    let (begin, rest) = bytes.split_at(bytes.len() - 4);
+    assert!(is_home(&line.say(0, false, begin)));
+    // Read as messages, the rest would be malformed ones.
+    let mut next = plan("on_reload = \"redecide\"\nmalformed = \"deny\"\n");
+    next.join_reasons(&first.reasons);
+    line.rig.reload(&next);
+    assert!(is_home(&line.say(0, false, rest)));
+}

@@ -329,8 +329,14 @@ impl Reloads {
             })
         };
         let gone: Vec<Arc<Pipeline>> = self.leaving.extract_if(.., |old| !had(old)).collect();
-        for old in gone {
+        let mut gone = gone.into_iter();
+        while let Some(old) = gone.next() {
             for (name, shared) in old.changed_since(pipeline) {
+                // A stage that outlived a reload is in several pipelines: the last of them to go leaves its counts.
+                let stays = |other: &Arc<Pipeline>| is_same(other.shared(name), old.shared(name));
+                if gone.as_slice().iter().chain(&self.leaving).any(stays) {
+                    continue;
+                }
                 let Some(now) = pipeline.stages().find(|(other, _)| *other == name) else {
                     self.carried.remove(name);
                     continue;
@@ -384,12 +390,15 @@ impl Reloads {
     pub fn stage_counts(&self, pipeline: &Pipeline) -> Vec<Vec<(String, u64)>> {
         let before = |name: &str, label: &str, shared: &Arc<dyn crate::stage::Shared>| {
             let carried = self.carried.get(name).and_then(|labels| labels.get(label)).copied().unwrap_or(0);
-            let leaving = self
-                .leaving
-                .iter()
-                .filter_map(|old| old.shared(name))
-                .filter(|old| !Arc::ptr_eq(old, shared));
-            let leaving = leaving.flat_map(|old| old.counts()).filter(|(other, _)| other == label);
+            // Each once, in however many pipelines it is.
+            let mut leaving: Vec<&Arc<dyn crate::stage::Shared>> = Vec::new();
+            for old in self.leaving.iter().filter_map(|old| old.shared(name)) {
+                if ![shared].into_iter().chain(leaving.iter().copied()).any(|other| Arc::ptr_eq(old, other)) {
+                    leaving.push(old);
+                }
+            }
+            let leaving =
+                leaving.into_iter().flat_map(|old| old.counts()).filter(|(other, _)| other == label);
             carried + leaving.map(|(_, n)| n).sum::<u64>()
         };
         let is_simple = self.carried.is_empty() && self.leaving.is_empty();
@@ -412,6 +421,14 @@ impl Drop for Reloads {
             let _ = thread.join(); // what it was building is nobody's
         }
     }
+}
+
+/// Are both there, and one stage?
+fn is_same(
+    one: Option<&Arc<dyn crate::stage::Shared>>,
+    other: Option<&Arc<dyn crate::stage::Shared>>,
+) -> bool {
+    one.zip(other).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
 }
 
 /// One job, on the thread.

@@ -18,6 +18,7 @@
 
 use super::engine::Flows;
 use super::line::{Birth, Life};
+use super::state;
 use crate::packet::{DropReason, ReasonId};
 
 /// Stages that a mask has bits for.
@@ -62,6 +63,8 @@ pub struct Refit {
     behind: [u16; STAGES],
     /// Bits of stages that do not ask flows from before.
     given: u16,
+    /// Those of them that ask flows other than TCP all the same.
+    datagrams: u16,
     /// Bits of stages that drop them.
     cut: u16,
     /// Bits of all stages.
@@ -117,6 +120,11 @@ impl Refit {
         Refit { allowed, ..self }
     }
 
+    /// The same, where so many of the stages that keep what was said of connections decide on each datagram by itself.
+    pub fn asking_datagrams(self, stages: u16) -> Self {
+        Refit { datagrams: self.given & stages, ..self }
+    }
+
     fn pardons(&self, reason: u16) -> bool {
         self.pardoned.get(usize::from(reason) / 64).is_some_and(|word| word >> (reason % 64) & 1 != 0)
     }
@@ -124,7 +132,9 @@ impl Refit {
     /// The same flow under the next pipeline. True if that condemns it.
     pub(super) fn refit(&self, life: Life, birth: Birth) -> (Life, Birth, bool) {
         let condemned = life.has(Life::CONDEMNED);
-        let (mut own, mut bits) = (life.settled(), self.given);
+        let is_tcp = state::tcp(life.state()).is_some();
+        let (mut own, mut bits) =
+            (life.settled(), if is_tcp { self.given } else { self.given & !self.datagrams });
         let mut sent_home = None;
         if life.has(Life::FORWARDED) {
             // Who sent it home is not known of one that was condemned afterwards, so nothing is.
@@ -279,6 +289,17 @@ mod tests {
         let new = Refit::new(&goes(&[&[], &[]]), &[Changed(None, Redecide), Kept(1), Changed(None, Keep)]);
         assert_eq!(refitted(&new, 0b11, None), (0b110, None));
         assert_eq!(refitted(&Refit::new(&goes(&[&[], &[]]), &[]), 0b11, None), (0, None));
+    }
+
+    #[test]
+    fn what_is_decided_by_datagrams_is_asked_of_all_but_tcp() {
+        let refit = Refit::new(&goes(&[&[], &[]]), &[Changed(Some(0), Keep), Changed(Some(1), Keep)]);
+        assert_eq!(refitted(&refit, 0b11, None), (0b11, None));
+        let refit = refit.asking_datagrams(0b01);
+        assert_eq!(refitted(&refit, 0b11, None), (0b10, None), "a flow of datagrams");
+        let birth = Birth { created: 1, condemned: 0, tenant: 3 };
+        let (life, ..) = refit.refit(Life::new(7, 3, 0), birth);
+        assert_eq!(life.settled(), 0b11, "TCP");
     }
 
     #[test]

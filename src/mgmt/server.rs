@@ -12,7 +12,7 @@
 //! | its body | 4 KB | 413 |
 //! | until it is complete | 3 s | cut |
 //! | until the answer, or a piece of one that goes on, is taken | 10 s | cut |
-//! | connections | 16 | the oldest one that has not asked yet goes; if all have, 503 |
+//! | connections | 16 | the oldest one that has not asked yet, or has its answer, goes; if all wait for theirs, 503 |
 //!
 //! Health is what the main lcore has said last. If it says nothing any more, that is the answer: who hangs is not alive.
 
@@ -222,7 +222,7 @@ struct Shared {
 struct Slot {
     number: u64,
     stream: Socket,
-    /// Its request is complete.
+    /// Its request is complete, and its answer under way.
     asked: bool,
     thread: Option<JoinHandle<()>>,
 }
@@ -410,6 +410,10 @@ impl Shared {
             return;
         }
         let _ = stream.shutdown(Shutdown::Write); // it may be gone
+        // Who has its answer makes room for others: else sixteen that do not close keep everybody out.
+        if let Some(slot) = self.open.lock().iter_mut().find(|slot| slot.number == number) {
+            slot.asked = false;
+        }
         input.clear();
         let end = Instant::now() + LINGER;
         while let Came::Bytes = self.more(&mut stream, &mut input, end) {

@@ -257,6 +257,14 @@ impl WorkerCounters {
         self.stages.lock().shown.clone()
     }
 
+    /// What the stages of these names did. A plan that is in force already may have others, or have them elsewhere.
+    pub fn stages_named(&self, names: &[String]) -> Vec<Arc<StageCounters>> {
+        if self.stages.lock().all.is_empty() {
+            return self.stages(); // nobody has named them
+        }
+        names.iter().map(|name| self.stage(name)).collect()
+    }
+
     /// The counters of the stage of this name: those that it had before, if there was one.
     pub fn stage(&self, name: &str) -> Arc<StageCounters> {
         let Stages { all, tenants, .. } = &mut *self.stages.lock();

@@ -60,6 +60,8 @@ struct Built {
     settles: bool,
     /// What flows from before mean to it when it has changed.
     on_reload: OnReload,
+    /// Flows other than TCP are asked again, whatever becomes of connections.
+    asks_datagrams: bool,
     shared: Arc<dyn Shared>,
     reasons: Arc<[ReasonId]>,
     on_error: OnError,

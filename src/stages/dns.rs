@@ -115,6 +115,10 @@ impl Parsed for Settings {
         true
     }
 
+    fn judges_each_datagram(&self) -> bool {
+        true
+    }
+
     fn flow_state_bytes(&self) -> u64 {
         PerFlow::<Flow>::BYTES
     }
@@ -294,8 +298,10 @@ impl<T: Tell> Dns<T> {
         let Some(flow) = self.flows.of(packet.meta()) else { return Came::Other };
         let Flow { sides, known, queries, .. } = flow;
         let Some(direction) = sides.get_mut(usize::from(spot.reply)) else { return Came::Other };
-        // On a listed port, from its beginning on, a connection is what it should be.
-        if *known || (listed && spot.from_syn) {
+        // On a listed port, from its beginning on, a connection is what it should be. A direction whose first bytes another stage was shown (a reload)
+        // may be in the middle of a message: it has to look like a beginning.
+        let missed = spot.from_syn && spot.offset > 0 && !direction.begun && !direction.side.is_open();
+        if !missed && (*known || (listed && spot.from_syn)) {
             (direction.begun, *known) = (true, true);
         }
         let (mut decided, most) = (false, self.places.size());

@@ -52,6 +52,7 @@ impl Exporter {
         if names.as_ref().is_some_and(|names| !Arc::ptr_eq(names, &picture.names)) {
             // Another plan: stages, rules and policies that are gone must not go on as if they were there.
             *own = recorder();
+            publisher.begin_anew();
         }
         *names = Some(picture.names.clone());
         metrics::with_local_recorder(own, || publisher.publish(picture));

@@ -1,5 +1,6 @@
 //! From a [`Picture`] to the `metrics` facade.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -39,17 +40,31 @@ struct Known {
     busy_cycles: u64,
     packets: u64,
     times: [(u64, u64); 15],
-    stages: Vec<[(u64, u64); 15]>,
+    /// By the stage's name: its place changes.
+    stages: BTreeMap<String, [(u64, u64); 15]>,
 }
 
 impl Known {
     fn new(counters: &Arc<WorkerCounters>) -> Self {
-        let stages = counters.stages().iter().map(|_| Default::default()).collect();
-        Known { counters: counters.clone(), busy_cycles: 0, packets: 0, times: Default::default(), stages }
+        Known {
+            counters: counters.clone(),
+            busy_cycles: 0,
+            packets: 0,
+            times: Default::default(),
+            stages: BTreeMap::new(),
+        }
     }
 }
 
 impl Publisher {
+    /// The next recorder has nothing of any histogram: it gets all that was observed.
+    pub(crate) fn begin_anew(&mut self) {
+        for known in &mut self.workers {
+            known.times = Default::default();
+            known.stages.clear();
+        }
+    }
+
     /// Publishes one picture.
     pub(crate) fn publish(&mut self, picture: &Picture) {
         let names = &*picture.names;
@@ -117,8 +132,9 @@ impl Publisher {
             gauge!("sluicegate_worker_cycles_per_packet", "worker" => id.clone()).set(each);
             timed += counters.samples.polls.get();
             observe(&residence, &mut known.times, &counters.samples.times, &TIMES, NANOSECONDS);
-            let stages = picture.names.stages.iter().zip(counters.stages()).zip(&mut known.stages);
-            for ((name, stage), last) in stages {
+            let names = &picture.names.stages;
+            for (name, stage) in names.iter().zip(counters.stages_named(names)) {
+                let last = known.stages.entry(name.clone()).or_default();
                 let histogram = histogram!("sluicegate_stage_packet_cycles", "stage" => name.clone());
                 observe(&histogram, last, &stage.cycles, &CYCLES, 1.0);
             }
@@ -218,7 +234,8 @@ fn drops(names: &Names, workers: &[WorkerSnapshot]) {
 }
 
 fn stages(names: &Names, workers: &[Arc<WorkerCounters>]) {
-    let workers: Vec<Vec<Arc<StageCounters>>> = workers.iter().map(|worker| worker.stages()).collect();
+    let workers: Vec<Vec<Arc<StageCounters>>> =
+        workers.iter().map(|worker| worker.stages_named(&names.stages)).collect();
     for (n, stage) in names.stages.iter().enumerate() {
         let all: Vec<&StageCounters> = workers.iter().filter_map(|stages| Some(&**stages.get(n)?)).collect();
         let panics = all.iter().map(|stage| stage.panics.get()).sum();

@@ -484,3 +484,46 @@ fn a_large_policy_fits_into_a_scrape_alone() {
     let near = |a: usize, b: usize| a.abs_diff(b) * 5 < b;
     assert!(near(estimate.series, lines) && near(estimate.bytes, page.len()), "{estimate:?}");
 }
+
+/// Stages come and change places by a reload; each goes on with its own figures.
+#[test]
+fn histograms_are_their_stages_wherever_those_stand() {
+    let text = |names: &[&str]| {
+        let stage = |name: &&str| format!("[[stage]]\nuse = \"count\"\nname = \"{name}\"\n");
+        let stages: String = names.iter().map(stage).collect();
+        format!("[tunnel]\nallowed_sources = [\"10.254.11.0/24\"]\n{stages}")
+    };
+    let names = |stages: &[&str]| {
+        let plan = plan(&text(stages));
+        Arc::new(Names::of(&plan, &Pipeline::build(&plan, Backend::Soft).unwrap()))
+    };
+    let first = plan(&text(&["a", "b"]));
+    let counters = Arc::new(WorkerCounters::new(WorkerId(0), &first.reasons, 2));
+    counters.show(&["a", "b"], first.reasons.len());
+    let observe = |name: &str, n| {
+        counters.stage(name).cycles.observe(&CYCLES, 70, n);
+        counters.stage(name).seen.add(n);
+    };
+    observe("a", 5);
+    observe("b", 3);
+    let picture = |names| Picture { names, workers: vec![counters.clone()], ..busy_picture(&plan(POLICY)) };
+    let exporter = Exporter::new();
+    let count = |exporter: &Exporter, what: &str, name: &str, more: &str| {
+        series(&exporter.page()).get(&format!("sluicegate_stage_{what}{{stage=\"{name}\"{more}}}")).copied()
+    };
+    let cycles = |name: &str| count(&exporter, "packet_cycles_count", name, "");
+    let passed =
+        |name: &str| count(&exporter, "packets_total", name, ",tenant=\"default\",outcome=\"passed_on\"");
+    let old = names(&["a", "b"]);
+    exporter.publish(&picture(old.clone()));
+    assert_eq!((cycles("a"), cycles("b")), (Some(5.0), Some(3.0)));
+    counters.show(&["new", "b", "a"], first.reasons.len());
+    // A picture from before that is published after.
+    exporter.publish(&picture(old));
+    assert_eq!((passed("a"), passed("b"), passed("new")), (Some(5.0), Some(3.0), None));
+    observe("new", 2);
+    observe("a", 1);
+    exporter.publish(&picture(names(&["new", "b", "a"])));
+    assert_eq!((cycles("new"), cycles("b"), cycles("a")), (Some(2.0), Some(3.0), Some(6.0)));
+    assert_eq!((passed("new"), passed("b"), passed("a")), (Some(2.0), Some(3.0), Some(6.0)));
+}

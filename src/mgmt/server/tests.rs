@@ -118,3 +118,15 @@ fn it_ends_at_once() {
     assert!(TcpStream::connect(address).is_err());
     drop((lazy, silent));
 }
+
+/// Who has an answer and does not close holds no place against others.
+#[test]
+fn those_who_have_their_answer_make_room() {
+    let (server, _) = server(0);
+    until("one made room", || {
+        let done: Vec<_> = (0..CONNECTIONS).map(|_| asks(&server, "/livez")).collect();
+        done.iter().for_each(|mut stream| stream.read_exact(&mut [0; 16]).unwrap_or_default());
+        let before = server.counts().evicted;
+        says(&server, "/livez").starts_with("HTTP/1.1 200 ") && server.counts().evicted > before
+    });
+}

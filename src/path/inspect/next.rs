@@ -29,6 +29,7 @@ impl Built {
             reads: stage.parsed.wants_streams(),
             settles: stage.parsed.settles(),
             on_reload: stage.on_reload.unwrap_or(default),
+            asks_datagrams: stage.on_reload.is_none() && stage.parsed.judges_each_datagram(),
             shared,
             reasons: stage.reasons.clone().into(),
             on_error: stage.on_error,
@@ -92,7 +93,7 @@ impl Pipeline {
 
     /// What the framework does around its stages is the same as in another one's with the same stages.
     pub fn is_the_same(&self, other: &Pipeline) -> bool {
-        let words = |built: &Built| (built.on_error, built.on_reload);
+        let words = |built: &Built| (built.on_error, built.on_reload, built.asks_datagrams);
         self.stages.len() == other.stages.len()
             && self.stages.iter().zip(&other.stages).all(|(one, two)| words(one) == words(two))
     }
@@ -138,9 +139,13 @@ impl Pipeline {
             Some(was) => Comes::Kept(was),
             None => Comes::Changed(named, stage.on_reload),
         });
-        let settle = self.stages.iter().enumerate().take(MOST_STAGES).filter(|(_, stage)| stage.settles);
-        let allowed = settle.fold(0, |bits, (n, _)| bits | 1 << n);
-        Refit::new(&goes, &comes.collect::<Vec<_>>()).allowing(allowed)
+        let bits = |picked: &dyn Fn(&Built) -> bool| {
+            let stages = self.stages.iter().enumerate().take(MOST_STAGES);
+            stages.fold(0, |bits, (n, stage)| bits | u16::from(picked(stage)) << n)
+        };
+        Refit::new(&goes, &comes.collect::<Vec<_>>())
+            .allowing(bits(&|stage| stage.settles))
+            .asking_datagrams(bits(&|stage| stage.asks_datagrams))
     }
 
     /// What makes this pipeline of a worker's that is `before`.

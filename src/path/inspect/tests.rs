@@ -47,6 +47,7 @@ fn plain(shared: Arc<dyn Shared>) -> Built {
         reads: false,
         settles: true,
         on_reload: OnReload::Redecide,
+        asks_datagrams: false,
         shared,
         reasons: [].into(),
         on_error: OnError::Drop,
