@@ -192,7 +192,9 @@ mod signals {
         let device =
             format!("port[0].device=net_pcap0,rx_pcap={},infinite_rx=1", root.join("tunnel.pcap").display());
         let policy = std::fs::read_to_string(root.join("policy/edge.toml")).expect("the file");
-        let policy = format!("{policy}[management]\nsocket = \"control.sock\"\n");
+        let policy = format!(
+            "{policy}[management]\nsocket = \"control.sock\"\n[[events.sink]]\nto = \"file\"\npath = \"eve.json\"\ntypes = [\"reload\"]\n"
+        );
         std::fs::write(root.join("policy/edge.toml"), &policy).expect("a file");
         let more = ["--stats-interval", "0s", "--set", &device, "--set", "eal.extra_buffers=2000"];
         let mut child = start(root, &prefix, &more);
@@ -244,6 +246,21 @@ mod signals {
         assert!(text.contains("acl.deny") && !text.contains("acl.default_deny\":1"), "{text}");
         assert_eq!(child.wait().expect("it ends").code(), Some(0));
         assert!(!root.join("policy/control.sock").exists());
+        // Each has left a record: who asked, from which policy to which.
+        let records = std::fs::read_to_string(root.join("policy/eve.json")).expect("records");
+        let records: Vec<serde_json::Value> =
+            records.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(records.len(), 14);
+        let told = |n: usize, key: &str| records[n]["reload"][key].as_str().expect("text").to_owned();
+        for n in 0..14 {
+            let (outcome, by) = (told(n, "outcome"), told(n, "asked_by"));
+            assert_eq!(outcome, reloads[n]);
+            assert!(if n == 13 { by == "SIGHUP" } else { by.starts_with("socket, uid ") }, "{by}");
+            assert_eq!(told(n, "policy_before") != told(n, "policy_after"), outcome == "done", "{n}");
+            assert!(n == 0 || told(n, "policy_before") == told(n - 1, "policy_after"));
+        }
+        assert!(records[11]["reload"]["problems"][0].to_string().contains("alow"));
+        assert_eq!(records[12]["reload"]["restart"][0]["key"], "flow.capacity");
         assert!(ended(&reload(), 2).contains("is it running"));
         common::assert_nothing_left(&prefix);
     }

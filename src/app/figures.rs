@@ -239,6 +239,12 @@ const FIGURES: &[Fixed] = &[
         &["outcome"],
         "Reloads, by what became of them: `done`, `unchanged`, `refused`.",
     ),
+    (
+        "sluicegate_reload_seconds",
+        GAUGE,
+        &[],
+        "How long the last reload took, from the request until all workers had it.",
+    ),
     ("sluicegate_reload_workers_behind", GAUGE, &[], "Workers that have not taken the plan in force."),
     ("sluicegate_pool_buffers", GAUGE, &[], "Buffers of the pool."),
     ("sluicegate_pool_available_buffers", GAUGE, &[], "Those that nobody holds."),

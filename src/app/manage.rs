@@ -1,13 +1,14 @@
 //! One round of the management side, over what the application has: workers, ports, pool, flows.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use std::sync::Arc;
 
 use super::reload::{InForce, Load, Reloaded};
 use super::{Launched, RunningApp};
 use crate::config::Plan;
+use crate::event::Type;
 use crate::mgmt::health::{PortSeen, WorkerSeen};
 use crate::mgmt::{Draining, Management, Observation, Round, Status};
 use crate::packet::DropReason;
@@ -59,8 +60,17 @@ impl RunningApp {
     ///
     /// In one sentence, if there is a reload under way.
     pub fn reload(&mut self, load: Load) -> Result<(), String> {
+        self.reload_for("the program", load)
+    }
+
+    /// The same for somebody who is named in the record of it.
+    ///
+    /// # Errors
+    ///
+    /// Likewise.
+    pub fn reload_for(&mut self, who: &str, load: Load) -> Result<(), String> {
         let machine = (self.host.backend(), &self.pool, &self.cpus[..]);
-        self.reloads.begin(load, &self.plan, &self.pipeline, machine)
+        self.reloads.begin((load, who.to_owned()), &self.plan, &self.pipeline, machine)
     }
 
     fn look_at_reload(&mut self) -> Option<Reloaded> {
@@ -76,7 +86,18 @@ impl RunningApp {
         if let Some(InForce { plan, pipeline }) = in_force {
             self.put_in_force(plan, pipeline);
         }
+        if let (Some(outcome), Some(told)) = (&outcome, self.reloads.told()) {
+            let policy = (told.policy.as_str(), self.plan.policy.as_str());
+            self.tell(Type::Reload, outcome.record(&told.by, policy, told.took, SystemTime::now()));
+        }
         outcome
+    }
+
+    /// A record of the management side's, to whoever wants to know.
+    pub(super) fn tell(&self, kind: Type, record: serde_json::Value) {
+        if let Some(telling) = &self.telling {
+            telling.record(kind, record);
+        }
     }
 
     /// What the management side knows of the plan is the new one's. Workers come to it by themselves.

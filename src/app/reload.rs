@@ -9,6 +9,8 @@
 //! away from the workers' CPUs. A plan is in force when it is built; each worker comes to it by itself. One that hangs keeps what it has, is
 //! named after [`PATIENCE`], and gets the plan that is in force then when it lives again.
 
+mod reloaded;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,7 +18,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use serde::Serialize;
+
+pub use reloaded::Reloaded;
 
 use crate::config::reload::{Changed, changes};
 use crate::config::{Plan, Problem};
@@ -29,69 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Reads and checks the next plan.
 pub type Load = Box<dyn FnOnce() -> Result<Plan, Vec<Problem>> + Send>;
-
-/// What became of a reload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "outcome")]
-pub enum Reloaded {
-    /// The new plan is in force.
-    Done {
-        /// What became of the stages.
-        stages: Differences,
-        /// Other values that changed.
-        changed: Vec<Changed>,
-        /// What the plan warns of.
-        warnings: Vec<String>,
-        /// From the request until all workers had it.
-        took_ms: u64,
-        /// Workers that have not taken it yet, one sentence each.
-        behind: Vec<String>,
-    },
-    /// There is nothing that changed.
-    Unchanged,
-    /// It cannot be: nothing has changed.
-    Refused {
-        /// Why, one sentence each.
-        problems: Vec<String>,
-        /// Values that a restart can change, and a reload cannot.
-        restart: Vec<Changed>,
-    },
-}
-
-impl Reloaded {
-    /// Is the plan that was asked for in force?
-    pub fn is_good(&self) -> bool {
-        !matches!(self, Reloaded::Refused { .. })
-    }
-
-    /// For people, line by line.
-    pub fn lines(&self) -> Vec<String> {
-        match self {
-            Reloaded::Unchanged => vec!["reload: nothing has changed".into()],
-            Reloaded::Refused { problems, restart } => {
-                let needs = restart.iter().map(|changed| format!("{changed} needs a restart"));
-                let all = problems.iter().cloned().chain(needs);
-                all.chain(["reload: refused; nothing has changed".into()]).collect()
-            }
-            Reloaded::Done { stages, changed, warnings, took_ms, behind } => {
-                let mut lines: Vec<String> =
-                    warnings.iter().map(|warning| format!("warning: {warning}")).collect();
-                let Differences { added, changed: other, moved, removed, kept } = stages;
-                for (what, names) in
-                    [("new", added), ("changed", other), ("moved", moved), ("removed", removed)]
-                {
-                    if !names.is_empty() {
-                        lines.push(format!("stages {what}: {}", names.join(", ")));
-                    }
-                }
-                lines.extend(changed.iter().map(ToString::to_string));
-                lines.extend(behind.iter().cloned());
-                lines.push(format!("reload: done in {took_ms} ms; {kept} stages as they were"));
-                lines
-            }
-        }
-    }
-}
 
 /// What the thread is asked for.
 enum Job {
@@ -140,6 +80,10 @@ enum OnItsWay {
 /// A reload that is not through.
 struct UnderWay {
     began: Instant,
+    /// Who asked.
+    by: String,
+    /// The policy that was in force then.
+    policy: String,
     /// Once the plan is in force.
     done: Option<(Differences, Vec<Changed>, Vec<String>)>,
 }
@@ -158,6 +102,19 @@ pub(super) struct Reloads {
     /// Why the newest plan could not be loaded.
     failed: Option<String>,
     counts: Counts,
+    /// Of the last one that is over, until it is taken.
+    told: Option<Told>,
+}
+
+/// What a record says of a reload beside what became of it.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// Who asked.
+    pub by: String,
+    /// The policy before.
+    pub policy: String,
+    /// From the request on.
+    pub took: Duration,
 }
 
 /// How reloads ended.
@@ -168,6 +125,8 @@ pub(crate) struct Counts {
     pub refused: u64,
     /// Workers that have not got the plan in force.
     pub behind: u64,
+    /// How long the last one took.
+    pub took: Duration,
 }
 
 /// A plan that has been built, to be put in force.
@@ -197,13 +156,14 @@ impl Reloads {
             carried: BTreeMap::new(),
             failed: None,
             counts: Counts::default(),
+            told: None,
         }
     }
 
-    /// Begins one. False if there is one under way.
+    /// Begins one that somebody asks for. In one sentence, if there is one under way.
     pub fn begin(
         &mut self,
-        load: Load,
+        (load, by): (Load, String),
         plan: &Arc<Plan>,
         pipeline: &Arc<Pipeline>,
         (backend, pool, cpus): (Backend, &Mempool, &[u32]),
@@ -225,7 +185,8 @@ impl Reloads {
         }
         let most_reasons =
             self.posts.iter().map(|post| post.counters.most_reasons()).min().unwrap_or(usize::MAX);
-        self.under_way = Some(UnderWay { began: Instant::now(), done: None });
+        let policy = plan.policy.clone();
+        self.under_way = Some(UnderWay { began: Instant::now(), by, policy, done: None });
         self.ask(Job::Load { load, plan: plan.clone(), pipeline: pipeline.clone(), most_reasons });
         Ok(())
     }
@@ -256,13 +217,13 @@ impl Reloads {
                     let first = first.or_else(|| Some(format!("{} needs a restart", restart.first()?)));
                     self.failed = first;
                     self.counts.refused += 1;
-                    self.under_way = None;
+                    self.end();
                     outcome = Some(Reloaded::Refused { problems, restart });
                 }
                 Said::Unchanged => {
                     self.failed = None;
                     self.counts.unchanged += 1;
-                    self.under_way = None;
+                    self.end();
                     outcome = Some(Reloaded::Unchanged);
                 }
                 Said::Ready { plan, pipeline: next, stages, changed } => {
@@ -364,10 +325,23 @@ impl Reloads {
             format!("worker {} has not taken it yet: it is in {}", counters.worker.0, place(counters))
         };
         let behind = late().map(say).collect();
-        let (stages, changed, warnings) = self.under_way.take()?.done?;
+        let (stages, changed, warnings) = self.end()?.done?;
         self.failed = None;
         self.counts.done += 1;
         Some(Reloaded::Done { stages, changed, warnings, took_ms: took.as_millis() as u64, behind })
+    }
+
+    /// The one under way is over.
+    fn end(&mut self) -> Option<UnderWay> {
+        let over = self.under_way.take()?;
+        self.counts.took = over.began.elapsed();
+        self.told = Some(Told { by: over.by.clone(), policy: over.policy.clone(), took: self.counts.took });
+        Some(over)
+    }
+
+    /// Of the last one that is over, once.
+    pub fn told(&mut self) -> Option<Told> {
+        self.told.take()
     }
 
     /// Why the newest plan could not be loaded.

@@ -196,7 +196,8 @@ impl Renewal {
             return;
         }
         let source = self.source.clone();
-        match (app.reload(Box::new(move || source.load())), asked) {
+        let by = asked.as_ref().map_or_else(|| "SIGHUP".to_owned(), |asked| asked.by.clone());
+        match (app.reload_for(&by, Box::new(move || source.load())), asked) {
             (Ok(()), asked) => self.asked = asked,
             (Err(busy), Some(asked)) => asked.is_busy(busy),
             // Whatever changed since the one under way began is not lost.

@@ -47,6 +47,8 @@ types! {
     Ssh "ssh",
     /// Counters, now and then.
     Stats "stats",
+    /// A reload: who asked for it, and what became of it.
+    Reload "reload",
 }
 
 /// How many there are.
@@ -63,6 +65,7 @@ impl Type {
         Type::Tls,
         Type::Dns,
         Type::Stats,
+        Type::Reload,
     ];
 
     /// Types that go through a ring of [`super::Event`]s.
@@ -155,7 +158,7 @@ mod tests {
     /// What goes through rings and what does not are all types together.
     #[test]
     fn every_type_has_its_way() {
-        let others = [Type::Flow, Type::FlowStart, Type::Stats];
+        let others = [Type::Flow, Type::FlowStart, Type::Stats, Type::Reload];
         let mut all: Vec<Type> = Type::IN_RINGS.iter().copied().chain(others).collect();
         all.sort_unstable();
         assert_eq!(all, Type::ALL);

@@ -121,6 +121,8 @@ pub fn answer(outcome: &Result<Reloaded, Refusal>) -> Value {
 pub struct Asked {
     /// What is asked.
     pub command: Command,
+    /// By whom: the user and the process at the other end.
+    pub by: String,
     answer: Sender<Result<Reloaded, Refusal>>,
 }
 
@@ -254,10 +256,10 @@ fn serve(stream: &UnixStream, ask: &Sender<Asked>) {
     if prepared.is_err() {
         return;
     }
-    let outcome = may_ask(stream).and_then(|()| read(stream)).and_then(|command| {
+    let outcome = may_ask(stream).and_then(|by| Ok((read(stream)?, by))).and_then(|(command, by)| {
         let (answer, answered) = bounded(1);
         let busy = |_| Refusal::new("busy", "too much is asked at once");
-        ask.try_send(Asked { command, answer }).map_err(busy)?;
+        ask.try_send(Asked { command, by, answer }).map_err(busy)?;
         let late = |_| Refusal::new("late", "no answer; the log of the program may know more");
         answered.recv_timeout(LONGEST_COMMAND).map_err(late)?
     });
@@ -265,11 +267,13 @@ fn serve(stream: &UnixStream, ask: &Sender<Asked>) {
 }
 
 /// Who is it?
-fn may_ask(stream: &UnixStream) -> Result<(), Refusal> {
+fn may_ask(stream: &UnixStream) -> Result<String, Refusal> {
     let own = rustix::process::geteuid();
     let peer = rustix::net::sockopt::socket_peercred(stream);
     match peer {
-        Ok(peer) if peer.uid == own || peer.uid.is_root() => Ok(()),
+        Ok(peer) if peer.uid == own || peer.uid.is_root() => {
+            Ok(format!("socket, uid {}, pid {}", peer.uid.as_raw(), peer.pid.as_raw_nonzero()))
+        }
         Ok(_) => Err(Refusal::new("not-allowed", "only root and the user of the program may ask")),
         Err(error) => Err(Refusal::new("not-allowed", format!("nobody knows who asks: {error}"))),
     }

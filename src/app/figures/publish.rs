@@ -348,6 +348,7 @@ fn of_reloads(counts: &ReloadCounts) {
     {
         counter!("sluicegate_reloads_total", "outcome" => outcome).absolute(n);
     }
+    gauge!("sluicegate_reload_seconds").set(counts.took.as_secs_f64());
     gauge!("sluicegate_reload_workers_behind").set(counts.behind as f64);
 }
 

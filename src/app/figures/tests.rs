@@ -158,7 +158,13 @@ fn busy_picture(plan: &Plan) -> Picture {
         xstats: vec![xstats.map(|(name, n)| (name.to_owned(), n)).to_vec()],
         management: Some(management()),
         sinks: vec![SinkSnapshot { name: "eve".into(), written: [1; _], lost: [2; _], bytes: 4, errors: 3 }],
-        reloads: crate::app::reload::Counts { done: 31, unchanged: 32, refused: 33, behind: 1 },
+        reloads: crate::app::reload::Counts {
+            done: 31,
+            unchanged: 32,
+            refused: 33,
+            behind: 1,
+            took: Duration::from_millis(40),
+        },
         flows: None,
         pool: (4, 3),
     }
