@@ -255,7 +255,12 @@ fn reload_record(now: u64) -> Value {
         Differences { added: vec!["tls".into()], changed: vec!["acl".into()], kept: 1, ..Default::default() };
     let done = Reloaded::Done { stages, changed, warnings: Vec::new(), took_ms: 12, behind: Vec::new() };
     let policy = ("91fd1a22c0b8d3e7", "0c4f7ab19e5d2286");
-    done.record("socket, uid 0, pid 4711", policy, Duration::from_millis(12), Stats::capture_time(now))
+    done.record(
+        ("reload", "socket, uid 0, pid 4711"),
+        policy,
+        Duration::from_millis(12),
+        Stats::capture_time(now),
+    )
 }
 
 /// A file with thousands of mistakes makes one record of bounded size.
@@ -264,7 +269,8 @@ fn the_record_of_a_refused_reload_is_bounded() {
     let problems = (0..5000).map(|n| format!("rules.csv:{n}: alow is no action")).collect();
     let restart = vec![Changed { key: "flow.capacity".into(), old: "1".into(), new: "2".into() }];
     let refused = Reloaded::Refused { problems, restart };
-    let record = refused.record("SIGHUP", ("a", "a"), Duration::from_millis(3), Stats::capture_time(0));
+    let record =
+        refused.record(("reload", "SIGHUP"), ("a", "a"), Duration::from_millis(3), Stats::capture_time(0));
     let reload = &record["reload"];
     assert_eq!(
         (&reload["outcome"], &reload["asked_by"], &reload["took_ms"]),
@@ -1002,7 +1008,8 @@ mod program {
         send("-TERM", child.id());
         assert_eq!(child.wait().expect("it ends").code(), Some(0));
         assert_eq!(lines(&moved), before, "the old file is done with");
-        assert!(read(&path).iter().chain(&read(&moved)).all(|record| record["event_type"] == "stats"));
+        let is_known = |record: &Value| record["event_type"] == "stats" || record["event_type"] == "reload";
+        assert!(read(&path).iter().chain(&read(&moved)).all(is_known));
         common::assert_nothing_left(&prefix);
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use std::sync::Arc;
 
-use super::reload::{InForce, Load, Reloaded};
+use super::reload::{InForce, Load, Reloaded, ShadowStatus, What};
 use super::{Launched, RunningApp};
 use crate::config::Plan;
 use crate::event::Type;
@@ -33,6 +33,9 @@ impl RunningApp {
             round.said.extend(self.tick().err().map(|error| error.to_string()));
         }
         if look {
+            for record in self.reloads.examples(&self.pipeline, &self.clock) {
+                self.tell(Type::Shadow, record);
+            }
             round.said.extend(self.events());
             let seen = self.observe(at);
             let shared = self.shared.clone();
@@ -69,8 +72,45 @@ impl RunningApp {
     ///
     /// Likewise.
     pub fn reload_for(&mut self, who: &str, load: Load) -> Result<(), String> {
+        self.begin_reload(What::Reload, who, load)
+    }
+
+    /// Begins to load a candidate beside the plan in force: it judges the same packets, and nothing comes of it but counts, records and
+    /// [`Self::shadow_status`]. It takes the place of another one, and goes with the next plan. [`Round::reloaded`] says what became of it.
+    ///
+    /// # Errors
+    ///
+    /// In one sentence, if there is a reload under way.
+    pub fn shadow(&mut self, who: &str, load: Load) -> Result<(), String> {
+        self.begin_reload(What::Shadow, who, load)
+    }
+
+    /// Begins to put the candidate in force, as a reload does, with what was loaded then, whatever its file says now.
+    ///
+    /// # Errors
+    ///
+    /// In one sentence, if there is none, or a reload is under way.
+    pub fn promote(&mut self, who: &str) -> Result<(), String> {
+        self.reloads.end_shadow(What::Promote, who.to_owned(), &self.plan)
+    }
+
+    /// Begins to let the candidate go.
+    ///
+    /// # Errors
+    ///
+    /// Likewise.
+    pub fn cancel_shadow(&mut self, who: &str) -> Result<(), String> {
+        self.reloads.end_shadow(What::Cancel, who.to_owned(), &self.plan)
+    }
+
+    /// What the candidate has come to, if there is one.
+    pub fn shadow_status(&self) -> Option<ShadowStatus> {
+        self.reloads.shadow(|counters| format!("worker {} has not taken it", counters.worker.0))
+    }
+
+    fn begin_reload(&mut self, what: What, who: &str, load: Load) -> Result<(), String> {
         let machine = (self.host.backend(), &self.pool, &self.cpus[..]);
-        self.reloads.begin((load, who.to_owned()), &self.plan, &self.pipeline, machine)
+        self.reloads.begin((what, load, who.to_owned()), &self.plan, &self.pipeline, machine)
     }
 
     fn look_at_reload(&mut self) -> Option<Reloaded> {
@@ -88,7 +128,10 @@ impl RunningApp {
         }
         if let (Some(outcome), Some(told)) = (&outcome, self.reloads.told()) {
             let policy = (told.policy.as_str(), self.plan.policy.as_str());
-            self.tell(Type::Reload, outcome.record(&told.by, policy, told.took, SystemTime::now()));
+            self.tell(
+                Type::Reload,
+                outcome.record((told.what.word(), &told.by), policy, told.took, SystemTime::now()),
+            );
         }
         outcome
     }

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 pub use figures::{Estimate, Exporter, Figure, Publisher, figures};
 pub use host::Host;
-pub use reload::{Load, Reloaded};
+pub use reload::{Judged, Load, Reloaded, ShadowStatus};
 pub use report::{PortReport, Report, Snapshot};
 
 use crate::config::{AddressV4, HostKind, Plan, QueueCount};
@@ -123,6 +123,7 @@ impl App {
             reloads: Reloads::new(Vec::new(), &pipeline),
             pipeline,
             cpus: cpus.clone(),
+            clock: clock.clone(),
             plan: Arc::new(plan),
             host,
         };
@@ -190,6 +191,8 @@ pub struct RunningApp {
     reloads: Reloads,
     pipeline: Arc<Pipeline>,
     cpus: Vec<u32>,
+    /// The workers'.
+    clock: Clock,
     plan: Arc<Plan>,
     // Last: the EAL goes when everything that lives on it is gone.
     host: Host,
@@ -386,6 +389,7 @@ impl RunningApp {
             management: self.management.as_ref().map(Management::snapshot),
             sinks: self.sinks(),
             reloads: self.reloads.counts(),
+            judged: self.reloads.judged(),
             flows: self.flows.clone(),
             pool: (self.pool.capacity(), self.pool.available()),
         })

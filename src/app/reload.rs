@@ -10,6 +10,8 @@
 //! named after [`PATIENCE`], and gets the plan that is in force then when it lives again.
 
 mod reloaded;
+mod prepare;
+mod shadow;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,12 +21,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
+use prepare::{Source, prepare, refused, shadow as prepare_shadow};
 pub use reloaded::Reloaded;
+use shadow::Loaded;
+pub(crate) use shadow::Totals;
+pub use shadow::{Judged, ShadowStatus};
 
-use crate::config::reload::{Changed, changes};
+use crate::config::reload::Changed;
 use crate::config::{Plan, Problem};
 use crate::dpdk::{self, Mempool};
-use crate::path::{Change, Differences, MailEnd, Pipeline, WorkerCounters};
+use crate::path::{Candidate, Change, Clock, Differences, MailEnd, Pipeline, WorkerCounters};
 use crate::stage::Backend;
 
 /// How long a worker may take before it is named.
@@ -36,7 +42,8 @@ pub type Load = Box<dyn FnOnce() -> Result<Plan, Vec<Problem>> + Send>;
 /// What the thread is asked for.
 enum Job {
     Load {
-        load: Load,
+        source: Source,
+        is_shadow: bool,
         plan: Arc<Plan>,
         pipeline: Arc<Pipeline>,
         most_reasons: usize,
@@ -56,7 +63,8 @@ enum Job {
 enum Said {
     Refused { problems: Vec<String>, restart: Vec<Changed> },
     Unchanged,
-    Ready { plan: Box<Plan>, pipeline: Box<Pipeline>, stages: Differences, changed: Vec<Changed> },
+    Ready { plan: Arc<Plan>, pipeline: Box<Pipeline>, stages: Differences, changed: Vec<Changed> },
+    Shadowed { candidate: Arc<Candidate>, bytes: u64, stages: Differences, not_judged: Vec<Changed> },
     Made { worker: usize, change: Box<Change>, to: Arc<Pipeline> },
 }
 
@@ -77,15 +85,52 @@ enum OnItsWay {
     Sent(Arc<Pipeline>),
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// Another plan.
+    Reload,
+    /// A candidate beside the plan.
+    Shadow,
+    /// The candidate as the plan.
+    Promote,
+    /// No candidate any more.
+    Cancel,
+}
+
+impl What {
+    /// The word in records.
+    pub fn word(self) -> &'static str {
+        match self {
+            What::Reload => "reload",
+            What::Shadow => "shadow",
+            What::Promote => "promote",
+            What::Cancel => "cancel",
+        }
+    }
+}
+
 /// A reload that is not through.
 struct UnderWay {
+    what: What,
     began: Instant,
     /// Who asked.
     by: String,
     /// The policy that was in force then.
     policy: String,
-    /// Once the plan is in force.
-    done: Option<(Differences, Vec<Changed>, Vec<String>)>,
+    /// The stages in force are to be without a candidate, as a first step or as the only one.
+    parts: bool,
+    /// What is to be put in force when they are.
+    then: Option<Arc<Plan>>,
+    /// Once it is in force, and all that is left is that workers take it.
+    done: Option<Reloaded>,
+}
+
+impl UnderWay {
+    fn new(what: What, by: String, plan: &Plan) -> Self {
+        let (began, policy) = (Instant::now(), plan.policy.clone());
+        UnderWay { what, began, by, policy, parts: false, then: None, done: None }
+    }
 }
 
 /// Reloads of an application.
@@ -104,11 +149,17 @@ pub(super) struct Reloads {
     counts: Counts,
     /// Of the last one that is over, until it is taken.
     told: Option<Told>,
+    /// The candidate.
+    loaded: Option<Loaded>,
+    /// What candidates came to that are gone.
+    judged: Totals,
 }
 
 /// What a record says of a reload beside what became of it.
 #[derive(Debug)]
 pub(super) struct Told {
+    /// What was asked for.
+    pub what: What,
     /// Who asked.
     pub by: String,
     /// The policy before.
@@ -157,20 +208,20 @@ impl Reloads {
             failed: None,
             counts: Counts::default(),
             told: None,
+            loaded: None,
+            judged: Totals::default(),
         }
     }
 
-    /// Begins one that somebody asks for. In one sentence, if there is one under way.
+    /// Begins to load a plan, or a candidate beside it, for somebody. An error in one sentence if there is something under way.
     pub fn begin(
         &mut self,
-        (load, by): (Load, String),
+        (what, load, by): (What, Load, String),
         plan: &Arc<Plan>,
         pipeline: &Arc<Pipeline>,
         (backend, pool, cpus): (Backend, &Mempool, &[u32]),
     ) -> Result<(), String> {
-        if self.under_way.is_some() {
-            return Err("a reload is under way".into());
-        }
+        self.is_free()?;
         if self.thread.is_none() {
             let ((jobs, todo), (say, said)) = (unbounded(), unbounded());
             let (pool, cpus) = (pool.clone(), cpus.to_vec());
@@ -183,12 +234,29 @@ impl Reloads {
                 Some(thread.map_err(|error| format!("no thread: {error}; raise the limit of processes"))?);
             (self.jobs, self.said) = (Some(jobs), said);
         }
+        self.under_way = Some(UnderWay::new(what, by, plan));
+        self.load(Source::File(load), what == What::Shadow, plan, pipeline);
+        Ok(())
+    }
+
+    /// Begins to put the candidate in force, or to let it go.
+    pub fn end_shadow(&mut self, what: What, by: String, plan: &Arc<Plan>) -> Result<(), String> {
+        self.is_free()?;
+        let loaded = self.loaded.as_ref().ok_or("no candidate is loaded")?;
+        let then = (what == What::Promote).then(|| loaded.candidate.plan().clone());
+        self.under_way = Some(UnderWay { parts: true, then, ..UnderWay::new(what, by, plan) });
+        Ok(())
+    }
+
+    fn is_free(&self) -> Result<(), String> {
+        if self.under_way.is_some() { Err("a reload is under way".into()) } else { Ok(()) }
+    }
+
+    fn load(&self, source: Source, is_shadow: bool, plan: &Arc<Plan>, pipeline: &Arc<Pipeline>) {
         let most_reasons =
             self.posts.iter().map(|post| post.counters.most_reasons()).min().unwrap_or(usize::MAX);
-        let policy = plan.policy.clone();
-        self.under_way = Some(UnderWay { began: Instant::now(), by, policy, done: None });
-        self.ask(Job::Load { load, plan: plan.clone(), pipeline: pipeline.clone(), most_reasons });
-        Ok(())
+        let (plan, pipeline) = (plan.clone(), pipeline.clone());
+        self.ask(Job::Load { source, is_shadow, plan, pipeline, most_reasons });
     }
 
     fn ask(&self, job: Job) {
@@ -215,8 +283,11 @@ impl Reloads {
                 Said::Refused { problems, restart } => {
                     let first = problems.first().cloned();
                     let first = first.or_else(|| Some(format!("{} needs a restart", restart.first()?)));
-                    self.failed = first;
-                    self.counts.refused += 1;
+                    // The policy in force is what was wanted, whatever becomes of a candidate.
+                    if self.is_of_the_plan() {
+                        self.failed = first;
+                        self.counts.refused += 1;
+                    }
                     self.end();
                     outcome = Some(Reloaded::Refused { problems, restart });
                 }
@@ -228,10 +299,31 @@ impl Reloads {
                 }
                 Said::Ready { plan, pipeline: next, stages, changed } => {
                     if let Some(under_way) = &mut self.under_way {
-                        under_way.done = Some((stages, changed, plan.warnings.clone()));
+                        let (warnings, behind) = (plan.warnings.clone(), Vec::new());
+                        let done = Reloaded::Done { stages, changed, warnings, took_ms: 0, behind };
+                        under_way.done = Some(done);
                     }
+                    self.part();
                     self.leaving.push(pipeline.clone());
-                    in_force = Some(InForce { plan: Arc::from(plan), pipeline: Arc::from(next) });
+                    in_force = Some(InForce { plan, pipeline: Arc::from(next) });
+                }
+                Said::Shadowed { candidate, bytes, stages, not_judged } => {
+                    self.part();
+                    let next = Arc::new(pipeline.beside(Some(candidate.clone())));
+                    if let Some(under_way) = &mut self.under_way {
+                        under_way.done = Some(Reloaded::Shadowed {
+                            policy: candidate.plan().policy.clone(),
+                            stages,
+                            not_judged,
+                            warnings: candidate.plan().warnings.clone(),
+                            bytes,
+                            took_ms: 0,
+                            behind: Vec::new(),
+                        });
+                    }
+                    self.loaded = Some(Loaded::new(candidate, bytes));
+                    self.leaving.push(pipeline.clone());
+                    in_force = Some(InForce { plan: plan.clone(), pipeline: next });
                 }
                 Said::Made { worker, change, to } => {
                     if let Some(post) = self.posts.get_mut(worker) {
@@ -244,10 +336,17 @@ impl Reloads {
                 }
             }
         }
+        if let Some(under_way) = self.under_way.as_mut().filter(|under_way| under_way.parts) {
+            under_way.parts = false;
+            under_way.done = Some(Reloaded::Cancelled { took_ms: 0, behind: Vec::new() });
+            self.part();
+            self.leaving.push(pipeline.clone());
+            in_force = Some(InForce { plan: plan.clone(), pipeline: Arc::new(pipeline.beside(None)) });
+        }
         let (plan, pipeline) = in_force.as_ref().map_or((plan, pipeline), |new| (&new.plan, &new.pipeline));
         self.bring(plan, pipeline);
         self.forget(pipeline);
-        let outcome = outcome.or_else(|| self.look(pipeline, place));
+        let outcome = outcome.or_else(|| self.look(plan, pipeline, place));
         (in_force, outcome)
     }
 
@@ -310,6 +409,7 @@ impl Reloads {
     /// Is it over?
     fn look(
         &mut self,
+        plan: &Arc<Plan>,
         pipeline: &Arc<Pipeline>,
         place: impl Fn(&WorkerCounters) -> String,
     ) -> Option<Reloaded> {
@@ -325,18 +425,70 @@ impl Reloads {
             format!("worker {} has not taken it yet: it is in {}", counters.worker.0, place(counters))
         };
         let behind = late().map(say).collect();
-        let (stages, changed, warnings) = self.end()?.done?;
-        self.failed = None;
-        self.counts.done += 1;
-        Some(Reloaded::Done { stages, changed, warnings, took_ms: took.as_millis() as u64, behind })
+        if under_way.then.is_some() {
+            // What the candidate took is free before the same is built as the pipeline; a worker that hangs is not waited for.
+            if !self.leaving.is_empty() && took < PATIENCE {
+                return None;
+            }
+            let under_way = self.under_way.as_mut()?;
+            under_way.done = None;
+            let judged = under_way.then.take()?;
+            self.load(Source::Judged(judged), false, plan, pipeline);
+            return None;
+        }
+        if self.is_of_the_plan() {
+            self.failed = None;
+            self.counts.done += 1;
+        }
+        Some(self.end()?.done?.after(took, behind))
     }
 
     /// The one under way is over.
     fn end(&mut self) -> Option<UnderWay> {
+        let is_of_the_plan = self.is_of_the_plan();
         let over = self.under_way.take()?;
-        self.counts.took = over.began.elapsed();
-        self.told = Some(Told { by: over.by.clone(), policy: over.policy.clone(), took: self.counts.took });
+        let took = over.began.elapsed();
+        if is_of_the_plan {
+            self.counts.took = took;
+        }
+        self.told = Some(Told { what: over.what, by: over.by.clone(), policy: over.policy.clone(), took });
         Some(over)
+    }
+
+    /// Is what is under way about the plan in force, rather than a candidate?
+    fn is_of_the_plan(&self) -> bool {
+        let what = self.under_way.as_ref().map(|under_way| under_way.what);
+        matches!(what, Some(What::Reload | What::Promote))
+    }
+
+    /// The candidate is gone; what it came to goes into the sums.
+    fn part(&mut self) {
+        if let Some(loaded) = self.loaded.take() {
+            self.judged.add(&loaded.totals());
+        }
+    }
+
+    /// What candidates came to since the start.
+    pub fn judged(&self) -> Totals {
+        let mut all = self.judged;
+        if let Some(loaded) = &self.loaded {
+            all.add(&loaded.totals());
+            all.loaded = true;
+        }
+        all
+    }
+
+    /// What the candidate has come to.
+    pub fn shadow(&self, behind: impl Fn(&WorkerCounters) -> String) -> Option<ShadowStatus> {
+        let loaded = self.loaded.as_ref()?;
+        let has = |post: &&Post| post.has.candidate().is_none_or(|it| !Arc::ptr_eq(it, &loaded.candidate));
+        let behind = self.posts.iter().filter(has).map(|post| behind(&post.counters)).collect();
+        Some(loaded.status(behind))
+    }
+
+    /// Differences that workers have given as examples since the last call, as records.
+    pub fn examples(&mut self, running: &Pipeline, clock: &Clock) -> Vec<serde_json::Value> {
+        self.loaded.as_mut().map(|loaded| loaded.examples(running, clock)).unwrap_or_default()
     }
 
     /// Of the last one that is over, once.
@@ -391,9 +543,11 @@ impl Drop for Reloads {
 /// One job, on the thread.
 fn work(job: Job, backend: Backend, pool: &Mempool, say: &Sender<Said>) {
     let said = match job {
-        Job::Load { load, plan, pipeline, most_reasons } => {
-            let tried =
-                catch_unwind(AssertUnwindSafe(|| prepare(load, &plan, &pipeline, backend, most_reasons)));
+        Job::Load { source, is_shadow, plan, pipeline, most_reasons } => {
+            let tried = catch_unwind(AssertUnwindSafe(|| match is_shadow {
+                true => prepare_shadow(source, &plan, &pipeline, backend, most_reasons),
+                false => prepare(source, &plan, &pipeline, backend, most_reasons),
+            }));
             tried.unwrap_or_else(|_| refused("a stage panicked while it was read or built"))
         }
         Job::Make { worker, from, to, plan, counters } => {
@@ -404,45 +558,4 @@ fn work(job: Job, backend: Backend, pool: &Mempool, say: &Sender<Said>) {
         Job::Forget(pipeline) => return drop(pipeline),
     };
     let _ = say.send(said); // nobody is there any more
-}
-
-fn refused(why: impl Into<String>) -> Said {
-    Said::Refused { problems: vec![why.into()], restart: Vec::new() }
-}
-
-/// Reads, checks, compares, builds.
-fn prepare(
-    load: Load,
-    running: &Arc<Plan>,
-    pipeline: &Pipeline,
-    backend: Backend,
-    most_reasons: usize,
-) -> Said {
-    let mut plan = match load() {
-        Ok(plan) => plan,
-        Err(problems) => {
-            let problems = problems.iter().map(ToString::to_string).collect();
-            return Said::Refused { problems, restart: Vec::new() };
-        }
-    };
-    plan.join_reasons(&running.reasons);
-    let (changed, restart) = changes(running, &plan);
-    if !restart.is_empty() {
-        return Said::Refused { problems: Vec::new(), restart };
-    }
-    if plan.reasons.len() > most_reasons {
-        return refused(format!(
-            "stages have had {} reasons since the start, and there are counters for {most_reasons}; restart",
-            plan.reasons.len()
-        ));
-    }
-    let next = match pipeline.next(&plan, backend) {
-        Ok(next) => next,
-        Err(error) => return refused(error.to_string()),
-    };
-    let stages = next.differences(pipeline);
-    if stages.is_none() && changed.is_empty() && next.is_the_same(pipeline) {
-        return Said::Unchanged;
-    }
-    Said::Ready { plan: Box::new(plan), pipeline: Box::new(next), stages, changed }
 }

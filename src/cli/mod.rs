@@ -66,6 +66,8 @@ enum Command {
     Demo(demo::Demo),
     /// Ask a running instance to load its configuration anew; exit code 1 if it refuses
     Reload(reload::Reload),
+    /// Show what the candidate of a running instance would do (`reload --shadow` loads one), put it in force, or let it go
+    Shadow(reload::Shadow),
     /// Ask a running instance whether it is fit for traffic; exit code 1 if it is not
     Health(health::Health),
     /// List the stages, or explain one; `stages drops` lists all drop reasons
@@ -93,6 +95,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "dpdk")]
         Command::Demo(command) => command.run(),
         Command::Reload(command) => command.run(),
+        Command::Shadow(command) => command.run(),
         Command::Health(command) => command.run(),
         Command::Stages(command) => command.run(),
         Command::Completions { shell } => {

@@ -19,7 +19,7 @@ use super::{ConfigArgs, FAILED, Failure, OK, Outcome, show};
 use crate::App;
 use crate::app::{Reloaded, RunningApp, Snapshot};
 use crate::config::{self, Machine, Options, Overrides, Plan, Problem};
-use crate::mgmt::control::{Asked, Control};
+use crate::mgmt::control::{Asked, Command, Control};
 use crate::mgmt::{Draining, Flip};
 
 /// Rest between two rounds in which there was nothing to do: a check that comes meanwhile waits that long.
@@ -163,6 +163,15 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Another file, named from where the first one is named: what both say of places is the same then.
+    fn beside(self, file: PathBuf) -> Self {
+        let here = std::env::current_dir().ok().filter(|_| self.file.is_relative());
+        let short = here.and_then(|here| file.strip_prefix(here).ok().map(PathBuf::from));
+        Source { file: short.unwrap_or(file), ..self }
+    }
+}
+
 /// How the configuration gets in anew: SIGHUP and the control socket ask for it.
 struct Renewal {
     source: Source,
@@ -191,13 +200,33 @@ impl Renewal {
     /// Begins a reload, if somebody asks for one.
     fn look(&mut self, app: &mut RunningApp) {
         let asked = self.control.as_ref().and_then(Control::asked);
-        let hangup = self.hangup.swap(false, Ordering::Relaxed);
+        // One after the other: what a command needs the flag for would be lost.
+        let hangup = asked.is_none() && self.hangup.swap(false, Ordering::Relaxed);
         if asked.is_none() && !hangup {
             return;
         }
         let source = self.source.clone();
         let by = asked.as_ref().map_or_else(|| "SIGHUP".to_owned(), |asked| asked.by.clone());
-        match (app.reload_for(&by, Box::new(move || source.load())), asked) {
+        let command = asked.as_ref().map_or(Command::Reload, |asked| asked.command.clone());
+        let begun = match command {
+            Command::Reload => app.reload_for(&by, Box::new(move || source.load())),
+            Command::Shadow { file } => {
+                let source = source.beside(file);
+                app.shadow(&by, Box::new(move || source.load()))
+            }
+            Command::Promote => app.promote(&by),
+            Command::CancelShadow => app.cancel_shadow(&by),
+            Command::ShadowStatus => {
+                if let Some(asked) = asked {
+                    match app.shadow_status() {
+                        Some(status) => asked.answer(Ok(Reloaded::Shadow(Box::new(status)))),
+                        None => asked.is_absent("no candidate is loaded"),
+                    }
+                }
+                return;
+            }
+        };
+        match (begun, asked) {
             (Ok(()), asked) => self.asked = asked,
             (Err(busy), Some(asked)) => asked.is_busy(busy),
             // Whatever changed since the one under way began is not lost.

@@ -35,10 +35,10 @@ mod rings;
 mod writer;
 mod sink;
 
-pub(crate) use emit::Reports;
 pub use emit::{Emitter, EventCounters, EventSnapshot};
-pub(crate) use eve::Renamed;
+pub(crate) use emit::{Limit, Reports};
 pub use eve::{Eve, FlowRecord, Moment, Record, protocol};
+pub(crate) use eve::{Renamed, about_json};
 pub use kind::{Type, Types};
 pub use record::{About, Alert, Anomaly, AnomalyKind, Body, Drop, Event, Signature, TcpHeader};
 pub use rings::{Rings, Said, emitters};

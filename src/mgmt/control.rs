@@ -43,11 +43,22 @@ const MOST_ANSWERED: u64 = 64 << 20;
 const NAP: Duration = Duration::from_millis(20);
 
 /// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Command {
     /// Load the configuration anew.
     Reload,
+    /// Load a candidate beside it.
+    Shadow {
+        /// Its file, from the root of the file system.
+        file: PathBuf,
+    },
+    /// What has the candidate come to?
+    ShadowStatus,
+    /// Put the candidate in force.
+    Promote,
+    /// Let the candidate go.
+    CancelShadow,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -135,6 +146,11 @@ impl Asked {
     /// Something else is under way.
     pub fn is_busy(self, text: String) {
         self.answer(Err(Refusal::new("busy", text)));
+    }
+
+    /// There is nothing of that kind.
+    pub fn is_absent(self, text: &str) {
+        self.answer(Err(Refusal::new("none", text)));
     }
 }
 
@@ -317,7 +333,7 @@ pub fn arbitrary_input(bytes: &[u8]) {
     match parse(bytes) {
         Ok(command) => {
             assert!(bytes.len() <= LONGEST);
-            assert_eq!(parse(request(command).trim_end().as_bytes()), Ok(command));
+            assert_eq!(parse(request(command.clone()).trim_end().as_bytes()), Ok(command));
         }
         Err(refusal) => {
             let said = answer(&Err(refusal)).to_string();

@@ -165,6 +165,12 @@ fn busy_picture(plan: &Plan) -> Picture {
             behind: 1,
             took: Duration::from_millis(40),
         },
+        judged: crate::app::reload::Totals {
+            loaded: true,
+            packets: [51, 52, 53, 54, 55],
+            flows: [56, 57, 58],
+            skipped: 59,
+        },
         flows: None,
         pool: (4, 3),
     }
@@ -344,6 +350,7 @@ fn figures_of_flows_need_flows() {
     counters.stages()[0].seen.add(5);
     assert!(counters.stages()[0].tenants.is_empty(), "nobody to tell apart");
     let picture = Picture {
+        judged: Default::default(),
         names: Arc::new(names),
         workers: vec![Arc::new(counters)],
         ports: Vec::new(),
@@ -459,6 +466,7 @@ fn a_large_policy_fits_into_a_scrape_alone() {
     let shown = flows.iter_mut().map(Flows::show).collect();
     let link = LinkStatus { up: true, speed_mbps: None };
     let picture = Picture {
+        judged: Default::default(),
         workers: (0..16).map(worker).collect(),
         names,
         ports: vec![PortReport { id: 0, device: "0000:00:06.0".into(), link, stats: PortStats::default() }],
