@@ -225,6 +225,13 @@ mod signals {
         assert_eq!(status["flows"]["would_drop"], 1, "one flow, that was there before: {status}");
         assert!(status["would_drop"]["acl.deny"].as_u64() > Some(0), "{status}");
         assert!(ask(&["shadow"], 0).contains("would drop "));
+        // And the doctor asks the same instance.
+        let found = sluicegate(root, &["doctor", "--socket", "policy/control.sock", "--json"]);
+        let found: serde_json::Value = serde_json::from_slice(&found.stdout).expect("JSON");
+        assert_eq!(found["instance"], true, "{found}");
+        let queues =
+            found["findings"].as_array().expect("a list").iter().find(|one| one["check"] == "queues");
+        assert!(queues.expect("the check")["found"].to_string().contains("net_pcap0"), "{found}");
         // Its file may be gone by now.
         std::fs::remove_file(root.join("policy/next.csv")).expect("a file");
         assert!(ask(&["shadow", "--promote"], 0).contains("stages changed: acl\n"));

@@ -25,6 +25,7 @@ pub use reload::{Judged, Load, Reloaded, ShadowStatus};
 pub use report::{PortReport, Report, Snapshot};
 
 use crate::config::{AddressV4, HostKind, Plan, QueueCount};
+use crate::doctor::Run;
 #[cfg(feature = "dpdk")]
 use crate::dpdk::eal;
 use crate::dpdk::{Error, Mempool, Port, PortConfig, PortStats, QueuePair, RunningPort};
@@ -354,6 +355,43 @@ impl RunningApp {
             facts.notes.iter().map(move |note| format!("port {} ({}): {note}", facts.id, facts.device))
         });
         self.notes.iter().cloned().chain(ports)
+    }
+
+    /// What `doctor` wants to know of ports, queues and memory.
+    pub fn facts(&self) -> Run {
+        let memory = match &self.host {
+            #[cfg(feature = "dpdk")]
+            Host::Eal(eal) => Some(eal.memory().sentence.clone()),
+            Host::Threads => None,
+        };
+        let port = |port: &RunningPort| {
+            let facts = port.facts();
+            let queues = self.workers.iter().flat_map(|worker| {
+                let own = worker.counters.queues.iter().filter(|queue| queue.port == facts.id);
+                own.map(|queue| crate::doctor::Queue {
+                    queue: queue.queue,
+                    worker: worker.counters.worker.0,
+                    received: queue.received.get(),
+                })
+            });
+            let planned = self.plan.ports.iter().find(|planned| planned.device == facts.device);
+            crate::doctor::Port {
+                device: facts.device.clone(),
+                driver: facts.driver.clone(),
+                mtu: facts.mtu,
+                rss_functions: facts.rss.functions.clone(),
+                rss_key_is_fixed: planned.is_some_and(|planned| planned.config.rss.key.is_some()),
+                rss_reta: facts.rss.reta.clone(),
+                queues: queues.collect(),
+                allowances: port
+                    .xstats()
+                    .into_iter()
+                    .filter(|(name, n)| name.ends_with("_allowance_exceeded") && *n > 0)
+                    .collect(),
+            }
+        };
+        let dpdk = crate::dpdk::library().unwrap_or_default();
+        Run { dpdk, memory, ports: self.ports.iter().map(port).collect() }
     }
 
     /// What it runs on.

@@ -73,11 +73,7 @@ impl Reload {
 
 /// Asks the instance, and says what it answers.
 fn ask(socket: Option<PathBuf>, file: Option<PathBuf>, command: Command, json: bool) -> Outcome {
-    let path = match (socket, file) {
-        (Some(path), _) => path,
-        (None, Some(file)) => of_file(&file)?,
-        (None, None) => only_one(Path::new(USUAL))?,
-    };
+    let path = self::socket(socket, file)?;
     let failed = |error: std::io::Error| {
         Failure::Other(format!(
             "{}: {error}; is it running, as this user, and is that its management.socket?",
@@ -100,6 +96,15 @@ fn ask(socket: Option<PathBuf>, file: Option<PathBuf>, command: Command, json: b
         }
     }
     Ok(if is_good { OK } else { FAILED })
+}
+
+/// Where an instance takes commands.
+pub(super) fn socket(socket: Option<PathBuf>, file: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    match (socket, file) {
+        (Some(path), _) => Ok(path),
+        (None, Some(file)) => of_file(&file),
+        (None, None) => only_one(Path::new(USUAL)),
+    }
 }
 
 /// The socket of an instance with this file, even if there is a mistake in the rest of it.

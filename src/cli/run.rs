@@ -216,6 +216,12 @@ impl Renewal {
             }
             Command::Promote => app.promote(&by),
             Command::CancelShadow => app.cancel_shadow(&by),
+            Command::Facts => {
+                if let Some(asked) = asked {
+                    asked.tell(serde_json::to_value(app.facts()).unwrap_or_default()); // plain data
+                }
+                return;
+            }
             Command::ShadowStatus => {
                 if let Some(asked) = asked {
                     match app.shadow_status() {

@@ -50,7 +50,7 @@ impl Machine {
 }
 
 /// Reads `0-3,5` in the order written. The error is the part that is not a CPU or a range of CPUs.
-pub(super) fn cpu_list(text: &str) -> Result<Vec<u32>, String> {
+pub(crate) fn cpu_list(text: &str) -> Result<Vec<u32>, String> {
     let mut cpus = Vec::new();
     for part in text.split(',').map(str::trim) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

@@ -54,3 +54,11 @@ pub use port::{
 };
 pub use prefetch::{prefetch_line, prefetch_nth};
 pub use queue::{RxQueue, TxQueue};
+
+/// Name and version of the DPDK that this program runs on, if it was built with one.
+pub fn library() -> Option<String> {
+    #[cfg(feature = "dpdk")]
+    return Some(eal::version());
+    #[cfg(not(feature = "dpdk"))]
+    None
+}

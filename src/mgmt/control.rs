@@ -59,6 +59,15 @@ pub enum Command {
     Promote,
     /// Let the candidate go.
     CancelShadow,
+    /// What `doctor` wants to know of ports and queues.
+    Facts,
+}
+
+/// What is answered to a command that was obeyed.
+#[derive(Debug)]
+enum Answer {
+    Reloaded(Reloaded),
+    Facts(Value),
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -127,6 +136,14 @@ pub fn answer(outcome: &Result<Reloaded, Refusal>) -> Value {
     }
 }
 
+fn reply(outcome: Result<Answer, Refusal>) -> Value {
+    match outcome {
+        Ok(Answer::Reloaded(reloaded)) => answer(&Ok(reloaded)),
+        Ok(Answer::Facts(facts)) => json!({ "version": VERSION, "ok": true, "facts": facts }),
+        Err(refusal) => refusal.to_json(),
+    }
+}
+
 /// A command that waits for what becomes of it.
 #[derive(Debug)]
 pub struct Asked {
@@ -134,13 +151,18 @@ pub struct Asked {
     pub command: Command,
     /// By whom: the user and the process at the other end.
     pub by: String,
-    answer: Sender<Result<Reloaded, Refusal>>,
+    answer: Sender<Result<Answer, Refusal>>,
 }
 
 impl Asked {
     /// Says what became of it.
     pub fn answer(self, outcome: Result<Reloaded, Refusal>) {
-        let _ = self.answer.try_send(outcome); // whoever asked may be gone
+        let _ = self.answer.try_send(outcome.map(Answer::Reloaded)); // whoever asked may be gone
+    }
+
+    /// Gives the facts.
+    pub fn tell(self, facts: Value) {
+        let _ = self.answer.try_send(Ok(Answer::Facts(facts))); // likewise
     }
 
     /// Something else is under way.
@@ -279,7 +301,7 @@ fn serve(stream: &UnixStream, ask: &Sender<Asked>) {
         let late = |_| Refusal::new("late", "no answer; the log of the program may know more");
         answered.recv_timeout(LONGEST_COMMAND).map_err(late)?
     });
-    let _ = writeln!(&*stream, "{}", answer(&outcome)); // the client may be gone
+    let _ = writeln!(&*stream, "{}", reply(outcome)); // the client may be gone
 }
 
 /// Who is it?
