@@ -271,6 +271,12 @@ mod signals {
         let mut lines =
             BufReader::new(child.stdout.take().expect("a pipe")).lines().map(|line| line.expect("text"));
         assert!(lines.next().expect("a line").contains("\"started\""));
+        // All threads, the EAL's among them, have given up what they need no more; all that follows works without.
+        let rights = common::confined(child.id());
+        assert!(rights.len() > 3, "{rights:?}");
+        for (name, capabilities, no_more, filtered) in &rights {
+            assert_eq!((*capabilities, *no_more, *filtered), (0, 1, 2), "{name}: {rights:?}");
+        }
         let reload = || sluicegate(root, &["reload", "policy/edge.toml"]);
         let mode = std::fs::metadata(root.join("policy/control.sock")).expect("a socket").permissions();
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);

@@ -20,7 +20,7 @@ use crate::App;
 use crate::app::{Reloaded, RunningApp, Snapshot};
 use crate::config::{self, Machine, Options, Overrides, Plan, Problem};
 use crate::mgmt::control::{Asked, Command, Control};
-use crate::mgmt::{Draining, Flip};
+use crate::mgmt::{Draining, Flip, privileges};
 
 /// Rest between two rounds in which there was nothing to do: a check that comes meanwhile waits that long.
 const REST: Duration = Duration::from_micros(500);
@@ -38,6 +38,9 @@ pub struct Run {
     /// How often to print figures, e.g. 1s; 0s for never
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "1s")]
     stats_interval: Duration,
+    /// Keep all capabilities and system calls after the start: for tools that start programs from within, and to see whether that is the trouble
+    #[arg(long)]
+    keep_privileges: bool,
     /// Everything as JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -60,6 +63,12 @@ impl Run {
         let app = start(app)?;
         show::started(&app, self.json);
         let (printer, printing) = printer(self.json)?;
+        if !self.keep_privileges {
+            let confined = privileges::confine(app.plan()).map_err(|error| {
+                Failure::Other(format!("{error}; --keep-privileges runs with what it was started with"))
+            })?;
+            show::confined(&confined, self.json);
+        }
         let report = self.manage(app, &interrupt, &mut renewal, &printer).stop();
         drop(renewal);
         notify(&[NotifyState::Stopping]);

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::Failure;
 use crate::app::{Reloaded, Report, RunningApp, Snapshot};
 use crate::dpdk::PortFacts;
+use crate::mgmt::privileges::Confined;
 use crate::mgmt::{Draining, Flip};
 
 const RED: Style = AnsiColor::Red.on_default().bold();
@@ -210,6 +211,18 @@ pub fn reloaded(reloaded: &Reloaded, json: bool) {
     }
     for text in reloaded.lines() {
         if reloaded.is_good() { say!("{text}") } else { warnings([text]) }
+    }
+}
+
+/// What was given up after the start.
+pub fn confined(confined: &Confined, json: bool) {
+    if let Err(why) = &confined.refused {
+        warnings([format!("system calls are not filtered: {why}")]);
+    }
+    if !json {
+        let kept =
+            if confined.kept.is_empty() { "no capability".to_owned() } else { confined.kept.join(", ") };
+        say!("privileges: {} threads keep {kept}", confined.threads);
     }
 }
 

@@ -31,6 +31,7 @@ mod mbuf;
 mod burst;
 mod clock;
 mod affinity;
+pub mod privileges;
 mod memory;
 pub mod port;
 mod queue;

@@ -11,6 +11,8 @@ mod tap;
 pub mod control;
 pub mod server;
 pub mod drain;
+#[cfg(feature = "program")]
+pub mod privileges;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
