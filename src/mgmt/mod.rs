@@ -12,6 +12,8 @@ pub mod control;
 pub mod server;
 pub mod drain;
 #[cfg(feature = "program")]
+pub mod log;
+#[cfg(feature = "program")]
 pub mod privileges;
 
 use std::collections::BTreeSet;
