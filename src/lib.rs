@@ -16,6 +16,7 @@ pub mod stages;
 pub mod config;
 pub mod mgmt;
 pub mod app;
+pub mod doctor;
 #[cfg(feature = "program")]
 pub mod cli;
 pub mod traffic;

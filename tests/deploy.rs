@@ -98,3 +98,29 @@ fn alerts_and_dashboard_ask_for_what_is_exported() {
     promtool(&["test", "rules", &file("alerts-test.yml")], None);
     promtool(&["check", "config", &file("prometheus.yml")], None);
 }
+
+/// The unit is one that systemd reads, and that leaves the program little, as systemd counts it.
+#[test]
+fn the_unit_is_valid_and_tight() {
+    let systemd = |args: &[&str]| std::process::Command::new("systemd-analyze").args(args).output();
+    let Ok(version) = systemd(&["--version"]) else {
+        return common::skipped("the_unit_is_valid_and_tight", "systemd-analyze is not installed");
+    };
+    assert!(version.status.success());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("deploy/systemd/sluicegate.service")).expect("a unit");
+    let folder = tempfile::tempdir().expect("a folder");
+    let unit = folder.path().join("sluicegate.service");
+    // `verify` looks for the program.
+    std::fs::write(&unit, text.replace("/usr/local/bin/sluicegate", "/bin/true")).expect("a file");
+    let unit = unit.to_str().expect("UTF-8");
+    let said = |output: std::io::Result<std::process::Output>| {
+        let output = output.expect("it runs");
+        let text = [&output.stdout[..], &output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let (is_valid, text) = said(systemd(&["verify", "--man=no", unit]));
+    assert!(is_valid && !text.contains("sluicegate.service:"), "{text}");
+    let (is_tight, text) = said(systemd(&["security", "--offline=true", "--threshold=45", unit]));
+    assert!(is_tight, "{text}");
+}

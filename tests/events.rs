@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sluicegate::App;
-use sluicegate::app::{Host, Snapshot, stats};
+use sluicegate::app::{Host, Reloaded, Snapshot, stats};
 use sluicegate::config::Plan;
+use sluicegate::config::reload::Changed;
 use sluicegate::dpdk::Mempool;
 use sluicegate::dpdk::soft::{self, Setup};
 use sluicegate::event::{Eve, Lines, Moment, Said, Stats, Type};
-use sluicegate::path::Clock;
+use sluicegate::path::{Clock, Differences};
 
 use common::dns::{answer, asked, over_tcp, query};
 use common::hello::{client_hello, server_hello};
@@ -209,6 +210,7 @@ fn examples_of_the_documents_are_what_is_written() {
     }
     let record = stats(&teller.plan, &teller.snapshot()).record(Stats::capture_time(teller.now));
     examples.push(("stats", record.to_string()));
+    examples.push(("reload", reload_record(teller.now).to_string()));
     let ended = said.iter().find(|(_, line)| line.contains("\"event_type\":\"flow\"")).expect("a flow");
     let log = teller.lines.flow_log(&ended.0, Moment::of_capture(teller.now)).to_vec();
     examples.push(("vpc-flow-log", String::from_utf8(log).expect("UTF-8").trim_end().to_owned()));
@@ -244,6 +246,42 @@ fn examples_of_the_documents_are_what_is_written() {
         let heading = document.contains(&format!("\n## `{kind}`"));
         assert_eq!(heading, Type::PRODUCED.contains(kind), "{kind}: what nobody makes is not documented");
     }
+}
+
+/// A reload that came to something, with all keys that such a record can have.
+fn reload_record(now: u64) -> Value {
+    let changed = vec![Changed { key: "flow.denied".into(), old: "10s".into(), new: "20s".into() }];
+    let stages =
+        Differences { added: vec!["tls".into()], changed: vec!["acl".into()], kept: 1, ..Default::default() };
+    let done = Reloaded::Done { stages, changed, warnings: Vec::new(), took_ms: 12, behind: Vec::new() };
+    let policy = ("91fd1a22c0b8d3e7", "0c4f7ab19e5d2286");
+    done.record(
+        ("reload", "socket, uid 0, pid 4711"),
+        policy,
+        Duration::from_millis(12),
+        Stats::capture_time(now),
+    )
+}
+
+/// A file with thousands of mistakes makes one record of bounded size.
+#[test]
+fn the_record_of_a_refused_reload_is_bounded() {
+    let problems = (0..5000).map(|n| format!("rules.csv:{n}: alow is no action")).collect();
+    let restart = vec![Changed { key: "flow.capacity".into(), old: "1".into(), new: "2".into() }];
+    let refused = Reloaded::Refused { problems, restart };
+    let record =
+        refused.record(("reload", "SIGHUP"), ("a", "a"), Duration::from_millis(3), Stats::capture_time(0));
+    let reload = &record["reload"];
+    assert_eq!(
+        (&reload["outcome"], &reload["asked_by"], &reload["took_ms"]),
+        (&"refused".into(), &"SIGHUP".into(), &3.into())
+    );
+    assert_eq!(reload["problems"].as_array().map(Vec::len), Some(20));
+    assert_eq!(
+        (&reload["problems_left_out"], &reload["restart"][0]["key"]),
+        (&4980.into(), &"flow.capacity".into())
+    );
+    assert!(record.to_string().len() < 4096);
 }
 
 /// All keys, but those that are names of the plan.
@@ -970,7 +1008,8 @@ mod program {
         send("-TERM", child.id());
         assert_eq!(child.wait().expect("it ends").code(), Some(0));
         assert_eq!(lines(&moved), before, "the old file is done with");
-        assert!(read(&path).iter().chain(&read(&moved)).all(|record| record["event_type"] == "stats"));
+        let is_known = |record: &Value| record["event_type"] == "stats" || record["event_type"] == "reload";
+        assert!(read(&path).iter().chain(&read(&moved)).all(is_known));
         common::assert_nothing_left(&prefix);
     }
 }

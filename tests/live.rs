@@ -48,6 +48,10 @@ fn live_frames_through_a_veth_pair() {
     let started = program.line("started");
     assert_eq!(started["ports"][0]["driver"], "net_af_packet", "{started}");
 
+    // The kernel's interface is to be left as it was, and nothing else: the raw socket is open.
+    for (name, capabilities, no_more, filtered) in common::confined(program.id()) {
+        assert_eq!((capabilities, no_more, filtered), (1 << 12, 1, 2), "{name}");
+    }
     let this = std::env::current_exe().expect("this program");
     let far = Command::new("ip")
         .args(["netns", "exec", &namespaces.far])

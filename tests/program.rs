@@ -175,6 +175,76 @@ mod signals {
         }
     }
 
+    /// A candidate over DPDK: loaded from another folder than the program's, asked for, put in force; and one that is wrong.
+    #[test]
+    fn a_candidate_is_loaded_asked_for_and_put_in_force() {
+        let folder = bench();
+        let root = folder.path();
+        let envelope = Envelope { node: [10, 0, 8, 9].into(), ..Envelope::default() };
+        let frames = vec![traffic::wrap(&datagram(53), &envelope).expect("a frame"); 64];
+        std::fs::write(root.join("tunnel.pcap"), capture(1, &frames)).expect("a file");
+        let prefix = common::prefix("candidate");
+        let device =
+            format!("port[0].device=net_pcap0,rx_pcap={},infinite_rx=1", root.join("tunnel.pcap").display());
+        let policy = std::fs::read_to_string(root.join("policy/edge.toml")).expect("the file");
+        std::fs::write(
+            root.join("policy/edge.toml"),
+            format!("{policy}[management]\nsocket = \"control.sock\"\n"),
+        )
+        .expect("a file");
+        let mut child = start(
+            root,
+            &prefix,
+            &["--stats-interval", "0s", "--set", &device, "--set", "eal.extra_buffers=2000"],
+        );
+        let mut lines =
+            BufReader::new(child.stdout.take().expect("a pipe")).lines().map(|line| line.expect("text"));
+        assert!(lines.next().expect("a line").contains("\"started\""));
+        let ask = |args: &[&str], code| {
+            ended(&sluicegate(root, &[args, &["--socket", "policy/control.sock"]].concat()), code)
+        };
+        assert!(ask(&["shadow"], 1).contains("no candidate is loaded"));
+        let next = |rules: &str| {
+            std::fs::write(root.join("policy/next.csv"), rules).expect("a file");
+            let text =
+                format!("{policy}[management]\nsocket = \"control.sock\"\n").replace("rules.csv", "next.csv");
+            std::fs::write(root.join("policy/next.toml"), text).expect("a file");
+        };
+        next(&RULES.replace("allow", "alow"));
+        let said = ask(&["reload", "--shadow", "policy/next.toml"], 1);
+        assert!(said.contains("next.csv") && said.contains("alow"), "{said}");
+        next(&RULES.replace("allow,udp,53", "deny,udp,53"));
+        let said = ask(&["reload", "--shadow", "policy/next.toml"], 0);
+        assert!(
+            said.contains("stages changed: acl") && said.contains("judges beside the one in force"),
+            "{said}"
+        );
+        std::thread::sleep(Duration::from_millis(700));
+        let status: serde_json::Value = serde_json::from_str(&ask(&["shadow", "--json"], 0)).expect("JSON");
+        assert_eq!((&status["ok"], &status["outcome"]), (&true.into(), &"shadow".into()), "{status}");
+        assert_eq!(status["flows"]["would_drop"], 1, "one flow, that was there before: {status}");
+        assert!(status["would_drop"]["acl.deny"].as_u64() > Some(0), "{status}");
+        assert!(ask(&["shadow"], 0).contains("would drop "));
+        // And the doctor asks the same instance.
+        let found = sluicegate(root, &["doctor", "--socket", "policy/control.sock", "--json"]);
+        let found: serde_json::Value = serde_json::from_slice(&found.stdout).expect("JSON");
+        assert_eq!(found["instance"], true, "{found}");
+        let queues =
+            found["findings"].as_array().expect("a list").iter().find(|one| one["check"] == "queues");
+        assert!(queues.expect("the check")["found"].to_string().contains("net_pcap0"), "{found}");
+        // Its file may be gone by now.
+        std::fs::remove_file(root.join("policy/next.csv")).expect("a file");
+        assert!(ask(&["shadow", "--promote"], 0).contains("stages changed: acl\n"));
+        std::thread::sleep(Duration::from_millis(100));
+        send(&child, "-INT");
+        let stopped = lines.find(|line| line.contains("\"stopped\"")).expect("the account");
+        let account: serde_json::Value = serde_json::from_str(&stopped).expect("JSON");
+        assert_eq!(account["balances"], true, "{account}");
+        assert!(account.to_string().contains("acl.deny"), "{account}");
+        assert_eq!(child.wait().expect("it ends").code(), Some(0));
+        common::assert_nothing_left(&prefix);
+    }
+
     /// The program over DPDK, with compiled rules and a capture that never ends: reloads by the socket and by SIGHUP, refused ones, and the account.
     #[test]
     fn reloads_are_obeyed_and_answered_while_packets_flow() {
@@ -192,13 +262,21 @@ mod signals {
         let device =
             format!("port[0].device=net_pcap0,rx_pcap={},infinite_rx=1", root.join("tunnel.pcap").display());
         let policy = std::fs::read_to_string(root.join("policy/edge.toml")).expect("the file");
-        let policy = format!("{policy}[management]\nsocket = \"control.sock\"\n");
+        let policy = format!(
+            "{policy}[management]\nsocket = \"control.sock\"\n[[events.sink]]\nto = \"file\"\npath = \"eve.json\"\ntypes = [\"reload\"]\n"
+        );
         std::fs::write(root.join("policy/edge.toml"), &policy).expect("a file");
         let more = ["--stats-interval", "0s", "--set", &device, "--set", "eal.extra_buffers=2000"];
         let mut child = start(root, &prefix, &more);
         let mut lines =
             BufReader::new(child.stdout.take().expect("a pipe")).lines().map(|line| line.expect("text"));
         assert!(lines.next().expect("a line").contains("\"started\""));
+        // All threads, the EAL's among them, have given up what they need no more; all that follows works without.
+        let rights = common::confined(child.id());
+        assert!(rights.len() > 3, "{rights:?}");
+        for (name, capabilities, no_more, filtered) in &rights {
+            assert_eq!((*capabilities, *no_more, *filtered), (0, 1, 2), "{name}: {rights:?}");
+        }
         let reload = || sluicegate(root, &["reload", "policy/edge.toml"]);
         let mode = std::fs::metadata(root.join("policy/control.sock")).expect("a socket").permissions();
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
@@ -244,6 +322,21 @@ mod signals {
         assert!(text.contains("acl.deny") && !text.contains("acl.default_deny\":1"), "{text}");
         assert_eq!(child.wait().expect("it ends").code(), Some(0));
         assert!(!root.join("policy/control.sock").exists());
+        // Each has left a record: who asked, from which policy to which.
+        let records = std::fs::read_to_string(root.join("policy/eve.json")).expect("records");
+        let records: Vec<serde_json::Value> =
+            records.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(records.len(), 14);
+        let told = |n: usize, key: &str| records[n]["reload"][key].as_str().expect("text").to_owned();
+        for (n, expected) in reloads.iter().enumerate() {
+            let (outcome, by) = (told(n, "outcome"), told(n, "asked_by"));
+            assert_eq!(outcome, *expected);
+            assert!(if n == 13 { by == "SIGHUP" } else { by.starts_with("socket, uid ") }, "{by}");
+            assert_eq!(told(n, "policy_before") != told(n, "policy_after"), outcome == "done", "{n}");
+            assert!(n == 0 || told(n, "policy_before") == told(n - 1, "policy_after"));
+        }
+        assert!(records[11]["reload"]["problems"][0].to_string().contains("alow"));
+        assert_eq!(records[12]["reload"]["restart"][0]["key"], "flow.capacity");
         assert!(ended(&reload(), 2).contains("is the program running"));
         common::assert_nothing_left(&prefix);
     }

@@ -108,7 +108,12 @@ impl Telling {
     }
 
     fn tell(&self, plan: &Plan, snapshot: &Snapshot) {
-        self.writer.stats(stats(plan, snapshot).record(SystemTime::now()));
+        self.writer.tell(Type::Stats, stats(plan, snapshot).record(SystemTime::now()));
+    }
+
+    /// A record of the management side's.
+    pub fn record(&self, kind: Type, record: serde_json::Value) {
+        self.writer.tell(kind, record);
     }
 
     /// What sinks did.

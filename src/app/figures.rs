@@ -239,7 +239,26 @@ const FIGURES: &[Fixed] = &[
         &["outcome"],
         "Reloads, by what became of them: `done`, `unchanged`, `refused`.",
     ),
+    (
+        "sluicegate_reload_seconds",
+        GAUGE,
+        &[],
+        "How long the last reload took, from the request until all workers had it.",
+    ),
     ("sluicegate_reload_workers_behind", GAUGE, &[], "Workers that have not taken the plan in force."),
+    ("sluicegate_shadow_loaded", GAUGE, &[], "1 while a candidate judges beside the plan in force."),
+    (
+        "sluicegate_shadow_packets_total",
+        COUNTER,
+        &["verdict"],
+        "Packets that candidates judged: `agree`, `would_drop`, `would_pass`, `waiting` (one of the two had not decided), `not_compared`.",
+    ),
+    (
+        "sluicegate_shadow_flows_total",
+        COUNTER,
+        &["verdict"],
+        "Flows that candidates were shown (`judged`), and those with a packet that `would_drop` or `would_pass`.",
+    ),
     ("sluicegate_pool_buffers", GAUGE, &[], "Buffers of the pool."),
     ("sluicegate_pool_available_buffers", GAUGE, &[], "Those that nobody holds."),
 ];

@@ -1,13 +1,14 @@
 //! One round of the management side, over what the application has: workers, ports, pool, flows.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use std::sync::Arc;
 
-use super::reload::{InForce, Load, Reloaded};
+use super::reload::{InForce, Load, Reloaded, ShadowStatus, What};
 use super::{Launched, RunningApp};
 use crate::config::Plan;
+use crate::event::Type;
 use crate::mgmt::health::{PortSeen, WorkerSeen};
 use crate::mgmt::{Draining, Management, Observation, Round, Status};
 use crate::packet::DropReason;
@@ -37,6 +38,9 @@ impl RunningApp {
             round.said.extend(self.tick().err().map(|error| error.to_string()));
         }
         if look {
+            for record in self.reloads.examples(&self.pipeline, &self.clock) {
+                self.tell(Type::Shadow, record);
+            }
             round.said.extend(self.events());
             let seen = self.observe(at);
             let shared = self.shared.clone();
@@ -64,8 +68,54 @@ impl RunningApp {
     ///
     /// In one sentence, if there is a reload under way.
     pub fn reload(&mut self, load: Load) -> Result<(), String> {
+        self.reload_for("the program", load)
+    }
+
+    /// The same for somebody who is named in the record of it.
+    ///
+    /// # Errors
+    ///
+    /// Likewise.
+    pub fn reload_for(&mut self, who: &str, load: Load) -> Result<(), String> {
+        self.begin_reload(What::Reload, who, load)
+    }
+
+    /// Begins to load a candidate beside the plan in force: it judges the same packets, and nothing comes of it but counts, records and
+    /// [`Self::shadow_status`]. It takes the place of another one, and goes with the next plan. [`Round::reloaded`] says what became of it.
+    ///
+    /// # Errors
+    ///
+    /// In one sentence, if there is a reload under way.
+    pub fn shadow(&mut self, who: &str, load: Load) -> Result<(), String> {
+        self.begin_reload(What::Shadow, who, load)
+    }
+
+    /// Begins to put the candidate in force, as a reload does, with what was loaded then, whatever its file says now.
+    ///
+    /// # Errors
+    ///
+    /// In one sentence, if there is none, or a reload is under way.
+    pub fn promote(&mut self, who: &str) -> Result<(), String> {
+        self.reloads.end_shadow(What::Promote, who.to_owned(), &self.plan)
+    }
+
+    /// Begins to let the candidate go.
+    ///
+    /// # Errors
+    ///
+    /// Likewise.
+    pub fn cancel_shadow(&mut self, who: &str) -> Result<(), String> {
+        self.reloads.end_shadow(What::Cancel, who.to_owned(), &self.plan)
+    }
+
+    /// What the candidate has come to, if there is one.
+    pub fn shadow_status(&self) -> Option<ShadowStatus> {
+        self.reloads.shadow(|counters| format!("worker {} has not taken it", counters.worker.0))
+    }
+
+    fn begin_reload(&mut self, what: What, who: &str, load: Load) -> Result<(), String> {
         let machine = (self.host.backend(), &self.pool, &self.cpus[..]);
-        self.reloads.begin(load, &self.plan, &self.pipeline, machine)
+        self.reloads.begin((what, load, who.to_owned()), &self.plan, &self.pipeline, machine)
     }
 
     fn look_at_reload(&mut self) -> Option<Reloaded> {
@@ -81,7 +131,21 @@ impl RunningApp {
         if let Some(InForce { plan, pipeline }) = in_force {
             self.put_in_force(plan, pipeline);
         }
+        if let (Some(outcome), Some(told)) = (&outcome, self.reloads.told()) {
+            let policy = (told.policy.as_str(), self.plan.policy.as_str());
+            self.tell(
+                Type::Reload,
+                outcome.record((told.what.word(), &told.by), policy, told.took, SystemTime::now()),
+            );
+        }
         outcome
+    }
+
+    /// A record of the management side's, to whoever wants to know.
+    pub(super) fn tell(&self, kind: Type, record: serde_json::Value) {
+        if let Some(telling) = &self.telling {
+            telling.record(kind, record);
+        }
     }
 
     /// What the management side knows of the plan is the new one's. Workers come to it by themselves.

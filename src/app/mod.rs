@@ -23,10 +23,11 @@ use std::time::Instant;
 
 pub use figures::{Estimate, Exporter, Figure, Publisher, figures};
 pub use host::Host;
-pub use reload::{Load, Reloaded};
+pub use reload::{Judged, Load, Reloaded, ShadowStatus};
 pub use report::{PortReport, Report, Snapshot};
 
 use crate::config::{AddressV4, HostKind, Plan, QueueCount};
+use crate::doctor::Run;
 #[cfg(feature = "dpdk")]
 use crate::dpdk::eal;
 use crate::dpdk::{Error, Mempool, Port, PortConfig, PortStats, QueuePair, RunningPort};
@@ -148,6 +149,7 @@ impl App {
             reloads: Reloads::new(Vec::new(), &pipeline),
             pipeline,
             cpus: cpus.clone(),
+            clock: clock.clone(),
             plan: Arc::new(plan),
             host,
         };
@@ -228,6 +230,8 @@ pub struct RunningApp {
     reloads: Reloads,
     pipeline: Arc<Pipeline>,
     cpus: Vec<u32>,
+    /// The workers'.
+    clock: Clock,
     plan: Arc<Plan>,
     // Last: the EAL goes when everything that lives on it is gone.
     host: Host,
@@ -398,6 +402,43 @@ impl RunningApp {
         self.notes.iter().cloned().chain(ports)
     }
 
+    /// What `doctor` wants to know of ports, queues and memory.
+    pub fn facts(&self) -> Run {
+        let memory = match &self.host {
+            #[cfg(feature = "dpdk")]
+            Host::Eal(eal) => Some(eal.memory().sentence.clone()),
+            Host::Threads => None,
+        };
+        let port = |port: &RunningPort| {
+            let facts = port.facts();
+            let queues = self.workers.iter().flat_map(|worker| {
+                let own = worker.counters.queues.iter().filter(|queue| queue.port == facts.id);
+                own.map(|queue| crate::doctor::Queue {
+                    queue: queue.queue,
+                    worker: worker.counters.worker.0,
+                    received: queue.received.get(),
+                })
+            });
+            let planned = self.plan.ports.iter().find(|planned| planned.device == facts.device);
+            crate::doctor::Port {
+                device: facts.device.clone(),
+                driver: facts.driver.clone(),
+                mtu: facts.mtu,
+                rss_functions: facts.rss.functions.clone(),
+                rss_key_is_fixed: planned.is_some_and(|planned| planned.config.rss.key.is_some()),
+                rss_reta: facts.rss.reta.clone(),
+                queues: queues.collect(),
+                allowances: port
+                    .xstats()
+                    .into_iter()
+                    .filter(|(name, n)| name.ends_with("_allowance_exceeded") && *n > 0)
+                    .collect(),
+            }
+        };
+        let dpdk = crate::dpdk::library().unwrap_or_default();
+        Run { dpdk, memory, ports: self.ports.iter().map(port).collect() }
+    }
+
     /// What it runs on.
     pub fn host(&self) -> &Host {
         &self.host
@@ -431,6 +472,7 @@ impl RunningApp {
             management: self.management.as_ref().map(Management::snapshot),
             sinks: self.sinks(),
             reloads: self.reloads.counts(),
+            judged: self.reloads.judged(),
             flows: self.flows.clone(),
             pool: (self.pool.capacity(), self.pool.available()),
         })

@@ -9,6 +9,10 @@
 //! away from the workers' CPUs. A plan is in force when it is built; each worker comes to it by itself. One that hangs keeps what it has, is
 //! named after [`PATIENCE`], and gets the plan that is in force then when it lives again.
 
+mod reloaded;
+mod prepare;
+mod shadow;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,12 +20,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use serde::Serialize;
 
-use crate::config::reload::{Changed, changes};
+use prepare::{Source, prepare, refused, shadow as prepare_shadow};
+pub use reloaded::Reloaded;
+use shadow::Loaded;
+pub(crate) use shadow::Totals;
+pub use shadow::{Judged, ShadowStatus};
+
+use crate::config::reload::Changed;
 use crate::config::{Plan, Problem};
 use crate::dpdk::{self, Mempool};
-use crate::path::{Change, Differences, MailEnd, Pipeline, WorkerCounters};
+use crate::path::{Candidate, Change, Clock, Differences, MailEnd, Pipeline, WorkerCounters};
 use crate::stage::Backend;
 
 /// How long a worker may take before it is named.
@@ -30,73 +39,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Reads and checks the next plan.
 pub type Load = Box<dyn FnOnce() -> Result<Plan, Vec<Problem>> + Send>;
 
-/// What became of a reload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "outcome")]
-pub enum Reloaded {
-    /// The new plan is in force.
-    Done {
-        /// What became of the stages.
-        stages: Differences,
-        /// Other values that changed.
-        changed: Vec<Changed>,
-        /// What the plan warns of.
-        warnings: Vec<String>,
-        /// From the request until all workers had it.
-        took_ms: u64,
-        /// Workers that have not taken it yet, one sentence each.
-        behind: Vec<String>,
-    },
-    /// There is nothing that changed.
-    Unchanged,
-    /// It cannot be: nothing has changed.
-    Refused {
-        /// Why, one sentence each.
-        problems: Vec<String>,
-        /// Values that a restart can change, and a reload cannot.
-        restart: Vec<Changed>,
-    },
-}
-
-impl Reloaded {
-    /// Is the plan that was asked for in force?
-    pub fn is_good(&self) -> bool {
-        !matches!(self, Reloaded::Refused { .. })
-    }
-
-    /// For people, line by line.
-    pub fn lines(&self) -> Vec<String> {
-        match self {
-            Reloaded::Unchanged => vec!["reload: nothing has changed".into()],
-            Reloaded::Refused { problems, restart } => {
-                let needs = restart.iter().map(|changed| format!("{changed} needs a restart"));
-                let all = problems.iter().cloned().chain(needs);
-                all.chain(["reload: refused; nothing has changed".into()]).collect()
-            }
-            Reloaded::Done { stages, changed, warnings, took_ms, behind } => {
-                let mut lines: Vec<String> =
-                    warnings.iter().map(|warning| format!("warning: {warning}")).collect();
-                let Differences { added, changed: other, moved, removed, kept } = stages;
-                for (what, names) in
-                    [("new", added), ("changed", other), ("moved", moved), ("removed", removed)]
-                {
-                    if !names.is_empty() {
-                        lines.push(format!("stages {what}: {}", names.join(", ")));
-                    }
-                }
-                lines.extend(changed.iter().map(ToString::to_string));
-                lines.extend(behind.iter().cloned());
-                lines.push(format!("reload: done in {took_ms} ms; {kept} stages as they were"));
-                lines
-            }
-        }
-    }
-}
-
 /// What the thread is asked for.
 enum Job {
     Load {
-        load: Load,
+        source: Source,
+        is_shadow: bool,
         plan: Arc<Plan>,
         pipeline: Arc<Pipeline>,
         most_reasons: usize,
@@ -116,7 +63,8 @@ enum Job {
 enum Said {
     Refused { problems: Vec<String>, restart: Vec<Changed> },
     Unchanged,
-    Ready { plan: Box<Plan>, pipeline: Box<Pipeline>, stages: Differences, changed: Vec<Changed> },
+    Ready { plan: Arc<Plan>, pipeline: Box<Pipeline>, stages: Differences, changed: Vec<Changed> },
+    Shadowed { candidate: Arc<Candidate>, bytes: u64, stages: Differences, not_judged: Vec<Changed> },
     Made { worker: usize, change: Box<Change>, to: Arc<Pipeline> },
 }
 
@@ -137,11 +85,52 @@ enum OnItsWay {
     Sent(Arc<Pipeline>),
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// Another plan.
+    Reload,
+    /// A candidate beside the plan.
+    Shadow,
+    /// The candidate as the plan.
+    Promote,
+    /// No candidate any more.
+    Cancel,
+}
+
+impl What {
+    /// The word in records.
+    pub fn word(self) -> &'static str {
+        match self {
+            What::Reload => "reload",
+            What::Shadow => "shadow",
+            What::Promote => "promote",
+            What::Cancel => "cancel",
+        }
+    }
+}
+
 /// A reload that is not through.
 struct UnderWay {
+    what: What,
     began: Instant,
-    /// Once the plan is in force.
-    done: Option<(Differences, Vec<Changed>, Vec<String>)>,
+    /// Who asked.
+    by: String,
+    /// The policy that was in force then.
+    policy: String,
+    /// The stages in force are to be without a candidate, as a first step or as the only one.
+    parts: bool,
+    /// What is to be put in force when they are.
+    then: Option<Arc<Plan>>,
+    /// Once it is in force, and all that is left is that workers take it.
+    done: Option<Reloaded>,
+}
+
+impl UnderWay {
+    fn new(what: What, by: String, plan: &Plan) -> Self {
+        let (began, policy) = (Instant::now(), plan.policy.clone());
+        UnderWay { what, began, by, policy, parts: false, then: None, done: None }
+    }
 }
 
 /// Reloads of an application.
@@ -158,6 +147,25 @@ pub(super) struct Reloads {
     /// Why the newest plan could not be loaded.
     failed: Option<String>,
     counts: Counts,
+    /// Of the last one that is over, until it is taken.
+    told: Option<Told>,
+    /// The candidate.
+    loaded: Option<Loaded>,
+    /// What candidates came to that are gone.
+    judged: Totals,
+}
+
+/// What a record says of a reload beside what became of it.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// What was asked for.
+    pub what: What,
+    /// Who asked.
+    pub by: String,
+    /// The policy before.
+    pub policy: String,
+    /// From the request on.
+    pub took: Duration,
 }
 
 /// How reloads ended.
@@ -168,6 +176,8 @@ pub(crate) struct Counts {
     pub refused: u64,
     /// Workers that have not got the plan in force.
     pub behind: u64,
+    /// How long the last one took.
+    pub took: Duration,
 }
 
 /// A plan that has been built, to be put in force.
@@ -197,20 +207,21 @@ impl Reloads {
             carried: BTreeMap::new(),
             failed: None,
             counts: Counts::default(),
+            told: None,
+            loaded: None,
+            judged: Totals::default(),
         }
     }
 
-    /// Begins one. False if there is one under way.
+    /// Begins to load a plan, or a candidate beside it, for somebody. An error in one sentence if there is something under way.
     pub fn begin(
         &mut self,
-        load: Load,
+        (what, load, by): (What, Load, String),
         plan: &Arc<Plan>,
         pipeline: &Arc<Pipeline>,
         (backend, pool, cpus): (Backend, &Mempool, &[u32]),
     ) -> Result<(), String> {
-        if self.under_way.is_some() {
-            return Err("a reload is under way".into());
-        }
+        self.is_free()?;
         if self.thread.is_none() {
             let ((jobs, todo), (say, said)) = (unbounded(), unbounded());
             let (pool, cpus) = (pool.clone(), cpus.to_vec());
@@ -223,11 +234,29 @@ impl Reloads {
                 Some(thread.map_err(|error| format!("no thread: {error}; raise the limit of processes"))?);
             (self.jobs, self.said) = (Some(jobs), said);
         }
+        self.under_way = Some(UnderWay::new(what, by, plan));
+        self.load(Source::File(load), what == What::Shadow, plan, pipeline);
+        Ok(())
+    }
+
+    /// Begins to put the candidate in force, or to let it go.
+    pub fn end_shadow(&mut self, what: What, by: String, plan: &Arc<Plan>) -> Result<(), String> {
+        self.is_free()?;
+        let loaded = self.loaded.as_ref().ok_or("no candidate is loaded")?;
+        let then = (what == What::Promote).then(|| loaded.candidate.plan().clone());
+        self.under_way = Some(UnderWay { parts: true, then, ..UnderWay::new(what, by, plan) });
+        Ok(())
+    }
+
+    fn is_free(&self) -> Result<(), String> {
+        if self.under_way.is_some() { Err("a reload is under way".into()) } else { Ok(()) }
+    }
+
+    fn load(&self, source: Source, is_shadow: bool, plan: &Arc<Plan>, pipeline: &Arc<Pipeline>) {
         let most_reasons =
             self.posts.iter().map(|post| post.counters.most_reasons()).min().unwrap_or(usize::MAX);
-        self.under_way = Some(UnderWay { began: Instant::now(), done: None });
-        self.ask(Job::Load { load, plan: plan.clone(), pipeline: pipeline.clone(), most_reasons });
-        Ok(())
+        let (plan, pipeline) = (plan.clone(), pipeline.clone());
+        self.ask(Job::Load { source, is_shadow, plan, pipeline, most_reasons });
     }
 
     fn ask(&self, job: Job) {
@@ -254,23 +283,47 @@ impl Reloads {
                 Said::Refused { problems, restart } => {
                     let first = problems.first().cloned();
                     let first = first.or_else(|| Some(format!("{} needs a restart", restart.first()?)));
-                    self.failed = first;
-                    self.counts.refused += 1;
-                    self.under_way = None;
+                    // The policy in force is what was wanted, whatever becomes of a candidate.
+                    if self.is_of_the_plan() {
+                        self.failed = first;
+                        self.counts.refused += 1;
+                    }
+                    self.end();
                     outcome = Some(Reloaded::Refused { problems, restart });
                 }
                 Said::Unchanged => {
                     self.failed = None;
                     self.counts.unchanged += 1;
-                    self.under_way = None;
+                    self.end();
                     outcome = Some(Reloaded::Unchanged);
                 }
                 Said::Ready { plan, pipeline: next, stages, changed } => {
                     if let Some(under_way) = &mut self.under_way {
-                        under_way.done = Some((stages, changed, plan.warnings.clone()));
+                        let (warnings, behind) = (plan.warnings.clone(), Vec::new());
+                        let done = Reloaded::Done { stages, changed, warnings, took_ms: 0, behind };
+                        under_way.done = Some(done);
                     }
+                    self.part();
                     self.leaving.push(pipeline.clone());
-                    in_force = Some(InForce { plan: Arc::from(plan), pipeline: Arc::from(next) });
+                    in_force = Some(InForce { plan, pipeline: Arc::from(next) });
+                }
+                Said::Shadowed { candidate, bytes, stages, not_judged } => {
+                    self.part();
+                    let next = Arc::new(pipeline.beside(Some(candidate.clone())));
+                    if let Some(under_way) = &mut self.under_way {
+                        under_way.done = Some(Reloaded::Shadowed {
+                            policy: candidate.plan().policy.clone(),
+                            stages,
+                            not_judged,
+                            warnings: candidate.plan().warnings.clone(),
+                            bytes,
+                            took_ms: 0,
+                            behind: Vec::new(),
+                        });
+                    }
+                    self.loaded = Some(Loaded::new(candidate, bytes));
+                    self.leaving.push(pipeline.clone());
+                    in_force = Some(InForce { plan: plan.clone(), pipeline: next });
                 }
                 Said::Made { worker, change, to } => {
                     if let Some(post) = self.posts.get_mut(worker) {
@@ -283,10 +336,17 @@ impl Reloads {
                 }
             }
         }
+        if let Some(under_way) = self.under_way.as_mut().filter(|under_way| under_way.parts) {
+            under_way.parts = false;
+            under_way.done = Some(Reloaded::Cancelled { took_ms: 0, behind: Vec::new() });
+            self.part();
+            self.leaving.push(pipeline.clone());
+            in_force = Some(InForce { plan: plan.clone(), pipeline: Arc::new(pipeline.beside(None)) });
+        }
         let (plan, pipeline) = in_force.as_ref().map_or((plan, pipeline), |new| (&new.plan, &new.pipeline));
         self.bring(plan, pipeline);
         self.forget(pipeline);
-        let outcome = outcome.or_else(|| self.look(pipeline, place));
+        let outcome = outcome.or_else(|| self.look(plan, pipeline, place));
         (in_force, outcome)
     }
 
@@ -355,6 +415,7 @@ impl Reloads {
     /// Is it over?
     fn look(
         &mut self,
+        plan: &Arc<Plan>,
         pipeline: &Arc<Pipeline>,
         place: impl Fn(&WorkerCounters) -> String,
     ) -> Option<Reloaded> {
@@ -370,10 +431,75 @@ impl Reloads {
             format!("worker {} has not taken it yet: it is in {}", counters.worker.0, place(counters))
         };
         let behind = late().map(say).collect();
-        let (stages, changed, warnings) = self.under_way.take()?.done?;
-        self.failed = None;
-        self.counts.done += 1;
-        Some(Reloaded::Done { stages, changed, warnings, took_ms: took.as_millis() as u64, behind })
+        if under_way.then.is_some() {
+            // What the candidate took is free before the same is built as the pipeline; a worker that hangs is not waited for.
+            if !self.leaving.is_empty() && took < PATIENCE {
+                return None;
+            }
+            let under_way = self.under_way.as_mut()?;
+            under_way.done = None;
+            let judged = under_way.then.take()?;
+            self.load(Source::Judged(judged), false, plan, pipeline);
+            return None;
+        }
+        if self.is_of_the_plan() {
+            self.failed = None;
+            self.counts.done += 1;
+        }
+        Some(self.end()?.done?.after(took, behind))
+    }
+
+    /// The one under way is over.
+    fn end(&mut self) -> Option<UnderWay> {
+        let is_of_the_plan = self.is_of_the_plan();
+        let over = self.under_way.take()?;
+        let took = over.began.elapsed();
+        if is_of_the_plan {
+            self.counts.took = took;
+        }
+        self.told = Some(Told { what: over.what, by: over.by.clone(), policy: over.policy.clone(), took });
+        Some(over)
+    }
+
+    /// Is what is under way about the plan in force, rather than a candidate?
+    fn is_of_the_plan(&self) -> bool {
+        let what = self.under_way.as_ref().map(|under_way| under_way.what);
+        matches!(what, Some(What::Reload | What::Promote))
+    }
+
+    /// The candidate is gone; what it came to goes into the sums.
+    fn part(&mut self) {
+        if let Some(loaded) = self.loaded.take() {
+            self.judged.add(&loaded.totals());
+        }
+    }
+
+    /// What candidates came to since the start.
+    pub fn judged(&self) -> Totals {
+        let mut all = self.judged;
+        if let Some(loaded) = &self.loaded {
+            all.add(&loaded.totals());
+            all.loaded = true;
+        }
+        all
+    }
+
+    /// What the candidate has come to.
+    pub fn shadow(&self, behind: impl Fn(&WorkerCounters) -> String) -> Option<ShadowStatus> {
+        let loaded = self.loaded.as_ref()?;
+        let has = |post: &&Post| post.has.candidate().is_none_or(|it| !Arc::ptr_eq(it, &loaded.candidate));
+        let behind = self.posts.iter().filter(has).map(|post| behind(&post.counters)).collect();
+        Some(loaded.status(behind))
+    }
+
+    /// Differences that workers have given as examples since the last call, as records.
+    pub fn examples(&mut self, running: &Pipeline, clock: &Clock) -> Vec<serde_json::Value> {
+        self.loaded.as_mut().map(|loaded| loaded.examples(running, clock)).unwrap_or_default()
+    }
+
+    /// Of the last one that is over, once.
+    pub fn told(&mut self) -> Option<Told> {
+        self.told.take()
     }
 
     /// Why the newest plan could not be loaded.
@@ -434,9 +560,11 @@ fn is_same(
 /// One job, on the thread.
 fn work(job: Job, backend: Backend, pool: &Mempool, say: &Sender<Said>) {
     let said = match job {
-        Job::Load { load, plan, pipeline, most_reasons } => {
-            let tried =
-                catch_unwind(AssertUnwindSafe(|| prepare(load, &plan, &pipeline, backend, most_reasons)));
+        Job::Load { source, is_shadow, plan, pipeline, most_reasons } => {
+            let tried = catch_unwind(AssertUnwindSafe(|| match is_shadow {
+                true => prepare_shadow(source, &plan, &pipeline, backend, most_reasons),
+                false => prepare(source, &plan, &pipeline, backend, most_reasons),
+            }));
             tried.unwrap_or_else(|_| refused("a stage panicked while it was read or built"))
         }
         Job::Make { worker, from, to, plan, counters } => {
@@ -447,45 +575,4 @@ fn work(job: Job, backend: Backend, pool: &Mempool, say: &Sender<Said>) {
         Job::Forget(pipeline) => return drop(pipeline),
     };
     let _ = say.send(said); // nobody is there any more
-}
-
-fn refused(why: impl Into<String>) -> Said {
-    Said::Refused { problems: vec![why.into()], restart: Vec::new() }
-}
-
-/// Reads, checks, compares, builds.
-fn prepare(
-    load: Load,
-    running: &Arc<Plan>,
-    pipeline: &Pipeline,
-    backend: Backend,
-    most_reasons: usize,
-) -> Said {
-    let mut plan = match load() {
-        Ok(plan) => plan,
-        Err(problems) => {
-            let problems = problems.iter().map(ToString::to_string).collect();
-            return Said::Refused { problems, restart: Vec::new() };
-        }
-    };
-    plan.join_reasons(&running.reasons);
-    let (changed, restart) = changes(running, &plan);
-    if !restart.is_empty() {
-        return Said::Refused { problems: Vec::new(), restart };
-    }
-    if plan.reasons.len() > most_reasons {
-        return refused(format!(
-            "stages have had {} reasons since the start, and there are counters for {most_reasons}; restart",
-            plan.reasons.len()
-        ));
-    }
-    let next = match pipeline.next(&plan, backend) {
-        Ok(next) => next,
-        Err(error) => return refused(error.to_string()),
-    };
-    let stages = next.differences(pipeline);
-    if stages.is_none() && changed.is_empty() && next.is_the_same(pipeline) {
-        return Said::Unchanged;
-    }
-    Said::Ready { plan: Box::new(plan), pipeline: Box::new(next), stages, changed }
 }

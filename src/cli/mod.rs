@@ -4,6 +4,7 @@ mod capture;
 mod check;
 #[cfg(feature = "dpdk")]
 mod demo;
+mod doctor;
 mod explain;
 mod flows;
 mod health;
@@ -83,6 +84,10 @@ enum Command {
     Capture(capture::Capture),
     /// Ask a running instance to load its configuration anew; exit code 1 if it refuses
     Reload(reload::Reload),
+    /// Show what the candidate of a running instance would do (`reload --shadow` loads one), put it in force, or let it go
+    Shadow(reload::Shadow),
+    /// Check the machine, and the instance that runs on it; exit code 1 if something is bad
+    Doctor(doctor::Doctor),
     /// Ask a running instance whether it is fit for traffic; exit code 1 if it is not
     Health(health::Health),
     /// List the stages, or explain one; `stages drops` lists all drop reasons
@@ -115,6 +120,8 @@ pub fn main() -> ExitCode {
         Command::Explain(command) => command.run(),
         Command::Capture(command) => command.run(),
         Command::Reload(command) => command.run(),
+        Command::Shadow(command) => command.run(),
+        Command::Doctor(command) => command.run(),
         Command::Health(command) => command.run(),
         Command::Stages(command) => command.run(),
         Command::Completions { shell } => {

@@ -5,13 +5,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use sd_notify::NotifyState;
-use signal_hook::consts::SIGHUP;
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use signal_hook::flag;
 
 use super::interrupt::{Interrupt, Signal};
@@ -19,8 +19,8 @@ use super::{ConfigArgs, FAILED, Failure, OK, Outcome, show};
 use crate::App;
 use crate::app::{Reloaded, RunningApp, Snapshot};
 use crate::config::{self, Machine, Options, Overrides, Plan, Problem};
-use crate::mgmt::control::Asked;
-use crate::mgmt::{Draining, Flip};
+use crate::mgmt::control::{Asked, Command};
+use crate::mgmt::{Draining, Flip, log, privileges};
 
 /// Rest between two rounds in which there was nothing to do: a check that comes meanwhile waits that long.
 const REST: Duration = Duration::from_micros(500);
@@ -38,29 +38,59 @@ pub struct Run {
     /// How often to print figures, e.g. 1s; 0s for never
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "1s")]
     stats_interval: Duration,
-    /// Everything as JSON, one object a line
+    /// Keep all capabilities and system calls after the start: for tools that start programs from within, and to see whether that is the trouble
+    #[arg(long)]
+    keep_privileges: bool,
+    /// Everything on standard output as JSON, one object a line
     #[arg(long)]
     json: bool,
+    /// Where to log
+    #[arg(long, value_enum, default_value_t)]
+    log: log::To,
+    /// What lines on standard error look like
+    #[arg(long, value_enum, default_value_t)]
+    log_format: log::Form,
+    /// How much: error, warn, info, debug, trace. SIGUSR1 is one more, SIGUSR2 one less
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: String,
 }
 
 impl Run {
     pub(super) fn run(self) -> Outcome {
         // First, since rule sets may take seconds to read.
         let interrupt = Interrupt::install().map_err(|e| Failure::Other(format!("signals: {e}")))?;
+        if !log::set_level(&self.log_level) {
+            let text = format!("--log-level {}: write error, warn, info, debug or trace", self.log_level);
+            return Err(Failure::Other(text));
+        }
+        log::start(self.log, self.log_format).map_err(Failure::Other)?;
         let mut renewal = Renewal::of(&self.config);
         let plan = renewal.source.load()?;
-        show::warnings(&plan.warnings);
+        plan.warnings.iter().for_each(|text| tracing::warn!(target: "config", "{text}"));
         // As logrotate and its like ask for it, and as a person does who has edited the file.
         let reopen = Arc::<AtomicBool>::default();
         for flag in [&reopen, &renewal.hangup] {
             flag::register(SIGHUP, flag.clone()).map_err(|e| Failure::Other(format!("signals: {e}")))?;
         }
+        let verbosity = Verbosity::install().map_err(|e| Failure::Other(format!("signals: {e}")))?;
         let mut app = App::new(plan).with_reopen(reopen);
-        show::warnings(app.open_admin()?);
+        if let Some(note) = app.open_admin()? {
+            tracing::warn!(target: "admin", "{note}");
+        }
         let app = start(app)?;
         show::started(&app, self.json);
         let (printer, printing) = printer(self.json)?;
-        let report = self.manage(app, &interrupt, &mut renewal, &printer).stop();
+        if !self.keep_privileges {
+            let confined = privileges::confine(app.plan()).map_err(|error| {
+                Failure::Other(format!("{error}; --keep-privileges runs with what it was started with"))
+            })?;
+            let (threads, kept) = (confined.threads, confined.kept.join(" "));
+            tracing::info!(target: "privileges", threads, kept, "given up");
+            if let Err(why) = &confined.refused {
+                tracing::warn!(target: "privileges", "system calls are not filtered: {why}");
+            }
+        }
+        let report = self.manage(app, (&interrupt, &verbosity), &mut renewal, &printer).stop();
         drop(renewal);
         notify(&[NotifyState::Stopping]);
         drop(printer);
@@ -73,7 +103,7 @@ impl Run {
     fn manage(
         &self,
         mut app: RunningApp,
-        interrupt: &Interrupt,
+        (interrupt, verbosity): (&Interrupt, &Verbosity),
         renewal: &mut Renewal,
         printer: &SyncSender<Said>,
     ) -> RunningApp {
@@ -103,6 +133,9 @@ impl Run {
                 if drain.is_over() {
                     return app;
                 }
+            }
+            if let Some(level) = verbosity.take() {
+                say(Said::Level(level));
             }
             renewal.look(&mut app);
             if let Some(reloaded) = round.reloaded {
@@ -163,6 +196,15 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Another file, named from where the first one is named: what both say of places is the same then.
+    fn beside(self, file: PathBuf) -> Self {
+        let here = std::env::current_dir().ok().filter(|_| self.file.is_relative());
+        let short = here.and_then(|here| file.strip_prefix(here).ok().map(PathBuf::from));
+        Source { file: short.unwrap_or(file), ..self }
+    }
+}
+
 /// How the configuration gets in anew: SIGHUP and the admin API ask for it.
 struct Renewal {
     source: Source,
@@ -180,12 +222,39 @@ impl Renewal {
     /// Begins a reload, if somebody asks for one.
     fn look(&mut self, app: &mut RunningApp) {
         let asked = app.asked();
-        let hangup = self.hangup.swap(false, Ordering::Relaxed);
+        // One after the other: what a command needs the flag for would be lost.
+        let hangup = asked.is_none() && self.hangup.swap(false, Ordering::Relaxed);
         if asked.is_none() && !hangup {
             return;
         }
         let source = self.source.clone();
-        match (app.reload(Box::new(move || source.load())), asked) {
+        let by = asked.as_ref().map_or_else(|| "SIGHUP".to_owned(), |asked| asked.by.clone());
+        let command = asked.as_ref().map_or(Command::Reload, |asked| asked.command.clone());
+        let begun = match command {
+            Command::Reload => app.reload_for(&by, Box::new(move || source.load())),
+            Command::Shadow { file } => {
+                let source = source.beside(file);
+                app.shadow(&by, Box::new(move || source.load()))
+            }
+            Command::Promote => app.promote(&by),
+            Command::CancelShadow => app.cancel_shadow(&by),
+            Command::Facts => {
+                if let Some(asked) = asked {
+                    asked.tell(serde_json::to_value(app.facts()).unwrap_or_default()); // plain data
+                }
+                return;
+            }
+            Command::ShadowStatus => {
+                if let Some(asked) = asked {
+                    match app.shadow_status() {
+                        Some(status) => asked.answer(Ok(Reloaded::Shadow(Box::new(status)))),
+                        None => asked.is_absent("no candidate is loaded"),
+                    }
+                }
+                return;
+            }
+        };
+        match (begun, asked) {
             (Ok(()), asked) => self.asked = asked,
             (Err(busy), Some(asked)) => asked.is_busy(busy),
             // Whatever changed since the one under way began is not lost.
@@ -203,6 +272,7 @@ impl Renewal {
 
 /// What is printed while it runs.
 enum Said {
+    Level(&'static str),
     Reload(Box<Reloaded>),
     Port(Vec<String>),
     Health(Flip),
@@ -214,20 +284,83 @@ enum Said {
 fn printer(json: bool) -> Result<(SyncSender<Said>, JoinHandle<()>), Failure> {
     let (printer, said) = sync_channel(LINES);
     let print = move || {
-        for said in said {
-            match said {
-                Said::Reload(reloaded) => show::reloaded(&reloaded, json),
-                Said::Port(texts) => show::events(&texts, json),
-                Said::Health(flip) => show::flip(&flip, json),
-                Said::Drain(drain) => show::drain(drain, json),
-                Said::Interval(pair) => show::interval(&pair.0, &pair.1, json),
+        loop {
+            match said.recv_timeout(Duration::from_secs(1)) {
+                Ok(said) => print_one(said, json),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
+            log::tell_skipped();
         }
     };
     let thread = std::thread::Builder::new().name("print".into()).spawn(print);
     let thread =
         thread.map_err(|e| Failure::Other(format!("no thread: {e}; raise the limit of processes")))?;
     Ok((printer, thread))
+}
+
+/// One thing that was said: into the log, and to standard output if that is read by a program.
+fn print_one(said: Said, json: bool) {
+    match said {
+        Said::Level(level) => tracing::warn!(target: "log", level, "the level is another one now"),
+        Said::Reload(reloaded) => {
+            if json {
+                show::reloaded(&reloaded);
+            }
+            for line in reloaded.lines() {
+                match reloaded.is_good() {
+                    true => tracing::info!(target: "reload", "{line}"),
+                    false => tracing::warn!(target: "reload", "{line}"),
+                }
+            }
+        }
+        Said::Port(texts) => {
+            if json {
+                show::events(&texts);
+            }
+            texts.iter().for_each(|text| tracing::warn!(target: "port", "{text}"));
+        }
+        Said::Health(flip) => {
+            if json {
+                show::flip(&flip);
+            }
+            let reasons: Vec<&str> = flip.reasons.iter().map(|reason| reason.text.as_str()).collect();
+            let (from, to, reasons) = (flip.from.name(), flip.to.name(), reasons.join("; "));
+            match flip.to.is_fit() {
+                true => tracing::info!(target: "health", from, reasons, "{to}"),
+                false => tracing::warn!(target: "health", from, reasons, "{to}"),
+            }
+        }
+        Said::Drain(drain) => {
+            if json {
+                show::drain(drain);
+            }
+            tracing::info!(target: "drain", "{}", show::drained(drain));
+        }
+        Said::Interval(pair) => show::interval(&pair.0, &pair.1, json),
+    }
+}
+
+/// SIGUSR1 and SIGUSR2: more and less of the log.
+struct Verbosity([Arc<AtomicBool>; 2]);
+
+impl Verbosity {
+    fn install() -> std::io::Result<Self> {
+        let verbosity = Verbosity(Default::default());
+        let Verbosity([more, less]) = &verbosity;
+        for (signal, asked) in [(SIGUSR1, more), (SIGUSR2, less)] {
+            flag::register(signal, asked.clone())?;
+        }
+        Ok(verbosity)
+    }
+
+    /// The level in force, if somebody changed it.
+    fn take(&self) -> Option<&'static str> {
+        let Verbosity([more, less]) = self;
+        let step =
+            |asked: &AtomicBool, is_more| asked.swap(false, Ordering::Relaxed).then(|| log::step(is_more));
+        step(more, true).or_else(|| step(less, false))
+    }
 }
 
 /// Tells systemd, if it asked to be told.

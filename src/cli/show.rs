@@ -174,62 +174,47 @@ fn memory_json(app: &RunningApp) -> serde_json::Value {
 }
 
 /// What ports said of themselves.
-pub fn events(said: &[String], json: bool) {
+pub fn events(said: &[String]) {
     for text in said {
-        if json {
-            say!("{}", json!({ "event": "port", "time_ns": unix_nanos(), "text": text }));
-        } else {
-            warnings([text]);
-        }
+        say!("{}", json!({ "event": "port", "time_ns": unix_nanos(), "text": text }));
     }
 }
 
 /// The state of health has changed.
-pub fn flip(flip: &Flip, json: bool) {
-    if json {
-        let line = json!({
-            "event": "health", "time_ns": unix_nanos(), "from": flip.from, "to": flip.to, "reasons": flip.reasons,
-        });
-        say!("{line}");
-        return;
-    }
-    let reasons: String = flip.reasons.iter().map(|reason| format!("; {}", reason.text)).collect();
-    let text = format!("health: {} -> {}{reasons}", flip.from.name(), flip.to.name());
-    if flip.to.is_fit() { say!("{text}") } else { warnings([text]) }
+pub fn flip(flip: &Flip) {
+    let line = json!({
+        "event": "health", "time_ns": unix_nanos(), "from": flip.from, "to": flip.to, "reasons": flip.reasons,
+    });
+    say!("{line}");
 }
 
 /// What became of a reload.
-pub fn reloaded(reloaded: &Reloaded, json: bool) {
-    if json {
-        let mut line = json!({ "event": "reload", "time_ns": unix_nanos() });
-        if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(reloaded) {
-            fields.into_iter().for_each(|(key, value)| line[key] = value);
-        }
-        say!("{line}");
-        return;
+pub fn reloaded(reloaded: &Reloaded) {
+    let mut line = json!({ "event": "reload", "time_ns": unix_nanos() });
+    if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(reloaded) {
+        fields.into_iter().for_each(|(key, value)| line[key] = value);
     }
-    for text in reloaded.lines() {
-        if reloaded.is_good() { say!("{text}") } else { warnings([text]) }
-    }
+    say!("{line}");
 }
 
 /// How far leaving has come.
-pub fn drain(drain: Draining, json: bool) {
-    if json {
-        let mut line = json!({ "event": "drain", "time_ns": unix_nanos() });
-        if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(drain) {
-            fields.into_iter().for_each(|(key, value)| line[key] = value);
-        }
-        say!("{line}");
-        return;
+pub fn drain(drain: Draining) {
+    let mut line = json!({ "event": "drain", "time_ns": unix_nanos() });
+    if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(drain) {
+        fields.into_iter().for_each(|(key, value)| line[key] = value);
     }
+    say!("{line}");
+}
+
+/// The same in a sentence.
+pub fn drained(drain: Draining) -> String {
     let left = |flows: Option<u64>| {
         flows.map_or("flows are not followed".into(), |n| format!("{} flows", grouped(n)))
     };
     match drain {
-        Draining::Going { flows } => say!("draining: {} left", left(flows)),
-        Draining::Done => say!("drained: nothing is left"),
-        Draining::Deadline { flows } => say!("the deadline has passed; cut: {}", left(flows)),
+        Draining::Going { flows } => format!("draining: {} left", left(flows)),
+        Draining::Done => "drained: nothing is left".into(),
+        Draining::Deadline { flows } => format!("the deadline has passed; cut: {}", left(flows)),
     }
 }
 

@@ -18,8 +18,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// The plan of `[events]`; reasons are those of the path and of all stages.
 pub(super) fn check(check: &mut Check<'_>, given: &schema::Events, reasons: &ReasonTable) -> EventsPlan {
-    let usual = [Type::Flow, Type::Alert, Type::Drop, Type::Anomaly, Type::Tls, Type::Dns, Type::Stats];
-    let usual = usual.into_iter().collect();
+    let usual = Type::PRODUCED.iter().copied().filter(|kind| *kind != Type::FlowStart).collect();
     let types = types(check, "events.types", given.types.as_deref(), usual);
     let ring = power(check, "events.ring", given.ring, 4096, 64, 1 << 20);
     let stats_every =

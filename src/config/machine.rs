@@ -23,6 +23,17 @@ impl Machine {
         Machine { cpus, worth }
     }
 
+    /// Bytes of memory that the kernel could give without swapping, within what the cgroup allows; `None` where nobody says.
+    pub fn free_memory() -> Option<u64> {
+        let read = |path: &str| std::fs::read_to_string(path).ok();
+        let number = |path: &str| read(path)?.trim().parse::<u64>().ok();
+        let text = read("/proc/meminfo")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        let free = line.split_whitespace().next()?.parse::<u64>().ok()? * 1024;
+        let most = number("/sys/fs/cgroup/memory.max").zip(number("/sys/fs/cgroup/memory.current"));
+        Some(most.map_or(free, |(most, used)| free.min(most.saturating_sub(used))))
+    }
+
     /// The CPUs as a list: `0-3,5`.
     pub fn list(&self) -> String {
         let mut text = String::new();
@@ -39,7 +50,7 @@ impl Machine {
 }
 
 /// Reads `0-3,5` in the order written. The error is the part that is not a CPU or a range of CPUs.
-pub(super) fn cpu_list(text: &str) -> Result<Vec<u32>, String> {
+pub(crate) fn cpu_list(text: &str) -> Result<Vec<u32>, String> {
     let mut cpus = Vec::new();
     for part in text.split(',').map(str::trim) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

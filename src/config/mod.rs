@@ -39,6 +39,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use machine::Machine;
+pub(crate) use machine::cpu_list;
 pub use plan::{
     AddressV4, Asked, Cause, Conflict, ControlSocket, DrainPlan, EventsPlan, FLOW_BYTES, FlowPlan, Format,
     Fragments, Group, HealthPlan, HostKind, HostPlan, Idle, ManagementPlan, MetricsPlan, OnError, Orphans,

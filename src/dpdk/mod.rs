@@ -31,6 +31,7 @@ mod mbuf;
 mod burst;
 mod clock;
 mod affinity;
+pub mod privileges;
 mod memory;
 pub mod port;
 mod queue;
@@ -54,3 +55,11 @@ pub use port::{
 };
 pub use prefetch::{prefetch_line, prefetch_line_to_write, prefetch_nth};
 pub use queue::{RxQueue, TxQueue};
+
+/// Name and version of the DPDK that this program runs on, if it was built with one.
+pub fn library() -> Option<String> {
+    #[cfg(feature = "dpdk")]
+    return Some(eal::version());
+    #[cfg(not(feature = "dpdk"))]
+    None
+}

@@ -83,7 +83,7 @@ struct Report {
 
 /// The first few of each second.
 #[derive(Clone, Copy, Debug, Default)]
-struct Limit {
+pub(crate) struct Limit {
     /// The second, on the worker's clock.
     second: u64,
     used: u32,
@@ -93,7 +93,7 @@ struct Limit {
 impl Limit {
     /// One more: how many were skipped before it, or `None` if it is skipped as well.
     #[inline(always)]
-    fn take(&mut self, now: u64, per_s: u32) -> Option<u32> {
+    pub(crate) fn take(&mut self, now: u64, per_s: u32) -> Option<u32> {
         let second = now / SECOND;
         if second != self.second {
             (self.second, self.used) = (second, 0);

@@ -58,7 +58,7 @@ impl Moment {
     }
 
     /// When the worker's clock showed these nanoseconds.
-    pub(super) fn wall_of(&self, at: u64) -> SystemTime {
+    pub(crate) fn wall_of(&self, at: u64) -> SystemTime {
         let wall = match self.clock.checked_sub(at) {
             Some(before) => self.wall.saturating_sub(Duration::from_nanos(before)),
             None => self.wall + Duration::from_nanos(at - self.clock),
@@ -277,6 +277,27 @@ impl Serialize for Record<'_> {
         }
         map.end()
     }
+}
+
+/// The keys on top of a record that say what it is about, for one that is not made by a worker.
+pub(crate) fn about_json(about: &About, plan: &Plan) -> serde_json::Value {
+    let mut map = serde_json::Map::new();
+    let mut put =
+        |key: &str, value: Option<serde_json::Value>| map.extend(value.map(|v| (key.to_owned(), v)));
+    put("flow_id", about.flow_id().map(|id| json!(id)));
+    if let Some([(source, from), (destination, to)]) = about.ends() {
+        put("src_ip", Some(json!(source)));
+        put("src_port", from.map(|port| json!(port)));
+        put("dest_ip", Some(json!(destination)));
+        put("dest_port", to.map(|port| json!(port)));
+    }
+    put("proto", about.protocol().map(|number| json!(Protocol(number))));
+    put("direction", about.direction().map(|word| json!(word)));
+    let tenant = about.tenant().and_then(|number| plan.flow.tenants.get(usize::from(number)));
+    put("tenant", tenant.map(|tenant| json!(tenant.name)));
+    put("endpoint", about.endpoint().map(|endpoint| json!(endpoint_name(endpoint))));
+    put("worker", Some(json!(about.worker())));
+    map.into()
 }
 
 impl Eve {

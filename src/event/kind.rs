@@ -47,6 +47,10 @@ types! {
     Ssh "ssh",
     /// Counters, now and then.
     Stats "stats",
+    /// A reload: who asked for it, and what became of it.
+    Reload "reload",
+    /// A verdict of a candidate that differs from what was done.
+    Shadow "shadow",
 }
 
 /// How many there are.
@@ -63,6 +67,8 @@ impl Type {
         Type::Tls,
         Type::Dns,
         Type::Stats,
+        Type::Reload,
+        Type::Shadow,
     ];
 
     /// Types that go through a ring of [`super::Event`]s.
@@ -155,7 +161,7 @@ mod tests {
     /// What goes through rings and what does not are all types together.
     #[test]
     fn every_type_has_its_way() {
-        let others = [Type::Flow, Type::FlowStart, Type::Stats];
+        let others = [Type::Flow, Type::FlowStart, Type::Stats, Type::Reload, Type::Shadow];
         let mut all: Vec<Type> = Type::IN_RINGS.iter().copied().chain(others).collect();
         all.sort_unstable();
         assert_eq!(all, Type::ALL);

@@ -21,7 +21,7 @@ pub enum Said {
     /// Anything else that a worker tells.
     Event(Event),
     /// Counters.
-    Stats(Box<Value>),
+    Told(Type, Box<Value>),
 }
 
 /// The reading ends, of all workers.

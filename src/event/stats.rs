@@ -111,6 +111,11 @@ impl Stats {
     }
 }
 
+/// A record of the management side's, which is of no packet.
+pub(crate) fn record_of(kind: Type, at: SystemTime, body: Value) -> Value {
+    json!({ "timestamp": Time(at), "event_type": kind.word(), kind.word(): body })
+}
+
 /// So many drops, by the number of the reason.
 pub(crate) fn labelled(reasons: &crate::packet::ReasonTable, drops: &[u64]) -> Vec<(String, u64)> {
     let label = |n: usize| reasons.label(ReasonId(n as u16)).to_owned();

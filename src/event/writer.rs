@@ -25,6 +25,8 @@ use crate::path::Clock;
 
 /// How long the writer sleeps when there was nothing: a ring of 4096 takes 800,000 events a second meanwhile.
 const NAP: Duration = Duration::from_millis(5);
+/// Records of the management side that wait for the writer.
+const TOLD: usize = 64;
 /// How often it asks whether flow records are missing.
 const ASK: Duration = Duration::from_secs(1);
 /// How long sinks may take to write what is left when the program stops.
@@ -53,7 +55,7 @@ impl Lines {
                 (kind, now.wall(event.at))
             }
             Said::Event(event) => (event.body.kind(), now.wall_of(event.at)),
-            Said::Stats(_) => (Type::Stats, std::time::UNIX_EPOCH + now.wall),
+            Said::Told(kind, _) => (*kind, std::time::UNIX_EPOCH + now.wall),
         }
     }
 
@@ -64,7 +66,7 @@ impl Lines {
         let _ = match said {
             Said::Flow(event) => serde_json::to_writer(&mut self.json, &self.eve.flow(event, now)),
             Said::Event(event) => serde_json::to_writer(&mut self.json, &self.eve.record(event, now)),
-            Said::Stats(record) => serde_json::to_writer(&mut self.json, record),
+            Said::Told(_, record) => serde_json::to_writer(&mut self.json, record),
         };
         self.json.push(b'\n');
         &self.json
@@ -118,7 +120,7 @@ impl Outlet {
 /// The writer's thread.
 struct Work {
     rings: Rings,
-    stats: Receiver<Box<Value>>,
+    told: Receiver<(Type, Box<Value>)>,
     lines: Lines,
     outlets: Vec<Outlet>,
     clock: Clock,
@@ -165,7 +167,7 @@ impl Work {
             found.push((time, kind, said));
         };
         rings.take(&mut put);
-        self.stats.try_iter().map(Said::Stats).for_each(put);
+        self.told.try_iter().map(|(kind, record)| Said::Told(kind, record)).for_each(put);
         found.sort_by_key(|(time, ..)| *time);
         let any = !found.is_empty();
         for (_, kind, said) in self.found.drain(..) {
@@ -225,7 +227,7 @@ pub struct Parts {
 pub struct Writer {
     thread: thread::JoinHandle<()>,
     sinks: Vec<Sink>,
-    stats: Sender<Box<Value>>,
+    told: Sender<(Type, Box<Value>)>,
     stop: Arc<AtomicBool>,
     complaints: Complaints,
     renamed: Arc<Mutex<Option<Renamed>>>,
@@ -246,11 +248,11 @@ impl Writer {
             let (types, format) = (sink.types, sink.format);
             outlets.push(Outlet { types, format, pending: Batch::default(), queue, missing: None });
         }
-        let (stats, counters) = bounded(4);
+        let (told, records) = bounded(TOLD);
         let (stop, renamed) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Option<Renamed>>>::default());
         let work = Work {
             rings,
-            stats: counters,
+            told: records,
             lines,
             outlets,
             clock,
@@ -267,7 +269,7 @@ impl Writer {
             dpdk::run_on(&cpus);
             work.run();
         })?;
-        Ok(Writer { thread, sinks, stats, stop, complaints, renamed })
+        Ok(Writer { thread, sinks, told, stop, complaints, renamed })
     }
 
     /// Records have these names from now on.
@@ -275,9 +277,9 @@ impl Writer {
         *self.renamed.lock() = Some(names);
     }
 
-    /// Counters as a record. Lost if the last few are still waiting.
-    pub fn stats(&self, record: Value) {
-        let _ = self.stats.try_send(Box::new(record));
+    /// A record of the management side's. False if so many are still waiting that this one is lost.
+    pub fn tell(&self, kind: Type, record: Value) -> bool {
+        self.told.try_send((kind, Box::new(record))).is_ok()
     }
 
     /// What sinks did until now.

@@ -19,7 +19,7 @@
 use super::engine::Flows;
 use super::line::{Birth, Life};
 use super::state;
-use crate::packet::{DropReason, ReasonId};
+use crate::packet::{DropReason, Meta, ReasonId};
 
 /// Stages that a mask has bits for.
 const STAGES: usize = u16::BITS as usize;
@@ -208,6 +208,15 @@ impl Flows {
         entry.set_birth(birth);
         entry.set_life(life.with(self.generation));
         condemned
+    }
+
+    /// What [`Refit::refit`] would make of a packet's flow: its settled stages, and whether it would be condemned. Nothing changes.
+    pub(crate) fn refitted(&self, by: &Refit, meta: &Meta) -> (u16, bool) {
+        let entry = meta.flow.entry().and_then(|number| self.entry(number));
+        entry.map_or((0, false), |entry| {
+            let (life, _, condemned) = by.refit(entry.life(), entry.birth());
+            (life.settled(), condemned)
+        })
     }
 
     /// Are there flows of the generation before?

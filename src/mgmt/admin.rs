@@ -48,6 +48,8 @@ pub struct Request<'a> {
     pub asked: &'a Asked<'a>,
     /// Its body.
     pub body: &'a [u8],
+    /// The user and the process at the other end, where that is known.
+    pub who: &'a str,
     /// What the client may do.
     pub rights: Rights,
 }
@@ -177,8 +179,8 @@ struct Door {
 }
 
 impl Serve for Door {
-    fn admits(&self, socket: &Socket) -> Result<(), Reply> {
-        let Socket::Unix(stream) = socket else { return Ok(()) };
+    fn admits(&self, socket: &Socket) -> Result<String, Reply> {
+        let Socket::Unix(stream) = socket else { return Ok(String::new()) };
         let refused = |text: String| Err(Refusal::new("not-allowed", text).reply());
         match rustix::net::sockopt::socket_peercred(stream) {
             Err(error) => refused(format!("nobody knows who asks: {error}")),
@@ -186,7 +188,9 @@ impl Serve for Door {
                 let (own, group) = (rustix::process::geteuid(), peer.gid.as_raw());
                 let is_one = peer.uid == own || peer.uid.is_root();
                 match is_one || self.group.is_some_and(|own| is_member(own, group, peer.pid)) {
-                    true => Ok(()),
+                    true => {
+                        Ok(format!("socket, uid {}, pid {}", peer.uid.as_raw(), peer.pid.as_raw_nonzero()))
+                    }
                     false => {
                         refused("only root, the user of the program and management.group may ask".into())
                     }
@@ -195,8 +199,8 @@ impl Serve for Door {
         }
     }
 
-    fn answer(&self, asked: &Asked<'_>, body: &[u8]) -> Reply {
-        self.api.answer(&Request { asked, body, rights: Rights::Change })
+    fn answer(&self, asked: &Asked<'_>, body: &[u8], who: &str) -> Reply {
+        self.api.answer(&Request { asked, body, who, rights: Rights::Change })
     }
 }
 

@@ -9,6 +9,7 @@
 //! What is asked goes to the loop through a bounded channel, and the connection's thread waits for what becomes of it: no client can hold up the
 //! management side or another client.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crossbeam::channel::Sender;
@@ -26,11 +27,33 @@ pub const WAITING: usize = 8;
 pub const LONGEST_COMMAND: Duration = Duration::from_secs(120);
 
 /// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Command {
     /// Load the configuration anew.
     Reload,
+    /// Load a candidate beside it.
+    Shadow {
+        /// Its file, from the root of the file system.
+        file: PathBuf,
+    },
+    /// What has the candidate come to?
+    ShadowStatus,
+    /// Put the candidate in force.
+    Promote,
+    /// Let the candidate go.
+    CancelShadow,
+    /// What `doctor` wants to know of ports and queues.
+    Facts,
+}
+
+/// What is answered to a command that was obeyed.
+#[derive(Debug)]
+pub enum Answer {
+    /// What became of a reload, or of a candidate.
+    Reloaded(Reloaded),
+    /// What was asked for.
+    Facts(Value),
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -112,28 +135,48 @@ pub fn answer(outcome: &Result<Reloaded, Refusal>) -> Value {
     }
 }
 
+/// What is answered to a command that was obeyed.
+pub fn reply(outcome: Answer) -> Value {
+    match outcome {
+        Answer::Reloaded(reloaded) => answer(&Ok(reloaded)),
+        Answer::Facts(facts) => json!({ "version": VERSION, "ok": true, "facts": facts }),
+    }
+}
+
 /// A command that waits for what becomes of it.
 #[derive(Debug)]
 pub struct Asked {
     /// What is asked.
     pub command: Command,
-    answer: Sender<Result<Reloaded, Refusal>>,
+    /// By whom: the user and the process at the other end.
+    pub by: String,
+    answer: Sender<Result<Answer, Refusal>>,
 }
 
 impl Asked {
     /// A command; what becomes of it goes there.
-    pub fn new(command: Command, answer: Sender<Result<Reloaded, Refusal>>) -> Self {
-        Asked { command, answer }
+    pub fn new(command: Command, by: &str, answer: Sender<Result<Answer, Refusal>>) -> Self {
+        Asked { command, by: by.to_owned(), answer }
     }
 
     /// Says what became of it.
     pub fn answer(self, outcome: Result<Reloaded, Refusal>) {
-        let _ = self.answer.try_send(outcome); // whoever asked may be gone
+        let _ = self.answer.try_send(outcome.map(Answer::Reloaded)); // whoever asked may be gone
+    }
+
+    /// Gives the facts.
+    pub fn tell(self, facts: Value) {
+        let _ = self.answer.try_send(Ok(Answer::Facts(facts))); // likewise
     }
 
     /// Something else is under way.
     pub fn is_busy(self, text: String) {
         self.answer(Err(Refusal::new("busy", text)));
+    }
+
+    /// There is nothing of that kind.
+    pub fn is_absent(self, text: &str) {
+        self.answer(Err(Refusal::new("none", text)));
     }
 }
 
@@ -143,7 +186,7 @@ pub fn arbitrary_input(bytes: &[u8]) {
     match parse(bytes) {
         Ok(command) => {
             assert!(bytes.len() <= LONGEST);
-            assert_eq!(parse(request(command).trim_end().as_bytes()), Ok(command));
+            assert_eq!(parse(request(command.clone()).trim_end().as_bytes()), Ok(command));
         }
         Err(refusal) => {
             let said = answer(&Err(refusal)).to_string();

@@ -12,6 +12,10 @@ pub mod admin;
 pub mod control;
 pub mod server;
 pub mod drain;
+#[cfg(feature = "program")]
+pub mod log;
+#[cfg(feature = "program")]
+pub mod privileges;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

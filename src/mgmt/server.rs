@@ -103,13 +103,13 @@ impl Board {
 
 /// Who answers what comes in by a listener.
 pub trait Serve: Send + Sync {
-    /// May whoever is at the other end ask anything? If not, what is said to him.
-    fn admits(&self, _socket: &Socket) -> Result<(), Reply> {
-        Ok(())
+    /// May whoever is at the other end ask anything? Who that is, as far as is known; or what is said to him.
+    fn admits(&self, _socket: &Socket) -> Result<String, Reply> {
+        Ok(String::new())
     }
 
-    /// The answer to a request. Called on the connection's own thread: it may take its time.
-    fn answer(&self, asked: &Asked<'_>, body: &[u8]) -> Reply;
+    /// The answer to a request of somebody. Called on the connection's own thread: it may take its time.
+    fn answer(&self, asked: &Asked<'_>, body: &[u8], who: &str) -> Reply;
 }
 
 /// An answer.
@@ -168,7 +168,7 @@ pub struct Answers {
 }
 
 impl Serve for Answers {
-    fn answer(&self, asked: &Asked<'_>, body: &[u8]) -> Reply {
+    fn answer(&self, asked: &Asked<'_>, body: &[u8], who: &str) -> Reply {
         let text = Reply::text;
         if asked.method == Method::Post {
             return text(Outcome::Method, TEXT, "GET or HEAD\n");
@@ -191,7 +191,7 @@ impl Serve for Answers {
             _ => {}
         }
         if let Some(api) = api {
-            return api.answer(&Request { asked, body, rights: Rights::Look });
+            return api.answer(&Request { asked, body, who, rights: Rights::Look });
         }
         let page = (self.page)();
         match page.is_empty() {
@@ -382,7 +382,8 @@ impl Shared {
                     }
                     // Only now: who is refused before he has asked takes the end of the connection for its beginning.
                     let admitted = self.answers.admits(&stream);
-                    let reply = admitted.map(|()| self.answers.answer(&asked, body)).unwrap_or_else(|no| no);
+                    let reply =
+                        admitted.map(|who| self.answers.answer(&asked, body, &who)).unwrap_or_else(|no| no);
                     break (reply, asked.method != Method::Head);
                 }
             }

@@ -3,6 +3,12 @@
 use super::{DropReason, Mask, Meta, Packet, ReasonId, Verdict, View};
 use crate::dpdk::{BURST, Burst, Mbuf};
 
+/// No stage has said which rule decided.
+pub(crate) const NO_RULE: u32 = u32::MAX;
+
+/// Which rule decided, by slot.
+pub(crate) type Rules = [u32; BURST];
+
 /// At most [`BURST`] frames with their facts and fates.
 ///
 /// Every slot that holds a frame is exactly one of *live* (goes home), *punted* (for the host stack) or *dropped* (has
@@ -25,6 +31,8 @@ pub struct Batch {
     holding: Mask,
     /// Of all frames, as they came.
     bytes: u64,
+    /// There if somebody wants to know.
+    rules: Option<Box<Rules>>,
 }
 
 impl Batch {
@@ -46,6 +54,7 @@ impl Batch {
             turning: Mask::NONE,
             holding: Mask::NONE,
             bytes: 0,
+            rules: None,
         }
     }
 
@@ -137,6 +146,37 @@ impl Batch {
     #[inline(always)]
     pub fn turn(&mut self, slot: usize) {
         self.turning.insert(slot);
+    }
+
+    /// Whoever wants to know which rules decide gives the place for it; what was there comes back.
+    pub(crate) fn swap_rules(&mut self, rules: &mut Option<Box<Rules>>) {
+        std::mem::swap(&mut self.rules, rules);
+    }
+
+    /// No rule has decided.
+    pub(crate) fn forget_rules(&mut self) {
+        if let Some(rules) = &mut self.rules {
+            rules.fill(NO_RULE);
+        }
+    }
+
+    /// Does anybody want to know which rules decide? Then [`Self::note_rule`] says so.
+    #[inline(always)]
+    pub(crate) fn asks_for_rules(&self) -> bool {
+        self.rules.is_some()
+    }
+
+    /// This rule of the stage at work has decided on a slot: its place among [`crate::stage::Shared::signatures`]; behind them the default.
+    #[inline(always)]
+    pub(crate) fn note_rule(&mut self, slot: usize, rule: usize) {
+        if let Some(place) = self.rules.as_mut().and_then(|rules| rules.get_mut(slot)) {
+            *place = rule as u32;
+        }
+    }
+
+    /// The last rule that was noted.
+    pub(crate) fn rule(&self, slot: usize) -> u32 {
+        self.rules.as_ref().and_then(|rules| rules.get(slot)).copied().unwrap_or(NO_RULE)
     }
 
     /// Slots settled, and slots whose flows were turned, since the last call.

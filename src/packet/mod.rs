@@ -8,6 +8,7 @@ mod meta;
 mod verdict;
 
 pub use batch::Batch;
+pub(crate) use batch::{NO_RULE, Rules};
 pub use edit::Packet;
 pub use mask::Mask;
 pub use meta::{Facts, FlowFlags, FlowSlot, InnerFlags, Meta};

@@ -14,9 +14,10 @@ use super::counters::WorkerCounters;
 use super::inspect::{Next, Pipeline};
 use super::{Decap, Respond, track};
 use crate::config::Plan;
-use crate::dpdk::Mempool;
+use crate::dpdk::{BURST, Mempool};
 use crate::event::Reports;
 use crate::flow::refit::Refit;
+use crate::packet::{NO_RULE, Rules};
 
 /// What turns a worker's pipeline into the next one; when it comes back, what was there before.
 pub struct Change {
@@ -25,6 +26,8 @@ pub struct Change {
     pub(super) respond: Respond,
     pub(super) terms: track::Terms,
     pub(super) refit: Option<Box<Refit>>,
+    /// Where rules are noted, while a candidate is compared with.
+    pub(super) rules: Option<Box<Rules>>,
 }
 
 impl Change {
@@ -42,7 +45,8 @@ impl Change {
             next: after.follow(before, reports, counters),
             decap: Decap::new(plan.tunnel.clone()),
             respond: Respond::of(plan, pool),
-            terms: track::Terms::of(plan),
+            terms: track::Terms::of(plan).beside(after.candidate().is_some()),
+            rules: after.candidate().map(|_| Box::new([NO_RULE; BURST])),
             refit: plan.flow.tracking.then(|| Box::new(after.refit(before))),
         }
     }

@@ -21,6 +21,8 @@ pub enum Place {
     Track,
     /// Hop 4, in the stage of this number.
     Inspect(usize),
+    /// Hop 4, in the candidate beside the pipeline.
+    Beside,
     /// Hop 5.
     Encap,
     /// Hop 6.
@@ -35,6 +37,7 @@ impl Place {
             Place::Decap => "decap",
             Place::Track => "track",
             Place::Inspect(_) => "inspect",
+            Place::Beside => "inspect, the candidate",
             Place::Encap => "encap",
             Place::Tx => "tx",
         }
@@ -47,6 +50,7 @@ impl Place {
             Place::Track => 2,
             Place::Encap => 3,
             Place::Tx => 4,
+            Place::Beside => 5,
             Place::Inspect(stage) => STAGES + stage as u32,
         }
     }
@@ -80,6 +84,7 @@ impl Heartbeat {
             2 => Place::Track,
             3 => Place::Encap,
             4 => Place::Tx,
+            5 => Place::Beside,
             word => Place::Inspect(word.saturating_sub(STAGES) as usize),
         }
     }
@@ -94,7 +99,7 @@ mod tests {
         use Place::*;
         let beat = Heartbeat::default();
         assert_eq!(beat.place(), Rx);
-        for place in [Decap, Track, Inspect(0), Inspect(1), Inspect(511), Encap, Tx, Rx] {
+        for place in [Decap, Track, Inspect(0), Inspect(1), Inspect(511), Beside, Encap, Tx, Rx] {
             beat.at(place);
             assert_eq!(beat.place(), place);
         }

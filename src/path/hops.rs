@@ -208,6 +208,7 @@ impl Hops {
                 self.counters.stream_blocks.set(0);
                 self.counters.stream_room.set(0);
             }
+            self.batch.swap_rules(&mut change.rules);
             std::mem::swap(&mut self.decap, &mut change.decap);
             if let Some(respond) = &mut self.respond {
                 std::mem::swap(respond, &mut change.respond);

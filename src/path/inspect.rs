@@ -15,6 +15,7 @@
 mod settle;
 mod streams;
 mod next;
+mod beside;
 
 use std::any::Any;
 use std::fmt;
@@ -31,6 +32,8 @@ use crate::flow::refit::OnReload;
 use crate::packet::{Batch, DropReason, Mask, ReasonId};
 use crate::stage::{Backend, Cx, MOST_STAGES, Make, Shared, Stage, WorkerId};
 use crate::stream::Reassembly;
+use beside::Beside;
+pub use beside::{Candidate, Comparison, End, Example, Verdict};
 pub use next::Differences;
 pub(super) use next::Next;
 pub(super) use settle::Settle;
@@ -45,6 +48,8 @@ pub struct Pipeline {
     /// Entries of a worker's flow table.
     flows: usize,
     streams: Option<Setup>,
+    /// What is judged beside it.
+    candidate: Option<Arc<Candidate>>,
 }
 
 #[derive(Clone)]
@@ -90,7 +95,7 @@ impl Pipeline {
             readers,
             closed: readers & bits(&|stage| stage.on_unread == OnError::Drop),
         });
-        Pipeline { stages, flows, streams }
+        Pipeline { stages, flows, streams, candidate: None }
     }
 
     /// Running stages for one worker.
@@ -110,6 +115,7 @@ impl Pipeline {
             events: Emitter::default(),
             countdown: Countdown::default(),
             timed: false,
+            beside: None,
         }
     }
 
@@ -135,6 +141,8 @@ pub struct Inspect {
     countdown: Countdown,
     /// The poll at hand is timed, so its stages are.
     timed: bool,
+    /// A candidate, while one is loaded.
+    beside: Option<Box<Beside>>,
 }
 
 /// One running stage; `None` while it could not be made anew.
@@ -155,6 +163,38 @@ impl Inspect {
     /// Shows the batch to every stage that still has something to look at. `flows` hears what the stages settle.
     #[inline(always)]
     pub(super) fn run<F: Settle>(
+        &mut self,
+        batch: &mut Batch,
+        flows: Option<&mut F>,
+        now: u64,
+        counters: &WorkerCounters,
+    ) {
+        match self.beside {
+            None => self.run_alone(batch, flows, now, counters),
+            Some(_) => self.run_beside(batch, flows, now, counters),
+        }
+    }
+
+    /// The same with a candidate, which is shown copies.
+    #[inline(never)]
+    fn run_beside<F: Settle>(
+        &mut self,
+        batch: &mut Batch,
+        mut flows: Option<&mut F>,
+        now: u64,
+        counters: &WorkerCounters,
+    ) {
+        let Some(mut beside) = self.beside.take() else { return };
+        beside.look(batch, flows.as_deref());
+        self.run_alone(batch, flows.as_deref_mut(), now, counters);
+        counters.place.at(Place::Beside);
+        let held = self.streams.as_ref().map_or(Mask::NONE, |streams| streams.wanted());
+        beside.judge(batch, flows, held, now);
+        self.beside = Some(beside);
+    }
+
+    #[inline(always)]
+    fn run_alone<F: Settle>(
         &mut self,
         batch: &mut Batch,
         mut flows: Option<&mut F>,
@@ -277,11 +317,17 @@ impl Inspect {
     /// Lets every stage do housekeeping.
     pub(super) fn idle(&mut self, now: u64) {
         self.each(now, |stage, cx| stage.idle(cx));
+        if let Some(beside) = &mut self.beside {
+            beside.idle(now);
+        }
     }
 
     /// Tells every stage that nothing more will come.
     pub(super) fn stop(&mut self, now: u64) {
         self.each(now, |stage, cx| stage.stop(cx));
+        if let Some(beside) = &mut self.beside {
+            beside.stop(now);
+        }
     }
 
     fn each(&mut self, now: u64, what: impl Fn(&mut dyn Stage, &mut Cx<'_>)) {

@@ -49,7 +49,9 @@ pub use frames::{FrameReader, FrameWriter};
 pub use guests::arbitrary_input as arbitrary_guest;
 pub use guests::{Guest, Guests};
 pub use heartbeat::{Heartbeat, Place};
-pub use inspect::{Differences, HOLD_BYTES, Inspect, Pipeline, Running};
+pub use inspect::{
+    Candidate, Comparison, Differences, End, Example, HOLD_BYTES, Inspect, Pipeline, Running, Verdict,
+};
 pub use mesh::Mesh;
 pub use punt::{HostEnd, Punt, PuntCounters, PuntSnapshot};
 pub use respond::Respond;

@@ -108,6 +108,13 @@ impl Terms {
         terms
     }
 
+    /// The same with a candidate beside the pipeline, which is done with a flow by the bit behind the stages'.
+    pub fn beside(mut self, is_there: bool) -> Self {
+        let stages = self.policy.stages;
+        self.policy.stages |= if is_there { stages.wrapping_add(1) } else { 0 };
+        self
+    }
+
     fn new(plan: &FlowPlan, stages: usize) -> Self {
         let policy = Policy {
             when_full: plan.when_full,

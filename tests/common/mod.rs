@@ -268,6 +268,38 @@ pub fn dropped(reasons: &ReasonTable, before: &WorkerSnapshot, after: &WorkerSna
     .collect()
 }
 
+/// What each thread of a process may do: its name, capabilities, `no_new_privs` and mode of seccomp.
+pub fn rights(process: u32) -> Vec<(String, u64, u64, u64)> {
+    let entries = std::fs::read_dir(format!("/proc/{process}/task")).expect("it runs").flatten();
+    let of = |entry: std::fs::DirEntry| {
+        let read = |file: &str| std::fs::read_to_string(entry.path().join(file)).ok();
+        let status = read("status")?;
+        let text = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let has = ["CapEff:", "CapPrm:", "CapInh:", "CapBnd:", "CapAmb:"];
+        let has = has.iter().filter_map(|name| u64::from_str_radix(text(name)?, 16).ok());
+        let number = |name: &str| text(name)?.parse::<u64>().ok();
+        Some((
+            read("comm")?.trim().to_owned(),
+            has.fold(0, |all, one| all | one),
+            number("NoNewPrivs:")?,
+            number("Seccomp:")?,
+        ))
+    };
+    entries.filter_map(of).collect()
+}
+
+/// The same, when all threads have given up what they may: at most a few seconds after the start.
+pub fn confined(process: u32) -> Vec<(String, u64, u64, u64)> {
+    let begun = std::time::Instant::now();
+    loop {
+        let rights = rights(process);
+        if rights.iter().all(|(.., filtered)| *filtered == 2) || begun.elapsed().as_secs() > 10 {
+            return rights;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 /// Says that something was not tested, and why.
 pub fn skipped(what: &str, why: &str) {
     say(&format!("SKIPPED {what}: {why}"));

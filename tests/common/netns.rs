@@ -38,6 +38,10 @@ impl Running {
         panic!("the program ended before {event:?}: {error}");
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, name: &str) {
         // `ip netns exec` became the program: the process is the same.
         let pid = self.child.id().to_string();

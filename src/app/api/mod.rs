@@ -158,18 +158,18 @@ impl Desk {
     }
 
     /// A command for the management loop, and what became of it.
-    fn command(&self, body: &[u8]) -> Reply {
+    fn command(&self, body: &[u8], who: &str) -> Reply {
         let asked = control::parse(body).and_then(|command| {
             self.here()?;
             let (answer, answered) = bounded(1);
             let busy = |_| Refusal::new("busy", "too much is asked at once");
-            self.commands.0.try_send(Asked::new(command, answer)).map_err(busy)?;
+            self.commands.0.try_send(Asked::new(command, who, answer)).map_err(busy)?;
             self.wait(&answered, LONGEST_COMMAND, "no answer; the log of the program may know more")?
         });
         match asked {
             Err(refusal) => refusal.reply(),
-            Ok(reloaded) => {
-                let answer = control::answer(&Ok(reloaded));
+            Ok(answer) => {
+                let answer = control::reply(answer);
                 Reply::text(Outcome::Fit, crate::mgmt::admin::JSON, &format!("{answer}\n"))
             }
         }
@@ -216,7 +216,7 @@ impl Desk {
             "capture" => capture::capture(&self.here()?, &*self.scene()?, query),
             "command" => {
                 query.done()?;
-                Ok(self.command(request.body))
+                Ok(self.command(request.body, request.who))
             }
             _ => Err(Refusal::new("not-found", "there is no such path")),
         }

@@ -94,6 +94,7 @@ impl Estimate {
                 .map(|sink| SinkSnapshot { name: sink.name.clone(), ..SinkSnapshot::default() })
                 .collect(),
             reloads: Default::default(),
+            judged: Default::default(),
             flows: None,
             pool: (0, 0),
         };

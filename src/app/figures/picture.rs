@@ -89,6 +89,8 @@ pub(crate) struct Picture {
     pub management: Option<ManagementSnapshot>,
     pub sinks: Vec<SinkSnapshot>,
     pub reloads: ReloadCounts,
+    /// What candidates came to.
+    pub judged: crate::app::reload::Totals,
     pub flows: Option<FlowView>,
     /// Buffers of the pool, and those that nobody holds.
     pub pool: (u32, u32),

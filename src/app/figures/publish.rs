@@ -9,7 +9,7 @@ use metrics::{counter, gauge, histogram};
 use super::picture::{Names, Picture};
 use super::{has_worker, of_flow, of_stream};
 use crate::app::PortReport;
-use crate::app::reload::Counts as ReloadCounts;
+use crate::app::reload::{Counts as ReloadCounts, Totals};
 use crate::config::Cause;
 use crate::dpdk;
 use crate::event::{SinkSnapshot, Type, by_type};
@@ -92,6 +92,7 @@ impl Publisher {
         }
         of_sinks(&picture.sinks);
         of_reloads(&picture.reloads);
+        of_candidates(&picture.judged);
     }
 
     /// What is published of each worker by itself, and what was observed since the last time.
@@ -365,7 +366,19 @@ fn of_reloads(counts: &ReloadCounts) {
     {
         counter!("sluicegate_reloads_total", "outcome" => outcome).absolute(n);
     }
+    gauge!("sluicegate_reload_seconds").set(counts.took.as_secs_f64());
     gauge!("sluicegate_reload_workers_behind").set(counts.behind as f64);
+}
+
+/// How candidates' verdicts compared.
+fn of_candidates(judged: &Totals) {
+    gauge!("sluicegate_shadow_loaded").set(f64::from(u8::from(judged.loaded)));
+    for (verdict, n) in Totals::PACKETS.into_iter().zip(judged.packets) {
+        counter!("sluicegate_shadow_packets_total", "verdict" => verdict).absolute(n);
+    }
+    for (verdict, n) in Totals::FLOWS.into_iter().zip(judged.flows) {
+        counter!("sluicegate_shadow_flows_total", "verdict" => verdict).absolute(n);
+    }
 }
 
 fn of_sinks(sinks: &[SinkSnapshot]) {

@@ -158,7 +158,19 @@ fn busy_picture(plan: &Plan) -> Picture {
         xstats: vec![xstats.map(|(name, n)| (name.to_owned(), n)).to_vec()],
         management: Some(management()),
         sinks: vec![SinkSnapshot { name: "eve".into(), written: [1; _], lost: [2; _], bytes: 4, errors: 3 }],
-        reloads: crate::app::reload::Counts { done: 31, unchanged: 32, refused: 33, behind: 1 },
+        reloads: crate::app::reload::Counts {
+            done: 31,
+            unchanged: 32,
+            refused: 33,
+            behind: 1,
+            took: Duration::from_millis(40),
+        },
+        judged: crate::app::reload::Totals {
+            loaded: true,
+            packets: [51, 52, 53, 54, 55],
+            flows: [56, 57, 58],
+            skipped: 59,
+        },
         flows: None,
         pool: (4, 3),
     }
@@ -338,6 +350,7 @@ fn figures_of_flows_need_flows() {
     counters.stages()[0].seen.add(5);
     assert!(counters.stages()[0].tenants.is_empty(), "nobody to tell apart");
     let picture = Picture {
+        judged: Default::default(),
         names: Arc::new(names),
         workers: vec![Arc::new(counters)],
         ports: Vec::new(),
@@ -453,6 +466,7 @@ fn a_large_policy_fits_into_a_scrape_alone() {
     let shown = flows.iter_mut().map(Flows::show).collect();
     let link = LinkStatus { up: true, speed_mbps: None };
     let picture = Picture {
+        judged: Default::default(),
         workers: (0..16).map(worker).collect(),
         names,
         ports: vec![PortReport { id: 0, device: "0000:00:06.0".into(), link, stats: PortStats::default() }],

@@ -82,7 +82,7 @@ impl Told {
     pub fn finish(mut self, plan: &Plan, snapshot: &Snapshot) -> Result<(), Failure> {
         if self.types.has(Type::Stats) {
             let record = stats(plan, snapshot).record(Stats::capture_time(self.now));
-            self.write(&Said::Stats(Box::new(record)));
+            self.write(&Said::Told(Type::Stats, Box::new(record)));
         }
         let done = self.failed.map_or_else(|| self.file.flush(), Err);
         done.map_err(|error| Failure::Other(format!("{}: {error}", self.name)))

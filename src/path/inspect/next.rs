@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::beside::Beside;
 use super::streams::{Moves, Streams};
 use super::{Built, Inspect, Pipeline, Running};
 use crate::config::{OnError, Plan, StagePlan};
@@ -45,6 +46,19 @@ impl Built {
     }
 }
 
+/// Are two stages the same?
+type Same = fn(&Built, &Built) -> bool;
+
+/// One is the other.
+fn is_itself(one: &Built, other: &Built) -> bool {
+    Arc::ptr_eq(&one.shared, &other.shared)
+}
+
+/// One would take the other's place without being noticed.
+pub(super) fn is_alike(one: &Built, other: &Built) -> bool {
+    one.name == other.name && one.mark == other.mark
+}
+
 impl Pipeline {
     /// The pipeline of a plan that follows this one's. Stages that are the same are taken over, all others are built.
     pub fn next(&self, plan: &Plan, backend: Backend) -> Result<Self, Error> {
@@ -78,6 +92,29 @@ impl Pipeline {
         self.stages.iter().find(|built| built.name == name).map(|built| &built.shared)
     }
 
+    /// The stage that drops for the reason of this label (`stage.reason`), or, where nothing is dropped, the only one whose rules have names; and what
+    /// its rule of that number is called.
+    pub fn rule(&self, label: Option<&str>, rule: Option<u32>) -> Option<(&str, Option<String>)> {
+        let named = |built: &&Built| !built.shared.signatures().is_empty();
+        let stage = match label {
+            Some(label) => {
+                let is_of = |built: &&Built| {
+                    label.strip_prefix(built.name.as_str()).is_some_and(|rest| rest.starts_with('.'))
+                };
+                self.stages.iter().find(is_of)?
+            }
+            None => {
+                let mut with_rules = self.stages.iter().filter(named);
+                with_rules.next().filter(|_| rule.is_some() && with_rules.next().is_none())?
+            }
+        };
+        let rules = stage.shared.signatures();
+        let name = rule.filter(|_| !rules.is_empty()).map(|rule| {
+            rules.get(rule as usize).map_or("default".to_owned(), |known| known.signature.clone())
+        });
+        Some((stage.name.as_str(), name))
+    }
+
     /// Stages that another pipeline does not have as they are here.
     pub fn changed_since<'a>(
         &'a self,
@@ -102,20 +139,29 @@ impl Pipeline {
     fn since<'a>(
         &'a self,
         before: &'a Pipeline,
+        same: Same,
     ) -> impl Iterator<Item = (Option<usize>, Option<usize>)> + 'a {
-        self.stages.iter().map(|stage| {
+        self.stages.iter().map(move |stage| {
             let named = before.stages.iter().position(|old| old.name == stage.name);
-            let is_same =
-                |n: &usize| before.stages.get(*n).is_some_and(|old| Arc::ptr_eq(&old.shared, &stage.shared));
+            let is_same = |n: &usize| before.stages.get(*n).is_some_and(|old| same(old, stage));
             (named.filter(is_same), named)
         })
     }
 
     /// What changed since another pipeline: names of stages that are new, that changed, that moved, and that are gone.
     pub fn differences(&self, before: &Pipeline) -> Differences {
+        self.differences_by(before, is_itself)
+    }
+
+    /// The same for a pipeline that was built by itself.
+    pub fn would_differ(&self, before: &Pipeline) -> Differences {
+        self.differences_by(before, is_alike)
+    }
+
+    fn differences_by(&self, before: &Pipeline, same: Same) -> Differences {
         let mut said = Differences::default();
         let mut kept = Vec::new();
-        for (stage, since) in self.stages.iter().zip(self.since(before)) {
+        for (stage, since) in self.stages.iter().zip(self.since(before, same)) {
             match since {
                 (Some(was), _) => kept.push((was, &stage.name)),
                 (None, Some(_)) => said.changed.push(stage.name.clone()),
@@ -134,8 +180,17 @@ impl Pipeline {
 
     /// From the masks of flows under another pipeline to those under this one.
     pub(in crate::path) fn refit(&self, before: &Pipeline) -> Refit {
+        self.refit_by(before, is_itself)
+    }
+
+    /// The same for a pipeline that was built by itself.
+    pub(super) fn would_refit(&self, before: &Pipeline) -> Refit {
+        self.refit_by(before, is_alike)
+    }
+
+    fn refit_by(&self, before: &Pipeline, same: Same) -> Refit {
         let goes: Vec<Goes> = before.stages.iter().map(Built::condemns_for).collect();
-        let comes = self.since(before).zip(&self.stages).map(|((same, named), stage)| match same {
+        let comes = self.since(before, same).zip(&self.stages).map(|((same, named), stage)| match same {
             Some(was) => Comes::Kept(was),
             None => Comes::Changed(named, stage.on_reload),
         });
@@ -156,7 +211,7 @@ impl Pipeline {
         counters: &WorkerCounters,
     ) -> Next {
         let make = Make { worker: counters.worker, flows: self.flows };
-        let since: Vec<_> = self.since(before).map(|(same, _)| same).collect();
+        let since: Vec<_> = self.since(before, is_itself).map(|(same, _)| same).collect();
         let stages = self.stages.iter().zip(&since).map(|(built, same)| Running {
             stage: same.is_none().then(|| built.shared.make(&make)),
             built: built.clone(),
@@ -182,6 +237,7 @@ impl Pipeline {
             moves,
             reads: self.streams.is_some(),
             reports,
+            beside: self.candidate.as_ref().map(|it| Box::new(Beside::new(it, self, counters.worker))),
         }
     }
 }
@@ -218,13 +274,14 @@ pub(in crate::path) struct Next {
     moves: Moves,
     reads: bool,
     reports: Option<Reports>,
+    beside: Option<Box<Beside>>,
 }
 
 impl Inspect {
     /// Swaps the next pipeline in. Stages that do not stay are told that no more will come; frames that waited for them leave
     /// ([`Streams::has_out`]).
     pub(in crate::path) fn change(&mut self, next: &mut Next, now: u64, counters: &WorkerCounters) {
-        let Inspect { make, stages, streams, events, .. } = self;
+        let Inspect { make, stages, streams, events, beside, .. } = self;
         for (place, running) in stages.iter_mut().enumerate() {
             match next.since.iter().position(|since| *since == Some(place)) {
                 Some(to) => {
@@ -243,6 +300,7 @@ impl Inspect {
             std::mem::swap(streams, &mut next.streams);
         }
         events.report(&mut next.reports);
+        std::mem::swap(beside, &mut next.beside);
     }
 
     /// The second step, when what was let go has been sent: streams that nobody reads any more go back.

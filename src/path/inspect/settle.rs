@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use crate::flow::Flows;
+use crate::flow::refit::Refit;
 use crate::packet::{Batch, FlowFlags, FlowSlot, Mask, Meta, ReasonId};
 
 /// What the flow engine hears.
@@ -28,6 +29,9 @@ pub(in crate::path) trait Settle {
 
     /// Is the packet's flow a TCP connection that was reset?
     fn is_reset(&self, meta: &Meta) -> bool;
+
+    /// Stages of another pipeline that would be done with the packet's flow after this refit, and whether it would be dropped.
+    fn refitted(&self, refit: &Refit, meta: &Meta) -> (u16, bool);
 }
 
 impl Settle for Flows {
@@ -55,6 +59,10 @@ impl Settle for Flows {
 
     fn is_reset(&self, meta: &Meta) -> bool {
         Flows::is_reset(self, meta)
+    }
+
+    fn refitted(&self, refit: &Refit, meta: &Meta) -> (u16, bool) {
+        Flows::refitted(self, refit, meta)
     }
 }
 

@@ -213,6 +213,11 @@ impl Streams {
         (self.readers >> n & 1 != 0).then_some(&self.reassembly)
     }
 
+    /// Slots of the batch that stages want held.
+    pub fn wanted(&self) -> Mask {
+        self.wanted
+    }
+
     /// A batch begins; it may end before any stage reads it.
     #[inline(always)]
     pub fn begin(&mut self) {

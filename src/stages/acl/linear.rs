@@ -142,6 +142,9 @@ impl Stage for Linear {
                 (number, reverse) = (search(rules, &key, &mut seen), None);
             }
             counters.add(number.unwrap_or(rules.len()));
+            if batch.asks_for_rules() {
+                batch.note_rule(slot, number.unwrap_or(rules.len()));
+            }
             if reverse == Some(Reverse::Turn) {
                 alerts.turned(slot);
             }

@@ -160,6 +160,12 @@ impl Verdicts<'_> {
         for slot in reversed.turn {
             alerts.turned(slot);
         }
+        if batch.asks_for_rules() {
+            let default = self.set.rules().len();
+            for ((slot, _), &answer) in lane.iter().zip(&room.answers) {
+                batch.note_rule(slot, Answer(answer).rule().unwrap_or(default));
+            }
+        }
         for ((slot, _), &answer) in lane.iter().zip(&room.answers) {
             let rule = Answer(answer).rule();
             self.counters.add(rule.unwrap_or(self.set.rules().len()));
