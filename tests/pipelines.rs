@@ -50,7 +50,7 @@ fn every_pipeline_runs() {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let prefix = format!("sluicegate-test-pipelines-{name}");
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-        command.arg("run").arg(&file).args(["--duration", "2s", "--json"]);
+        command.arg("run").arg(&file).args(["--duration", "2s", "--json", "--log-level", "warn"]);
         let own =
             [format!("eal.file_prefix={prefix}"), "eal.memory=no-huge".into(), "eal.idle=backoff".into()];
         for set in own.into_iter().chain(device(&text)) {
