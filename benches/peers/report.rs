@@ -245,7 +245,7 @@ pub fn heading(machine: &Machine, windows: usize, seconds: f64) -> String {
          along twice a lap; flow.capacity is twice the number of flows. One worker has CPU {} for itself, the second shares CPU {} \
          with the manager. Rates are packets in the mean time for which both had their CPUs, \"core\" is the least. Misaligned flows have every other \
          frame on the queue of a worker that does not own them: a quarter of all packets is handed over, which is checked. \
-         \"round trip\": the time of a cache line from one CPU to the other and back, right after each window; less than 200 ns where they share a cache, and more than 400 where they do not, which the host decides.\n",
+         \"round trip\": the time of a cache line from one CPU to the other and back, right after each window: tens of ns where they share a cache, hundreds where they do not, which the host decides.\n",
         crate::workers::QUEUES,
         machine.worker_cpu,
         machine.main_cpu

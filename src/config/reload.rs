@@ -3,7 +3,10 @@
 //! The values are those in effect, so a default and the same value written down are no difference, and what follows from something else (an address that
 //! a port gets, a tenant's share) is seen as well.
 
+use std::collections::HashMap;
 use std::fmt::{Debug, Write as _};
+
+use sha2::{Digest, Sha256};
 
 use super::flow::span;
 use super::{HostKind, Plan, TenantPlan};
@@ -39,18 +42,27 @@ impl std::fmt::Display for Changed {
 /// What a plan would change of a running one, stages left out: what it can, and what needs a restart.
 pub fn changes(running: &Plan, next: &Plan) -> (Vec<Changed>, Vec<Changed>) {
     let (old, new) = (settings(running), settings(next));
-    let value = |all: &[Setting], place: &str| {
-        all.iter().find(|setting| setting.place == place).map_or("none".to_owned(), |s| s.value.clone())
+    let by_place = |all: &'_ [Setting]| -> HashMap<String, String> {
+        all.iter().map(|setting| (setting.place.clone(), setting.value.clone())).collect()
     };
-    let mut places: Vec<&Setting> = old.iter().collect();
-    places.extend(new.iter().filter(|setting| old.iter().all(|other| other.place != setting.place)));
+    let (had, has) = (by_place(&old), by_place(&new));
+    let places = old.iter().chain(new.iter().filter(|setting| !had.contains_key(&setting.place)));
     let (mut live, mut fixed) = (Vec::new(), Vec::new());
     for Setting { place, live: is_live, .. } in places {
-        let (old, new) = (value(&old, place), value(&new, place));
+        let value = |all: &HashMap<String, String>| all.get(place).map_or("none", String::as_str).to_owned();
+        let (old, new) = (value(&had), value(&has));
         if old != new {
             let list = if *is_live { &mut live } else { &mut fixed };
             list.push(Changed { key: place.clone(), old, new });
         }
+    }
+    // No secret is among the values: that it is another one is all that is said.
+    let tokens = (&running.management.token, &next.management.token);
+    if let (Some(old), Some(new)) = tokens
+        && old != new
+    {
+        let (old, new) = ("given".into(), "given, another secret".into());
+        fixed.push(Changed { key: "management.token_file".into(), old, new });
     }
     (live, fixed)
 }
@@ -201,10 +213,12 @@ fn tenants(plan: &Plan, list: &mut List) {
         for endpoint in endpoints.iter().take(4) {
             let _ = write!(spelled, "{} ", super::endpoint_name(*endpoint));
         }
-        // Of many, a number that tells them from others.
-        let sum = endpoints.iter().fold(endpoints.len() as u64, |sum, id| sum.rotate_left(7) ^ id);
+        // Of many, what tells them from others.
         let more = if endpoints.len() > 4 {
-            format!("and others ({}, {sum:x})", endpoints.len())
+            let mut sum = Sha256::new();
+            endpoints.iter().for_each(|id| sum.update(id.to_be_bytes()));
+            let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = sum.finalize().into();
+            format!("and others ({}, {:016x})", endpoints.len(), u64::from_be_bytes([a, b, c, d, e, f, g, h]))
         } else {
             String::new()
         };
@@ -230,7 +244,7 @@ fn management(plan: &Plan, list: &mut List) {
     list.fixed("api", management.api);
     list.fixed("socket", &management.socket);
     list.fixed("group", &management.group);
-    // What is in the file is not for logs; another secret in it is read by a restart.
+    // What is in the file is not for logs; `changes` compares it.
     list.put("token_file", management.token.as_ref().map_or("none", |_| "given").into(), false);
     list.live("drain_on_sigterm", management.drain.on_sigterm);
     list.live_time("drain_deadline", management.drain.deadline);
@@ -265,5 +279,51 @@ fn events(plan: &Plan, list: &mut List) {
         list.fixed("to", &sink.to);
         list.fixed("types", sink.types);
         list.fixed("format", sink.format);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Options, Overrides, load_text};
+
+    fn plan(folder: &std::path::Path, more: &str) -> Plan {
+        let text =
+            format!("[[port]]\ndevice = \"net_null0\"\n[tunnel]\nallowed_sources = [\"10.0.0.0/8\"]\n{more}");
+        load_text("t.toml", &text, folder, &Overrides::default(), &Options::default()).expect("a plan")
+    }
+
+    #[test]
+    fn another_secret_in_the_same_file_needs_a_restart_and_is_not_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let with = |secret: &str| {
+            std::fs::write(folder.path().join("token"), secret).expect("written");
+            plan(folder.path(), "[management]\nlisten = \"127.0.0.1:9100\"\ntoken_file = \"token\"\n")
+        };
+        let (old, same, new) = (
+            with("a-secret-of-some-length"),
+            with("a-secret-of-some-length"),
+            with("another-one-of-the-length"),
+        );
+        assert_eq!(changes(&old, &same), (vec![], vec![]));
+        let (live, fixed) = changes(&old, &new);
+        assert!(live.is_empty() && fixed.len() == 1 && fixed[0].key == "management.token_file", "{fixed:?}");
+        assert!(!format!("{fixed:?}").contains("secret-of") && !format!("{fixed:?}").contains("another-one"));
+    }
+
+    #[test]
+    fn any_endpoint_of_many_counts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let of = |last: u64| {
+            let ids: Vec<String> = (1..9).chain([last]).map(|id| format!("\"0x{id:016x}\"")).collect();
+            plan(
+                folder.path(),
+                &format!("[flow]\n[[tenant]]\nname = \"a\"\nendpoints = [{}]\n", ids.join(", ")),
+            )
+        };
+        assert_eq!(changes(&of(9), &of(9)), (vec![], vec![]));
+
+        let (_, fixed) = changes(&of(9), &of(9 + (1 << 7)));
+        assert_eq!(fixed.len(), 1, "{fixed:?}");
     }
 }

@@ -14,7 +14,7 @@ pub mod filter;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -92,6 +92,8 @@ impl Refusal {
 #[derive(Debug)]
 pub struct Admin {
     path: PathBuf,
+    /// Device and inode of the socket there.
+    own: Option<(u64, u64)>,
     server: Server,
 }
 
@@ -137,7 +139,7 @@ impl Admin {
         if server.is_err() {
             let _ = fs::remove_file(path); // nobody listens there
         }
-        Ok(Admin { path: path.to_owned(), server: server? })
+        Ok(Admin { path: path.to_owned(), own: identity(path), server: server? })
     }
 
     /// Where it is.
@@ -148,7 +150,10 @@ impl Admin {
     /// Nobody is answered any more, and no thread is left, when it returns.
     pub fn close(&mut self) {
         self.server.close();
-        let _ = fs::remove_file(&self.path); // somebody may have done so
+        // Somebody may have removed it, and another instance may listen at that place since.
+        if self.own.take().is_some_and(|own| identity(&self.path) == Some(own)) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -156,6 +161,11 @@ impl Drop for Admin {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// What tells the file from another one of that name.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 /// A socket on which nobody listens any more makes room. Anything else stays.

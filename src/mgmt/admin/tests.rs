@@ -87,6 +87,16 @@ fn a_question_gets_an_answer() {
     assert!(client.get("a", &[]).unwrap_err().to_string().contains("nobody listens"));
 }
 
+#[test]
+fn only_its_own_socket_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = open(folder.path());
+    fs::remove_file(first.path()).unwrap();
+    let second = open(folder.path());
+    first.close();
+    assert_eq!(Client::new(second.path()).get("a", &[]).unwrap()["path"], "/v1/a");
+}
+
 /// curl is another client, and the manual names it.
 #[test]
 fn curl_is_a_client() {
