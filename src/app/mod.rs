@@ -16,6 +16,7 @@ mod host;
 mod manage;
 mod reload;
 mod report;
+mod start;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -26,22 +27,18 @@ pub use host::Host;
 pub use reload::{Judged, Load, Reloaded, ShadowStatus};
 pub use report::{PortReport, Report, Snapshot};
 
-use crate::config::{AddressV4, HostKind, Plan, QueueCount};
+use crate::config::Plan;
 use crate::doctor::Run;
 #[cfg(feature = "dpdk")]
 use crate::dpdk::eal;
-use crate::dpdk::{Error, Mempool, Port, PortConfig, PortStats, QueuePair, RunningPort};
+use crate::dpdk::{Error, Mempool, Port, PortStats, QueuePair, RunningPort};
 use crate::event::SinkSnapshot;
-use crate::flow::{FlowEvent, FlowView, FlowsShared, Seed, Shown};
+use crate::flow::{FlowEvent, FlowView, FlowsShared};
 use crate::mgmt::Management;
-use crate::mgmt::admin::{Admin, Api};
+use crate::mgmt::admin::Admin;
 use crate::mgmt::control::Asked;
-use crate::mgmt::server::Page;
-use crate::path::{
-    Clock, Decap, Guests, Lane, MailEnd, Mesh, Pipeline, Punt, Respond, Stop, Track, Worker, WorkerCounters,
-    lens, mailbox,
-};
-use api::{Desk, Here, Scene};
+use crate::path::{Clock, Lane, Pipeline, Stop, WorkerCounters};
+use api::{Desk, Scene};
 use events::Telling;
 pub use events::stats;
 use exporting::Exporting;
@@ -49,9 +46,6 @@ use figures::{Names, Picture};
 use host::Handle;
 use pace::Pace;
 use reload::Reloads;
-
-/// MTU of a port whose plan says "auto", if the device can: a VPC's jumbo frame.
-const LARGEST_MTU: u16 = 9001;
 
 /// A plan that is ready to run.
 #[derive(Debug)]
@@ -163,37 +157,6 @@ impl App {
     }
 }
 
-/// What the plan asks of port `i`, within what the device can do where the plan says "auto".
-fn port_config(plan: &Plan, i: usize, port: &Port) -> PortConfig {
-    let workers = plan.workers.len() as u16;
-    let Some(asked) = plan.ports.get(i) else {
-        return PortConfig { queues: workers.min(port.max_queues()).max(1), ..PortConfig::default() };
-    };
-    let queues = match asked.queues {
-        QueueCount::Auto => workers.min(port.max_queues()).max(1),
-        QueueCount::Exactly(n) => n,
-    };
-    let mtu = asked.mtu.unwrap_or_else(|| LARGEST_MTU.min(port.max_mtu()));
-    PortConfig { queues, mtu, ..asked.config.clone() }
-}
-
-/// Deals the queues out: all workers get as many of each port, as far as they go round, and no worker has two while another has none.
-/// What a worker has of a port are neighbours: some drivers (`net_pcap`) keep what one queue writes in the cache line of its neighbour.
-fn share_out(ports: Vec<Vec<QueuePair>>, workers: usize) -> Vec<Vec<Lane>> {
-    let mut shares: Vec<Vec<Lane>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut next = 0;
-    for queues in ports {
-        let (each, left) = (queues.len() / workers, queues.len() % workers);
-        let mut queues = queues.into_iter();
-        for turn in 0..workers {
-            let part = each + usize::from(turn < left);
-            shares[(next + turn) % workers].extend(queues.by_ref().take(part).map(Lane));
-        }
-        next += left;
-    }
-    shares
-}
-
 #[derive(Debug)]
 struct Launched {
     counters: Arc<WorkerCounters>,
@@ -238,129 +201,6 @@ pub struct RunningApp {
 }
 
 impl RunningApp {
-    /// Starts ports, then workers. An error comes with the queues that no worker has.
-    fn bring_up(
-        &mut self,
-        ports: Vec<Port>,
-        clock: &Clock,
-        listens: bool,
-        (reopen, admin, cpus): (Arc<AtomicBool>, Option<Admin>, Vec<u32>),
-    ) -> Result<(), (Error, Vec<QueuePair>)> {
-        let mut queues = Vec::new();
-        let mut telling = events::Setup::default();
-        for (i, port) in ports.into_iter().enumerate() {
-            let config = port_config(&self.plan, i, &port);
-            match port.start(&config, &self.pool) {
-                Ok((port, own)) => {
-                    self.ports.push(port);
-                    queues.push(own);
-                }
-                Err(error) => return Err((error, queues.into_iter().flatten().collect())),
-            }
-        }
-        self.started = Instant::now();
-        let figure_names = Names::of(&self.plan, &self.pipeline);
-        let flows = &self.plan.flow;
-        let shared = FlowsShared::of(flows, self.plan.workers.len(), Seed::random());
-        let mut shown: Vec<Shown> = Vec::new();
-        let shares = share_out(queues, self.plan.workers.len());
-        let ports: Vec<Vec<u16>> =
-            shares.iter().map(|lanes| lanes.iter().map(|Lane(queues)| queues.port).collect()).collect();
-        let depth = flows.handoff_ring as usize;
-        let mut mesh = shared.iter().flat_map(|_| Mesh::between(&ports, depth, self.plan.burst));
-        let ports_asking = self.ports.iter().zip(&self.plan.management.host.ports);
-        let asking: Vec<u16> = ports_asking
-            .filter(|(_, address)| address.v4 == Some(AddressV4::Dhcp))
-            .map(|(port, _)| port.facts().id)
-            .collect();
-        let host = &self.plan.management.host;
-        let guests = Guests::new(host.allowed_sources.as_deref(), &asking);
-        let mut ends = Vec::new();
-        // Made first, launched then: tables take their time, and a worker that began earlier would own what others see, too.
-        let mut ready = Vec::new();
-        let mut posts: Vec<(Arc<WorkerCounters>, MailEnd)> = Vec::new();
-        let mut lenses = Vec::new();
-        for (plan, share) in self.plan.workers.iter().zip(shares) {
-            let id = plan.id;
-            let mesh = mesh.next();
-            if share.is_empty() {
-                self.notes.push(format!(
-                    "worker {} has no queue: the ports have fewer queues than there are workers",
-                    id.0
-                ));
-                continue;
-            }
-            let queues = share.iter().map(|Lane(queues)| (queues.port, queues.queue));
-            let counters = WorkerCounters::new(id, &self.plan.reasons, self.plan.stages.len());
-            let counters = Arc::new(counters.with_queues(queues).with_tenants(figure_names.tenants.len()));
-            let (mail, end) = mailbox();
-            posts.push((counters.clone(), end));
-            let (lens, end) = lens(id);
-            lenses.push(end);
-            let decap = Decap::new(self.plan.tunnel.clone());
-            let (inspect, counting) = (self.pipeline.make(id), counters.clone());
-            let own: Vec<u16> = share.iter().map(|Lane(queues)| queues.port).collect();
-            let punt = (host.kind != HostKind::Off).then(|| {
-                let (punt, end) = Punt::of(host, &guests, &self.pool, id, own);
-                ends.push(end);
-                punt
-            });
-            let mut worker =
-                Worker::new(share, decap, inspect, self.plan.burst, self.plan.idle, clock.clone(), counting)
-                    .with_answers(Respond::of(&self.plan, &self.pool))
-                    .with_punt(punt)
-                    .with_mail(mail)
-                    .with_lens(lens)
-                    .with_events(telling.worker(&self.plan, &counters))
-                    .with_flows(shared.as_ref().map(|shared| Track::of(&self.plan, shared, mesh, &counters)));
-            if let Some(flows) = worker.flows() {
-                shown.push(flows.show());
-                if listens {
-                    self.events.push(flows.listen(self.plan.flow.events_ring as usize));
-                } else {
-                    telling.flows(&self.plan, flows);
-                }
-            }
-            ready.push((plan, worker, counters));
-        }
-        let mut ready = ready.into_iter();
-        while let Some((plan, worker, counters)) = ready.next() {
-            match self.host.launch(plan, worker, self.stop.clone()) {
-                Ok(handle) => self.workers.push(Launched { counters, handle }),
-                Err((error, back)) => {
-                    let rest = ready.flat_map(|(_, worker, _)| worker.into_lanes());
-                    let idle = back.into_iter().chain(rest);
-                    return Err((error, idle.map(|Lane(pair)| pair).collect()));
-                }
-            }
-        }
-        self.reloads = Reloads::new(posts, &self.pipeline);
-        self.flows = shared.as_ref().map(|_| FlowView::new(&self.plan, shown, clock.clone()));
-        self.shared = shared;
-        self.resets = self.ports.iter().map(|_| AtomicBool::new(false)).collect();
-        self.port_stats = self.ports.iter().map(RunningPort::stats).collect();
-        let facts: Vec<_> = self.ports.iter().map(RunningPort::facts).collect();
-        let names = stage_names(&self.plan);
-        self.names = Some(Arc::new(figure_names));
-        let exporter = Arc::new(Exporter::new());
-        let page = exporter.clone();
-        let page = Arc::new(move || page.page());
-        let management = self.plan.management.clone();
-        let answering = (page as Page, self.desk.clone() as Arc<dyn Api>, admin);
-        let management = Management::new(management, names, ends, guests, &facts, answering, cpus.clone());
-        self.management = Some(management.map_err(|error| (error, Vec::new()))?);
-        if self.plan.management.serves_figures() {
-            let exporting = Exporting::start(exporter, cpus.clone());
-            self.exporting = Some(exporting.map_err(|error| (error, Vec::new()))?);
-            self.export();
-        }
-        let telling = telling.start(&self.plan, &self.pipeline, clock, cpus, reopen);
-        self.telling = telling.map_err(|error| (error, Vec::new()))?;
-        let lenses = Arc::new(parking_lot::Mutex::new(Some(lenses)));
-        self.desk.open(Here { flows: self.flows.clone(), clock: clock.clone(), lenses });
-        Ok(())
-    }
-
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
