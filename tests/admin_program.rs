@@ -119,10 +119,26 @@ fn a_running_program_is_asked() {
     assert!(program.fails(2, &["flows", "--of", "edge.toml", "--flush"]).contains("--yes"));
     assert!(program.text(&["flows", "--of", "edge.toml", "--flush", "--yes"]).contains("100 flows end"));
 
-    let stats = program.text(&["stats", "--of", "edge.toml", "flows"]);
+    // The worker obeys when it comes to it.
+    let begun = std::time::Instant::now();
+    let stats = loop {
+        let stats = program.text(&["stats", "--of", "edge.toml", "flows"]);
+        if stats.contains("flows.ended_flushed") || begun.elapsed() > Duration::from_secs(20) {
+            break stats;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
     assert!(stats.contains("flows.ended_flushed") && !stats.contains("pool."), "{stats}");
     let stats = program.json(&["stats", "--of", "edge.toml", "--json"]);
     assert!(stats["flows"]["ended_flushed"].as_u64() >= Some(1), "{stats}");
+
+    let level = |more: &[&str]| program.text(&[&["level", "--of", "edge.toml"], more].concat());
+    assert_eq!(level(&[]), "info\n");
+    assert_eq!(level(&["debug"]), "debug, which was info\n");
+    assert_eq!(level(&["debug"]), "debug\n");
+    assert_eq!(level(&[]), "debug\n");
+    assert!(program.fails(2, &["level", "loud", "--of", "edge.toml"]).contains("is not one of error, warn"));
+    assert_eq!(level(&[]), "debug\n");
     program.end();
 }
 

@@ -10,6 +10,7 @@ mod flows;
 mod health;
 mod instance;
 mod interrupt;
+mod level;
 mod panics;
 mod reload;
 mod replay;
@@ -78,6 +79,8 @@ enum Command {
     Flows(flows::Flows),
     /// All counters of a running instance, and how fast they grow
     Stats(stats::Stats),
+    /// How much a running instance logs, or shall log from now on
+    Level(level::Level),
     /// Why packets become what they become: by their ends, of a running instance; or of a capture, stage by stage
     Explain(explain::Explain),
     /// Frames of a running instance, as pcapng, with what became of each
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Status(command) => command.run(),
         Command::Flows(command) => command.run(),
         Command::Stats(command) => command.run(),
+        Command::Level(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Capture(command) => command.run(),
         Command::Reload(command) => command.run(),

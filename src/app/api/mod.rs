@@ -32,6 +32,7 @@ use crate::flow::FlowView;
 use crate::mgmt::admin::{Api, Request, Rights, page};
 use crate::mgmt::control::{self, Asked, LONGEST_COMMAND, Refusal, WAITING};
 use crate::mgmt::http::{Method, Outcome};
+use crate::mgmt::log;
 use crate::mgmt::server::Reply;
 use crate::path::Clock;
 pub(super) use capture::Lenses;
@@ -214,6 +215,7 @@ impl Desk {
                 Err(Refusal::new("not-allowed", "captures are for management.socket only"))
             }
             "capture" => capture::capture(&self.here()?, &*self.scene()?, query),
+            "level" => level(query),
             "command" => {
                 query.done()?;
                 Ok(self.command(request.body, request.who))
@@ -221,6 +223,19 @@ impl Desk {
             _ => Err(Refusal::new("not-found", "there is no such path")),
         }
     }
+}
+
+/// `/v1/level`: how much is logged, without a question to the management loop: it is one word of the process.
+fn level(mut query: Query<'_>) -> Result<Reply, Refusal> {
+    let to =
+        query.take("to").ok_or_else(|| Refusal::new("bad-request", "to: which level? As in to=debug"))?;
+    query.done()?;
+    let before = log::level();
+    if !log::set_level(&to) {
+        let text = format!("to: {to:?} is not one of error, warn, info, debug, trace");
+        return Err(Refusal::new("bad-request", text));
+    }
+    Ok(page(Outcome::Fit, true, json!({ "level": log::level(), "before": before })))
 }
 
 /// Path behind `/v1/`, method, and what it is.
@@ -233,6 +248,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("flows/flush", "POST", "ends the flows that a filter takes"),
     ("explain", "GET", "what becomes of the packets between two ends, and why"),
     ("capture", "GET", "frames of a filter, as pcapng, while they go through"),
+    ("level", "POST", "how much is logged from now on"),
     ("command", "POST", "a command for the management loop, in the body"),
 ];
 
