@@ -32,6 +32,7 @@ use crate::flow::FlowView;
 use crate::mgmt::admin::{Api, Request, Rights, page};
 use crate::mgmt::control::{self, Asked, LONGEST_COMMAND, Refusal, WAITING};
 use crate::mgmt::http::{Method, Outcome};
+#[cfg(feature = "program")]
 use crate::mgmt::log;
 use crate::mgmt::server::Reply;
 use crate::path::Clock;
@@ -215,6 +216,7 @@ impl Desk {
                 Err(Refusal::new("not-allowed", "captures are for management.socket only"))
             }
             "capture" => capture::capture(&self.here()?, &*self.scene()?, query),
+            #[cfg(feature = "program")]
             "level" => level(query),
             "command" => {
                 query.done()?;
@@ -226,6 +228,7 @@ impl Desk {
 }
 
 /// `/v1/level`: how much is logged, without a question to the management loop: it is one word of the process.
+#[cfg(feature = "program")]
 fn level(mut query: Query<'_>) -> Result<Reply, Refusal> {
     let to =
         query.take("to").ok_or_else(|| Refusal::new("bad-request", "to: which level? As in to=debug"))?;
@@ -248,6 +251,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("flows/flush", "POST", "ends the flows that a filter takes"),
     ("explain", "GET", "what becomes of the packets between two ends, and why"),
     ("capture", "GET", "frames of a filter, as pcapng, while they go through"),
+    #[cfg(feature = "program")]
     ("level", "POST", "how much is logged from now on"),
     ("command", "POST", "a command for the management loop, in the body"),
 ];

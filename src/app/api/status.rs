@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::Scene;
 use crate::event::by_type;
-use crate::mgmt::log;
 use crate::path::WorkerSnapshot;
 
 /// The answer to `/v1/status`.
@@ -45,7 +44,7 @@ pub(super) fn status(scene: &Scene) -> Value {
     let (program, revision) = (env!("CARGO_PKG_VERSION"), env!("SLUICEGATE_REVISION"));
     let mut status = json!({
         "program": { "sluicegate": program, "revision": revision, "pid": std::process::id() },
-        "file": plan.file, "policy": picture.names.policy, "uptime_s": uptime.as_secs_f64(), "log_level": log::level(),
+        "file": plan.file, "policy": picture.names.policy, "uptime_s": uptime.as_secs_f64(),
         "stages": picture.names.stages,
         "workers": workers.collect::<Vec<_>>(), "ports": ports.collect::<Vec<_>>(), "per_s": per_s,
         "flows": flows, "pool": { "buffers": picture.pool.0, "available": picture.pool.1 },
@@ -55,6 +54,10 @@ pub(super) fn status(scene: &Scene) -> Value {
             "workers_behind": counts.behind, "last": last,
         },
     });
+    #[cfg(feature = "program")]
+    {
+        status["log_level"] = crate::mgmt::log::level().into();
+    }
     if let (Some(status), Value::Object(health)) = (status.as_object_mut(), health) {
         status.extend(health.clone());
     }
