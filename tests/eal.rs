@@ -156,6 +156,20 @@ alone! {
         assert_eq!(pool.available(), 127);
     }
 
+    /// A pool is a stack.
+    fn what_was_given_back_last_is_taken_first() {
+        let eal = start(&[]);
+        let pool = pool(&eal, 64);
+        let place = |frame: &sluicegate::dpdk::Mbuf| frame.data().as_ptr() as usize;
+        let (first, second) = (pool.alloc().expect("a buffer"), pool.alloc().expect("a buffer"));
+        let (at, other) = (place(&first), place(&second));
+        drop(second);
+        drop(first);
+        // Out of a ring, whoever asks goes round all of the pool before he gets these again.
+        let again: Vec<_> = (0..2).map(|_| pool.alloc().expect("a buffer")).collect();
+        assert_eq!(again.iter().map(place).collect::<Vec<_>>(), [at, other]);
+    }
+
     /// A pool too large for the memory names both.
     fn a_pool_that_does_not_fit_says_what_it_needs() {
         let eal = start(&[]);

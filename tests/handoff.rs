@@ -98,6 +98,38 @@ fn expiry_and_new_life_on_another_worker() {
     assert_eq!(team.ledger().sent, 800);
 }
 
+/// A peer with several queues gives as much in a poll as they bring: who takes one burst of it keeps it waiting for room.
+#[test]
+fn a_worker_takes_as_many_bursts_of_a_peer_as_it_has_queues() {
+    let mut team = Team::with_lanes(4, 2, 1024);
+    let packet = |n: u32, port: u16| wrap(&udp(client(n), SERVER(), b"x"), 7, port);
+    let received = |team: &Team| team.snapshots().iter().map(|worker| worker.received).collect::<Vec<_>>();
+    // Which worker an outer port leads to: flows of their own, beyond those below.
+    let mut leads_to = |port: u16| {
+        let before = received(&team);
+        team.wire.send(packet(1_000 + u32::from(port) - 60_000, port));
+        team.settle();
+        usize::from(received(&team)[0] == before[0])
+    };
+    let ports: Vec<(usize, u16)> = (60_000..60_064).map(|port| (leads_to(port), port)).collect();
+    let port_of = |worker: usize| ports.iter().find(|(n, _)| *n == worker).expect("both have some").1;
+    for n in 0..128 {
+        team.wire.send(packet(n, port_of(0)));
+    }
+    team.settle();
+    let before = team.flows().handed_in;
+    for n in 0..128 {
+        team.wire.send(packet(n, port_of(1)));
+    }
+    for _ in 0..4 {
+        team.workers[1].poll();
+    }
+    assert_eq!(team.workers[0].poll(), 4 * 32);
+    assert_eq!(team.flows().handed_in - before, 4 * 32);
+    team.settle();
+    assert_eq!(team.ledger().dropped, 0);
+}
+
 #[test]
 fn flows_of_a_worker_that_hangs_are_taken_over() {
     let mut team = Team::new(2, "", 1024);

@@ -1,4 +1,4 @@
-//! Several workers on one soft port, with one queue each: polled by hand, or on threads of their own.
+//! Several workers on one soft port, with one queue each or more: polled by hand, or on threads of their own.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -42,12 +42,19 @@ impl Team {
     /// everybody.
     pub fn with_more_ports(plan: &Plan, workers: usize, depth: usize) -> Team {
         let (clock, hand) = Clock::manual();
-        Team { hand, ..Team::build(plan, workers, depth, &pool_config(4096), clock, &[60]) }
+        Team { hand, ..Team::build(plan, workers, depth, &pool_config(4096), clock, &[60], 1) }
+    }
+
+    /// Polled by hand, with so many queues for each.
+    pub fn with_lanes(lanes: usize, workers: usize, depth: usize) -> Team {
+        let (clock, hand) = Clock::manual();
+        let plan = plan(&format!("{}\n[flow]\ntracking = true\n", super::TUNNEL));
+        Team { hand, ..Team::build(&plan, workers, depth, &pool_config(4096), clock, &[], lanes) }
     }
 
     /// Under any clock. `depth`: of the rings between workers.
     pub fn over(plan: &Plan, workers: usize, depth: usize, pool: &PoolConfig, clock: Clock) -> Team {
-        Team::build(plan, workers, depth, pool, clock, &[])
+        Team::build(plan, workers, depth, pool, clock, &[], 1)
     }
 
     fn build(
@@ -57,10 +64,11 @@ impl Team {
         pool: &PoolConfig,
         clock: Clock,
         more: &[u16],
+        lanes: usize,
     ) -> Team {
         let pool = Mempool::soft(pool);
         let (port, wire) = soft::Port::with(Setup::default());
-        let config = PortConfig { queues: workers as u16, mtu: 9001, ..PortConfig::default() };
+        let config = PortConfig { queues: (workers * lanes) as u16, mtu: 9001, ..PortConfig::default() };
         let (port, queues) = port.start(&config, &pool).expect("a soft port starts");
         std::mem::forget(port); // the wire outlives the test
         let shared = FlowsShared::of(&plan.flow, workers, Seed::fixed(3)).expect("flows are tracked");
@@ -68,17 +76,18 @@ impl Team {
         ports.last_mut().expect("a worker").extend(more);
         let mut mesh = Mesh::between(&ports, depth, plan.burst).into_iter();
         let pipeline = Pipeline::build(plan, Backend::Soft).expect("stages build");
-        let worker = |(n, queues)| {
+        let mut queues = queues.into_iter().map(Lane);
+        let worker = |n: usize| {
             let id = WorkerId(n as u16);
             let counters = Arc::new(WorkerCounters::new(id, &plan.reasons, plan.stages.len()));
             let track = Track::of(plan, &shared, mesh.next(), &counters);
             let decap = Decap::new(plan.tunnel.clone());
-            let (lanes, inspect) = (vec![Lane(queues)], pipeline.make(id));
+            let (lanes, inspect) = (queues.by_ref().take(lanes).collect(), pipeline.make(id));
             Worker::new(lanes, decap, inspect, plan.burst, plan.idle, clock.clone(), counters)
                 .with_flows(Some(track))
                 .with_answers(Respond::of(plan, &pool))
         };
-        let mut workers: Vec<Worker> = queues.into_iter().enumerate().map(worker).collect();
+        let mut workers: Vec<Worker> = (0..workers).map(worker).collect();
         let shown = workers.iter_mut().map(|w| w.flows().expect("flows").show()).collect();
         let view = FlowView::new(plan, shown, clock);
         Team { workers, wire, pool, view, shared, hand: Arc::default() }
