@@ -1,4 +1,5 @@
-//! The contract between the framework and inspection stages. **Unstable** until an out-of-tree stage has used it.
+//! The contract between the framework and inspection stages. Stages outside this repository use it (`examples/custom-stage`), so it
+//! changes by the rules of semantic versioning only.
 //!
 //! A stage lives three times. *Parsed*: its settings, read and checked, cheap. *Shared*: what is heavy and read-only
 //! (rule sets, pattern databases), built once per plan, off the packet path. *Running*: one light instance per worker.
@@ -72,18 +73,34 @@ pub struct Cx<'a> {
     /// The streams of the batch, if anybody reads them.
     streams: Option<&'a Reassembly>,
     on_unread: OnError,
+    /// What it says has no effect.
+    shadow: bool,
     /// The stage's number, and where its events go.
     events: Option<(u8, &'a mut Emitter)>,
 }
 
 impl<'a> Cx<'a> {
     pub(crate) fn new(now: u64, worker: WorkerId, reasons: &'a [ReasonId]) -> Self {
-        Cx { now, worker, reasons, settling: false, streams: None, on_unread: OnError::Pass, events: None }
+        Cx {
+            now,
+            worker,
+            reasons,
+            settling: false,
+            streams: None,
+            on_unread: OnError::Pass,
+            shadow: false,
+            events: None,
+        }
     }
 
     /// The same, with streams to read, and what becomes of what cannot be read of them.
     pub(crate) fn with_streams(self, streams: Option<&'a Reassembly>, on_unread: OnError) -> Self {
         Cx { streams, on_unread, ..self }
+    }
+
+    /// The same for a stage in shadow mode, or not.
+    pub(crate) fn in_shadow(self, shadow: bool) -> Self {
+        Cx { shadow, ..self }
     }
 
     /// The same for the stage of that number, whose events go there.
@@ -105,8 +122,11 @@ impl<'a> Cx<'a> {
     pub fn emit(&mut self, meta: &Meta, inner: &[u8], body: impl Into<Body>) {
         let (now, worker) = (self.now, self.worker);
         if let Some((stage, events)) = &mut self.events {
-            let stage = *stage;
-            events.emit(now, || About::packet(meta, inner, worker).by(stage), body.into());
+            let (stage, mut body) = (*stage, body.into());
+            if let (true, Body::Alert(alert)) = (self.shadow, &mut body) {
+                alert.blocked = false;
+            }
+            events.emit(now, || About::packet(meta, inner, worker).by(stage), body);
         }
     }
 

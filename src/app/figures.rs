@@ -121,6 +121,12 @@ const FIGURES: &[Fixed] = &[
         &["stage", "tenant", "outcome"],
         "Packets a stage saw, by outcome: `passed_on`, `sent_home`, `dropped`. Packets of flows that the stage has settled do not come to it.",
     ),
+    (
+        "sluicegate_stage_would_total",
+        COUNTER,
+        &["stage", "decision"],
+        "What a stage with `mode = \"shadow\"` would have done with packets that it was shown: `drop`, `send_home`. One for each flow that it would have settled so.",
+    ),
     ("sluicegate_stage_panics_total", COUNTER, &["stage"], "Batches in which a stage panicked."),
     (
         "sluicegate_stage_packet_cycles",

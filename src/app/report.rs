@@ -61,10 +61,7 @@ impl Snapshot {
         let mut totals = vec![StageSnapshot::default(); longest];
         for worker in &self.workers {
             for (total, stage) in totals.iter_mut().zip(&worker.stages) {
-                total.seen += stage.seen;
-                total.forwarded += stage.forwarded;
-                total.dropped += stage.dropped;
-                total.panics += stage.panics;
+                *total = total.plus(stage);
             }
         }
         totals

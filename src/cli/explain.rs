@@ -109,7 +109,8 @@ fn text(answer: &Value) -> String {
         };
         let also: Vec<String> = list(&stage["also"]).iter().map(word).collect();
         let also = if also.is_empty() { String::new() } else { format!("; also met: {}", also.join(", ")) };
-        line(format!("  stage       {}: {says}{also}", word(&stage["stage"])));
+        let effect = if stage["mode"] == "shadow" { " (shadow: nothing comes of it)" } else { "" };
+        line(format!("  stage       {}: {says}{also}{effect}", word(&stage["stage"])));
     }
     text
 }

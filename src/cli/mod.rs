@@ -110,7 +110,19 @@ enum Command {
 
 /// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
+    main_with(&[])
+}
+
+/// The whole program with kinds of stages from outside the crate: pipelines can use them, and every command knows them. See
+/// `examples/custom-stage`.
+pub fn main_with(own: &[&'static crate::stage::StageKind]) -> ExitCode {
     panics::limit();
+    if !own.is_empty()
+        && let Err(text) = crate::stages::add(own)
+    {
+        show::error(text);
+        return ExitCode::from(BAD_INPUT);
+    }
     let outcome = match Cli::parse().command {
         Command::Run(command) => command.run(),
         Command::Check(command) => command.run(),

@@ -334,12 +334,18 @@ pub fn stages(report: &Report) {
     if totals.is_empty() {
         return;
     }
-    let mut table = table(&["stage", "seen", "passed on", "sent home", "dropped", "panics"]);
-    align_right(&mut table, &[1, 2, 3, 4, 5]);
+    let mut heads = vec!["stage", "seen", "passed on", "sent home", "dropped", "panics"];
+    // Of stages in shadow mode, where there are any.
+    let shadow = totals.iter().any(|s| s.would_drop + s.would_send_home > 0);
+    heads.extend(shadow.then_some(["would drop", "would send home"]).into_iter().flatten());
+    let mut table = table(&heads);
+    align_right(&mut table, &(1..heads.len()).collect::<Vec<_>>());
     for (name, s) in report.names.iter().zip(totals) {
         let passed = s.passed_on();
         let row = [s.seen, passed, s.forwarded, s.dropped, s.panics].map(grouped);
-        table.add_row(std::iter::once(name.clone()).chain(row));
+        let would = [s.would_drop, s.would_send_home].map(grouped);
+        let would = would.into_iter().filter(|_| shadow);
+        table.add_row(std::iter::once(name.clone()).chain(row).chain(would));
     }
     say!("{table}");
 }

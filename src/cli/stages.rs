@@ -30,17 +30,17 @@ impl Stages {
 }
 
 fn unknown(name: &str) -> Failure {
-    let names: Vec<_> = stages::ALL.iter().map(|k| k.name).collect();
+    let names: Vec<_> = stages::all().iter().map(|k| k.name).collect();
     Failure::Other(format!("no stage is called {name:?}; there are: {}", names.join(", ")))
 }
 
 fn list(json: bool) -> String {
     if json {
-        let all: Vec<_> = stages::ALL.iter().map(|k| describe(k)).collect();
+        let all: Vec<_> = stages::all().iter().map(|k| describe(k)).collect();
         return serde_json::Value::Array(all).to_string();
     }
     let mut table = show::table(&["stage", "what it does"]);
-    for kind in stages::ALL {
+    for kind in stages::all() {
         table.add_row([kind.name, kind.summary]);
     }
     format!(
@@ -75,7 +75,7 @@ fn describe(kind: &StageKind) -> serde_json::Value {
 
 fn drops(json: bool) -> String {
     let framework = DropReason::ALL.iter().map(|r| (r.label().to_owned(), r.hop(), r.help()));
-    let of_stages = stages::ALL.iter().flat_map(|kind| {
+    let of_stages = stages::all().iter().flat_map(|kind| {
         kind.reasons.iter().map(|(name, help)| (format!("{}.{name}", kind.name), "inspect", *help))
     });
     let all = framework.chain(of_stages);

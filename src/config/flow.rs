@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::check::Check;
 use super::schema::{self, Span};
-use super::{FlowPlan, Fragments, Pickup, StagePlan, TenantPlan, Tunnel, UnknownEndpoint, WhenFull};
+use super::{FlowPlan, Fragments, Mode, Pickup, StagePlan, TenantPlan, Tunnel, UnknownEndpoint, WhenFull};
 
 /// Flows of a process.
 const LEAST_FLOWS: u32 = 1 << 10;
@@ -136,7 +136,11 @@ fn warnings(check: &mut Check<'_>, plan: &FlowPlan, around: &Around<'_>) {
         }
         return;
     }
-    let denies = around.stages.iter().enumerate().find(|(_, stage)| stage.parsed.denies_by_default());
+    let denies = around
+        .stages
+        .iter()
+        .enumerate()
+        .find(|(_, stage)| stage.mode == Mode::Enforce && stage.parsed.denies_by_default());
     if let Some((i, stage)) = denies {
         if plan.when_full == WhenFull::Forward {
             check.warnings.push(format!(

@@ -42,8 +42,8 @@ pub use machine::Machine;
 pub(crate) use machine::cpu_list;
 pub use plan::{
     AddressV4, Asked, Cause, Conflict, ControlSocket, DrainPlan, EventsPlan, FLOW_BYTES, FlowPlan, Format,
-    Fragments, Group, HealthPlan, HostKind, HostPlan, Idle, ManagementPlan, MetricsPlan, OnError, Orphans,
-    Overlap, Pickup, Plan, PoolPlan, PortAddress, PortPlan, QueueCount, ReportPlan, Rotation, Scope,
+    Fragments, Group, HealthPlan, HostKind, HostPlan, Idle, ManagementPlan, MetricsPlan, Mode, OnError,
+    Orphans, Overlap, Pickup, Plan, PoolPlan, PortAddress, PortPlan, QueueCount, ReportPlan, Rotation, Scope,
     SinkPlan, StagePlan, StreamPlan, TenantPlan, To, Token, Tunnel, UnknownEndpoint, VerifyChecksum,
     WhenFailed, WhenFull, WindowCheck, WorkerPlan,
 };
@@ -75,7 +75,7 @@ pub struct Options<'a> {
 impl Default for Options<'_> {
     /// This machine, all kinds, ports needed.
     fn default() -> Self {
-        Options { need_ports: true, machine: Machine::here(), kinds: crate::stages::ALL, files: true }
+        Options { need_ports: true, machine: Machine::here(), kinds: crate::stages::all(), files: true }
     }
 }
 

@@ -191,6 +191,8 @@ pub struct StagePlan {
     pub parsed: Box<dyn Parsed>,
     /// Ids of its reasons.
     pub reasons: Vec<ReasonId>,
+    /// Whether what it decides has an effect.
+    pub mode: Mode,
     /// What happens to a batch in which it panicked.
     pub on_error: OnError,
     /// What becomes of TCP that it should read and cannot, if it reads streams.
@@ -205,14 +207,27 @@ pub struct StagePlan {
     pub(super) policy: serde_json::Value,
 }
 
+/// Whether what a stage decides has an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// It does.
+    #[default]
+    Enforce,
+    /// It is counted and told what the stage would do, and nothing comes of it.
+    Shadow,
+}
+
 /// What happens to a batch in which a stage panicked. The stage is made anew in both cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnError {
-    /// The packets it had not decided on are dropped as `stage_panic`.
+    /// The packets it had not decided on are dropped as `stage_panic`. Fail closed.
     #[default]
+    #[serde(alias = "closed")]
     Drop,
-    /// They go on to the next stage.
+    /// They go on to the next stage. Fail open.
+    #[serde(alias = "open")]
     Pass,
 }
 

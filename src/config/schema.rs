@@ -17,12 +17,12 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Unexpected, Visitor};
 pub(super) use stream::Stream;
 
-use super::{Idle, OnError, VerifyChecksum};
+use super::{Idle, Mode, OnError, VerifyChecksum};
 use crate::dpdk::Memory;
 use crate::flow::refit::OnReload;
 
 /// Keys of a `[[stage]]` that are the framework's; the rest are its kind's.
-pub(super) const STAGE_KEYS: &[&str] = &["use", "name", "on_error", "on_unread", "on_reload"];
+pub(super) const STAGE_KEYS: &[&str] = &["use", "name", "mode", "on_error", "on_unread", "on_reload"];
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -100,6 +100,7 @@ pub(super) struct Stage {
     #[serde(rename = "use")]
     pub kind: Option<String>,
     pub name: Option<String>,
+    pub mode: Mode,
     pub on_error: OnError,
     #[serde(default = "OnError::pass")]
     pub on_unread: OnError,

@@ -9,7 +9,7 @@ use super::check::Check;
 use super::schema::{self, STAGE_KEYS};
 use super::source::origin_of;
 use super::value::{self, known_here};
-use super::{OnError, Problem, Settings, StagePlan, policy};
+use super::{Mode, OnError, Problem, Settings, StagePlan, policy};
 use crate::packet::ReasonTable;
 use crate::stage::{MOST_STAGES, StageKind};
 
@@ -62,11 +62,11 @@ pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<Sta
                     kind,
                     parsed,
                     reasons,
+                    mode: head.mode,
                     on_error: head.on_error,
                     on_unread: head.on_unread,
                     on_reload: head.on_reload,
-                    mark: given
-                        .mark(kind.name, if head.on_unread == OnError::Drop { "drop" } else { "pass" }),
+                    mark: given.mark(kind.name, words(&head)),
                     settings: summary,
                     policy,
                 });
@@ -78,10 +78,22 @@ pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<Sta
     plans
 }
 
+/// What the framework's keys say of what becomes of packets: a stage of which they change is another one.
+fn words(head: &schema::Stage) -> &'static str {
+    match (head.mode, head.on_unread) {
+        (Mode::Enforce, OnError::Drop) => "drop",
+        (Mode::Enforce, OnError::Pass) => "pass",
+        (Mode::Shadow, OnError::Drop) => "shadow drop",
+        (Mode::Shadow, OnError::Pass) => "shadow pass",
+    }
+}
+
 /// A stage that protects behind one that lets packets pass it by.
 fn warn_of_gaps(check: &mut Check<'_>, plans: &[StagePlan]) {
-    let Some(gap) = plans.iter().position(|plan| plan.parsed.passes_by()) else { return };
-    let behind = plans.iter().enumerate().skip(gap).find(|(_, plan)| plan.parsed.denies_by_default());
+    let acts = |plan: &StagePlan| plan.mode == Mode::Enforce;
+    let Some(gap) = plans.iter().position(|plan| acts(plan) && plan.parsed.passes_by()) else { return };
+    let behind =
+        plans.iter().enumerate().skip(gap).find(|(_, plan)| acts(plan) && plan.parsed.denies_by_default());
     if let (Some(before), Some((i, plan))) = (plans.get(gap), behind) {
         check.warnings.push(format!(
             "stage[{gap}] {:?}: what it sends home passes stage[{i}] {:?} by, which denies what no rule allows",

@@ -182,6 +182,13 @@ impl Emitter {
         }
     }
 
+    /// One of this type was not made, because there were many of its kind in that second.
+    pub(crate) fn limited(&self, kind: Type) {
+        if self.wanted.has(kind) {
+            EventCounters::add(&self.counters.limited, kind);
+        }
+    }
+
     fn push(&mut self, event: Event) {
         let kind = event.body.kind();
         let Some(Some(ring)) = self.rings.get_mut(kind as usize) else { return };

@@ -18,7 +18,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
-use super::record::{About, Alert, Anomaly, Body, Drop, Event, Signature};
+use super::record::{About, Alert, Anomaly, Body, Drop, Event, Signature, WouldDrop};
 use super::vpc::{Direction, FlowLog};
 use crate::config::{Plan, endpoint_name};
 use crate::flow::{FlowEvent, Names, Standing};
@@ -252,6 +252,11 @@ impl Serialize for Record<'_> {
             Body::Http(http) => map.serialize_entry(kind, http)?,
             Body::Dns(dns) => map.serialize_entry(kind, dns)?,
             Body::Ssh(ssh) => map.serialize_entry(kind, ssh)?,
+            Body::WouldDrop(WouldDrop { reason, skipped }) => {
+                let reason = eve.names.reason(*reason);
+                let would = json!({ "difference": "would_drop", "reason": reason, "skipped": skipped });
+                map.serialize_entry(kind, &would)?;
+            }
         }
         if let Some(tenant) = about.tenant() {
             map.serialize_entry("tenant", eve.names.tenant(tenant))?;

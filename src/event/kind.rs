@@ -49,7 +49,7 @@ types! {
     Stats "stats",
     /// A reload: who asked for it, and what became of it.
     Reload "reload",
-    /// A verdict of a candidate that differs from what was done.
+    /// What a stage in shadow mode would have done, or a verdict of a candidate that differs from what was done.
     Shadow "shadow",
 }
 
@@ -73,7 +73,7 @@ impl Type {
 
     /// Types that go through a ring of [`super::Event`]s.
     pub(crate) const IN_RINGS: &'static [Type] =
-        &[Type::Alert, Type::Drop, Type::Anomaly, Type::Tls, Type::Http, Type::Dns, Type::Ssh];
+        &[Type::Alert, Type::Drop, Type::Anomaly, Type::Tls, Type::Http, Type::Dns, Type::Ssh, Type::Shadow];
 
     /// The type of that word.
     pub fn named(word: &str) -> Option<Type> {
@@ -161,7 +161,7 @@ mod tests {
     /// What goes through rings and what does not are all types together.
     #[test]
     fn every_type_has_its_way() {
-        let others = [Type::Flow, Type::FlowStart, Type::Stats, Type::Reload, Type::Shadow];
+        let others = [Type::Flow, Type::FlowStart, Type::Stats, Type::Reload];
         let mut all: Vec<Type> = Type::IN_RINGS.iter().copied().chain(others).collect();
         all.sort_unstable();
         assert_eq!(all, Type::ALL);

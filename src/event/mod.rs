@@ -40,7 +40,7 @@ pub(crate) use emit::{Limit, Reports};
 pub use eve::{Eve, FlowRecord, Moment, Record, protocol};
 pub(crate) use eve::{Renamed, about_json};
 pub use kind::{Type, Types};
-pub use record::{About, Alert, Anomaly, AnomalyKind, Body, Drop, Event, Signature, TcpHeader};
+pub use record::{About, Alert, Anomaly, AnomalyKind, Body, Drop, Event, Signature, TcpHeader, WouldDrop};
 pub use rings::{Rings, Said, emitters};
 pub use sink::SinkSnapshot;
 pub use stats::{StageStats, Stats};

@@ -220,6 +220,8 @@ pub enum Body {
     Dns(Box<Dns>),
     /// An SSH connection.
     Ssh(Box<Ssh>),
+    /// A stage in shadow mode would have dropped a packet.
+    WouldDrop(WouldDrop),
 }
 
 impl Body {
@@ -234,6 +236,7 @@ impl Body {
             Body::Http(_) => Type::Http,
             Body::Dns(_) => Type::Dns,
             Body::Ssh(_) => Type::Ssh,
+            Body::WouldDrop(_) => Type::Shadow,
         }
     }
 }
@@ -248,7 +251,7 @@ macro_rules! bodies {
         })*
     };
 }
-bodies! { Alert(Alert), Drop(Drop), Anomaly(Anomaly), Tls(Box<Tls>), Http(Box<Http>), Dns(Box<Dns>), Ssh(Box<Ssh>), }
+bodies! { Alert(Alert), Drop(Drop), Anomaly(Anomaly), Tls(Box<Tls>), Http(Box<Http>), Dns(Box<Dns>), Ssh(Box<Ssh>), WouldDrop(WouldDrop), }
 
 /// A rule of a stage matched, and is to be told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,6 +294,15 @@ pub struct Drop {
     pub ip_id: Option<u16>,
     /// The TCP header's fields.
     pub tcp: Option<TcpHeader>,
+}
+
+/// A stage in shadow mode would have dropped a packet, or a flow by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WouldDrop {
+    /// Why.
+    pub reason: ReasonId,
+    /// Such decisions of the stage on the same worker of which no record was made, since the last one.
+    pub skipped: u32,
 }
 
 /// Fields of a TCP header.

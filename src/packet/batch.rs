@@ -29,6 +29,8 @@ pub struct Batch {
     settling: Mask,
     turning: Mask,
     holding: Mask,
+    /// Packets cannot be changed.
+    sealed: bool,
     /// Of all frames, as they came.
     bytes: u64,
     /// There if somebody wants to know.
@@ -53,6 +55,7 @@ impl Batch {
             settling: Mask::NONE,
             turning: Mask::NONE,
             holding: Mask::NONE,
+            sealed: false,
             bytes: 0,
             rules: None,
         }
@@ -200,6 +203,19 @@ impl Batch {
         hidden
     }
 
+    /// While it is sealed, packets cannot be changed: who tries is told that it was done.
+    pub(crate) fn seal(&mut self, sealed: bool) {
+        self.sealed = sealed;
+    }
+
+    /// What was decided on slots that were open is undone, but for what was settled.
+    pub(crate) fn take_back(&mut self, slots: Mask) {
+        self.live = self.live | slots;
+        self.open = self.open | slots;
+        self.rejected = self.rejected.without(slots);
+        (self.holding, self.turning) = (Mask::NONE, Mask::NONE);
+    }
+
     /// Slots that were hidden are open again.
     #[inline(always)]
     pub(crate) fn show(&mut self, hidden: Mask) {
@@ -319,7 +335,8 @@ impl Batch {
             return None;
         }
         let frame = self.frames.as_mut_slice().get_mut(slot)?;
-        Some(Packet::new(frame, self.meta.get_mut(slot)?, &mut self.edited, slot))
+        let packet = Packet::new(frame, self.meta.get_mut(slot)?, &mut self.edited, slot);
+        Some(if self.sealed { packet.sealed() } else { packet })
     }
 
     /// Carries out a verdict on an open slot. On any other slot it does nothing: the first decision stands.

@@ -17,12 +17,18 @@ pub struct Packet<'a> {
     meta: &'a mut Meta,
     edited: &'a mut Mask,
     slot: usize,
+    sealed: bool,
 }
 
 impl<'a> Packet<'a> {
     #[inline(always)]
     pub(crate) fn new(frame: &'a mut Mbuf, meta: &'a mut Meta, edited: &'a mut Mask, slot: usize) -> Self {
-        Packet { frame, meta, edited, slot }
+        Packet { frame, meta, edited, slot, sealed: false }
+    }
+
+    /// The same, as a stage in shadow mode sees it: what can be changed is said to be, and stays as it is.
+    pub(super) fn sealed(self) -> Self {
+        Packet { sealed: true, ..self }
     }
 
     /// What is known of it.
@@ -77,6 +83,9 @@ impl<'a> Packet<'a> {
         if at.checked_add(bytes.len()).is_none_or(|end| end > self.meta.inner_len as usize) {
             return false;
         }
+        if self.sealed {
+            return true;
+        }
         let data = self.frame.data_mut();
         // The payload is summed in 16-bit words from the UDP header on: widen the change to whole words.
         let from = inner + at;
@@ -101,6 +110,9 @@ impl<'a> Packet<'a> {
         let want = inner.saturating_add(len);
         if want > u16::MAX as usize || (want > frame_len && want - frame_len > self.frame.tailroom()) {
             return false;
+        }
+        if self.sealed {
+            return true;
         }
         let data = self.frame.data();
         let (Some(ip), Some(udp_old)) = (word(data, outer + 2), word(data, udp + 4)) else { return false };

@@ -164,6 +164,10 @@ pub struct StageCounters {
     pub forwarded: Counter,
     /// Packets it dropped.
     pub dropped: Counter,
+    /// Packets that it would have dropped, in shadow mode.
+    pub would_drop: Counter,
+    /// Packets that it would have sent home past the remaining stages, in shadow mode.
+    pub would_send_home: Counter,
     /// Batches in which it panicked.
     pub panics: Counter,
     /// Cycles for each packet of the batches that were timed.
@@ -341,6 +345,8 @@ impl WorkerCounters {
                     seen: s.seen.get(),
                     forwarded: s.forwarded.get(),
                     dropped: s.dropped.get(),
+                    would_drop: s.would_drop.get(),
+                    would_send_home: s.would_send_home.get(),
                     panics: s.panics.get(),
                 })
                 .collect(),
@@ -381,10 +387,25 @@ pub struct StageSnapshot {
     pub seen: u64,
     pub forwarded: u64,
     pub dropped: u64,
+    pub would_drop: u64,
+    pub would_send_home: u64,
     pub panics: u64,
 }
 
 impl StageSnapshot {
+    /// The same and another worker's.
+    #[must_use]
+    pub fn plus(&self, other: &StageSnapshot) -> StageSnapshot {
+        StageSnapshot {
+            seen: self.seen + other.seen,
+            forwarded: self.forwarded + other.forwarded,
+            dropped: self.dropped + other.dropped,
+            would_drop: self.would_drop + other.would_drop,
+            would_send_home: self.would_send_home + other.would_send_home,
+            panics: self.panics + other.panics,
+        }
+    }
+
     /// Packets that went on to the next stage. While the worker runs its counters are read one after the other, and those
     /// read later may be ahead: then this is less than it will be, never more.
     pub fn passed_on(&self) -> u64 {
@@ -523,7 +544,8 @@ mod tests {
 
     #[test]
     fn a_snapshot_of_a_running_worker_never_counts_below_zero() {
-        let stage = |seen, forwarded, dropped| StageSnapshot { seen, forwarded, dropped, panics: 0 };
+        let stage =
+            |seen, forwarded, dropped| StageSnapshot { seen, forwarded, dropped, ..StageSnapshot::default() };
         assert_eq!(stage(10, 3, 2).passed_on(), 5);
         assert_eq!(stage(32, 0, 64).passed_on(), 0, "the worker dropped a batch between two reads");
     }

@@ -12,30 +12,31 @@
 //!
 //! May drop: [`DropReason::StagePanic`], what `streams` drops, and whatever the stages declare.
 
+mod running;
+mod shadow;
 mod settle;
 mod streams;
 mod next;
 mod beside;
 
-use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Place;
-use super::counters::{StageCounters, TenantCounters, WorkerCounters};
-use super::samples::{CYCLES, Countdown};
-use crate::config::{OnError, Plan, StagePlan};
-use crate::dpdk::{Error, cycles};
+use super::counters::WorkerCounters;
+use super::samples::Countdown;
+use crate::config::{Mode, OnError, Plan, StagePlan};
+use crate::dpdk::Error;
 use crate::event::Emitter;
 use crate::flow::refit::OnReload;
-use crate::packet::{Batch, DropReason, Mask, ReasonId};
+use crate::packet::{Batch, Mask, ReasonId};
 use crate::stage::{Backend, Cx, MOST_STAGES, Make, Shared, Stage, WorkerId};
-use crate::stream::Reassembly;
 use beside::Beside;
 pub use beside::{Candidate, Comparison, End, Example, Verdict};
 pub use next::Differences;
 pub(super) use next::Next;
+pub use running::Running;
+use running::contained;
 pub(super) use settle::Settle;
 pub use streams::HOLD_BYTES;
 use streams::Setup;
@@ -71,6 +72,7 @@ struct Built {
     reasons: Arc<[ReasonId]>,
     on_error: OnError,
     on_unread: OnError,
+    mode: Mode,
 }
 
 impl Pipeline {
@@ -93,7 +95,8 @@ impl Pipeline {
             plan: plan.stream.clone(),
             tenants: plan.flow.tenants.len(),
             readers,
-            closed: readers & bits(&|stage| stage.on_unread == OnError::Drop),
+            active: readers & bits(&|stage| stage.mode == Mode::Enforce),
+            closed: readers & bits(&|stage| stage.mode == Mode::Enforce && stage.on_unread == OnError::Drop),
         });
         Pipeline { stages, flows, streams, candidate: None }
     }
@@ -101,11 +104,7 @@ impl Pipeline {
     /// Running stages for one worker.
     pub fn make(&self, worker: WorkerId) -> Inspect {
         let make = Make { worker, flows: self.flows };
-        let run = |built: &Built| Running {
-            stage: Some(built.shared.make(&make)),
-            built: built.clone(),
-            counters: Arc::default(),
-        };
+        let run = |built: &Built| Running::new(Some(built.shared.make(&make)), built, Arc::default());
         let streams = self.streams.as_ref().map(|setup| Box::new(Streams::new(setup, &make)));
         let stages = self.stages.iter().map(run).collect();
         Inspect {
@@ -117,6 +116,11 @@ impl Pipeline {
             timed: false,
             beside: None,
         }
+    }
+
+    /// Whether what the n-th stage decides has an effect.
+    pub fn mode(&self, n: usize) -> Option<Mode> {
+        Some(self.stages.get(n)?.mode)
     }
 
     /// Name and shared part of each stage, in order.
@@ -143,13 +147,6 @@ pub struct Inspect {
     timed: bool,
     /// A candidate, while one is loaded.
     beside: Option<Box<Beside>>,
-}
-
-/// One running stage; `None` while it could not be made anew.
-pub struct Running {
-    stage: Option<Box<dyn Stage>>,
-    built: Built,
-    counters: Arc<StageCounters>,
 }
 
 impl Inspect {
@@ -343,119 +340,6 @@ impl Drop for Inspect {
         for running in &mut self.stages {
             contained(|| running.stage = None);
         }
-    }
-}
-
-impl Running {
-    /// False if it panicked: nothing is settled then.
-    #[inline(always)]
-    fn run(
-        &mut self,
-        batch: &mut Batch,
-        streams: Option<&Reassembly>,
-        now: u64,
-        make: &Make,
-        (events, timed): (&mut Emitter, bool),
-    ) -> bool {
-        let before = batch.open();
-        let begun = if timed { cycles() } else { 0 };
-        let cx = Cx::new(now, make.worker, &self.built.reasons);
-        let mut cx = cx.with_streams(streams, self.built.on_unread).with_events(self.built.number, events);
-        // The batch stays consistent whatever a stage does to it, so unwinding out of one leaves nothing half done.
-        let outcome = self.stage.as_mut().and_then(|stage| contained(|| stage.run(batch, &mut cx)));
-        if timed {
-            observe(&self.counters, cycles().wrapping_sub(begun), before.count() as u64);
-        }
-        if outcome.is_none() {
-            self.recover(batch, make);
-        }
-        let counters = &self.counters;
-        counters.seen.add(before.count() as u64);
-        let left = before.without(batch.open());
-        if !left.is_empty() {
-            let dropped = left.without(batch.live());
-            counters.dropped.add(dropped.count() as u64);
-            counters.forwarded.add((left & batch.live()).count() as u64);
-        }
-        if !counters.tenants.is_empty() {
-            count_by_tenant(batch, before, left, &counters.tenants);
-        }
-        outcome.is_some()
-    }
-
-    /// Calls the stage outside of a batch.
-    fn call(
-        &mut self,
-        now: u64,
-        make: &Make,
-        events: &mut Emitter,
-        what: impl Fn(&mut dyn Stage, &mut Cx<'_>),
-    ) {
-        let Running { stage: Some(stage), built, .. } = self else { return };
-        let mut cx = Cx::new(now, make.worker, &built.reasons).with_events(built.number, events);
-        if contained(|| what(&mut **stage, &mut cx)).is_none() {
-            self.renew(make);
-        }
-    }
-
-    #[cold]
-    fn recover(&mut self, batch: &mut Batch, make: &Make) {
-        self.renew(make);
-        batch.take_settling();
-        batch.take_holding();
-        if self.built.on_error == OnError::Drop {
-            batch.drop_all(batch.open(), DropReason::StagePanic);
-        }
-    }
-
-    /// The old stage may panic once more as it goes, and the new one as it comes.
-    #[cold]
-    fn renew(&mut self, make: &Make) {
-        self.counters.panics.add(1);
-        contained(|| self.stage = None);
-        self.stage = contained(|| self.built.shared.make(make));
-    }
-}
-
-/// How long a stage took, shared out over the packets that it was shown: one observation for each batch.
-#[cold]
-fn observe(counters: &StageCounters, cycles: u64, packets: u64) {
-    counters.cycles.observe(&CYCLES, cycles / packets.max(1), 1);
-}
-
-/// What became of the packets that a stage was shown (`before`; `left` are not open any more), by tenant. A loop over packets, where
-/// there are tenants to tell apart; packets of settled flows do not come here.
-#[inline(never)]
-fn count_by_tenant(batch: &Batch, before: Mask, left: Mask, tenants: &[TenantCounters]) {
-    let others = tenants.len().saturating_sub(1);
-    let of = |slot| tenants.get(usize::from(batch.meta(slot).tenant).min(others));
-    for tenant in before.into_iter().filter_map(of) {
-        tenant.seen.add(1);
-    }
-    for tenant in (left & batch.live()).into_iter().filter_map(of) {
-        tenant.forwarded.add(1);
-    }
-    for tenant in left.without(batch.live()).into_iter().filter_map(of) {
-        tenant.dropped.add(1);
-    }
-}
-
-/// Runs what may panic; `None` if it did. The panic ends here even if its payload panics as it goes.
-#[inline(always)]
-fn contained<T>(work: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(bury).ok()
-}
-
-#[cold]
-fn bury(payload: Box<dyn Any + Send>) {
-    if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(worse);
-    }
-}
-
-impl fmt::Debug for Running {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.built.name)
     }
 }
 

@@ -24,11 +24,15 @@ pub(super) fn explain(here: &Here, scene: &Scene, mut query: Query<'_>) -> Resul
     let judged: Vec<Value> = names
         .pipeline
         .stages()
-        .map(|(name, shared)| match shared.judge(&tuple) {
-            Some(said) => {
-                json!({ "stage": name, "says": said.verdict, "rule": said.rule, "also": said.also })
+        .enumerate()
+        .map(|(n, (name, shared))| {
+            let mode = names.pipeline.mode(n);
+            match shared.judge(&tuple) {
+                Some(said) => {
+                    json!({ "stage": name, "mode": mode, "says": said.verdict, "rule": said.rule, "also": said.also })
+                }
+                None => json!({ "stage": name, "mode": mode, "says": null }),
             }
-            None => json!({ "stage": name, "says": null }),
         })
         .collect();
     let found = here.flows.as_ref().map(|view| view.details(endpoint, &tuple)).unwrap_or_default();

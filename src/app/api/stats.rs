@@ -19,18 +19,13 @@ pub(super) fn stats(scene: &Scene) -> Value {
     let own: Vec<_> = names.pipeline.stages().map(|(_, shared)| shared.counts()).collect();
     let stages = names.stages.iter().enumerate().map(|(n, name)| {
         let of = snapshots.iter().filter_map(|worker| worker.stages.get(n));
-        let all = of.fold(StageSnapshot::default(), |mut all, stage| {
-            all.seen += stage.seen;
-            all.forwarded += stage.forwarded;
-            all.dropped += stage.dropped;
-            all.panics += stage.panics;
-            all
-        });
+        let all = of.fold(StageSnapshot::default(), |all, stage| all.plus(stage));
         let counts: Map<String, Value> =
             own.get(n).into_iter().flatten().map(|(label, n)| (label.clone(), (*n).into())).collect();
         json!({
             "stage": name, "seen": all.seen, "passed_on": all.passed_on(), "sent_home": all.forwarded,
-            "dropped": all.dropped, "panics": all.panics, "counts": counts,
+            "dropped": all.dropped, "would_drop": all.would_drop, "would_send_home": all.would_send_home,
+            "panics": all.panics, "counts": counts,
         })
     });
     let workers = snapshots.iter().zip(&picture.workers).map(|(worker, counters)| {

@@ -10,7 +10,7 @@ use super::picture::{Names, Picture};
 use super::{has_worker, of_flow, of_stream};
 use crate::app::PortReport;
 use crate::app::reload::{Counts as ReloadCounts, Totals};
-use crate::config::Cause;
+use crate::config::{Cause, Mode};
 use crate::dpdk;
 use crate::event::{SinkSnapshot, Type, by_type};
 use crate::flow::{FlowSnapshot, FlowView};
@@ -241,6 +241,16 @@ fn stages(names: &Names, workers: &[Arc<WorkerCounters>]) {
         let all: Vec<&StageCounters> = workers.iter().filter_map(|stages| Some(&**stages.get(n)?)).collect();
         let panics = all.iter().map(|stage| stage.panics.get()).sum();
         counter!("sluicegate_stage_panics_total", "stage" => stage.clone()).absolute(panics);
+        if names.pipeline.mode(n) == Some(Mode::Shadow) {
+            for (decision, of) in [
+                ("drop", (|stage| stage.would_drop.get()) as fn(&StageCounters) -> u64),
+                ("send_home", |stage| stage.would_send_home.get()),
+            ] {
+                let packets = all.iter().map(|stage| of(stage)).sum();
+                counter!("sluicegate_stage_would_total", "stage" => stage.clone(), "decision" => decision)
+                    .absolute(packets);
+            }
+        }
         for (place, tenant) in names.tenants.names().iter().enumerate() {
             // Where there is one tenant, the stage's counts are its own.
             let of = |stage: &&StageCounters| match stage.tenants.get(place) {

@@ -19,7 +19,7 @@ const POLICY: &str = "[tunnel]\nallowed_sources = [\"10.254.11.0/24\"]\n[flow]\n
     [[stage]]\nuse = \"acl\"\nname = \"edge\"\n\
     [[stage.rule]]\naction = \"deny\"\nsource = \"192.0.2.0/24\"\n\
     [[stage.rule]]\naction = \"allow\"\nid = 7\ncomment = \"all\"\nexport = true\n\
-    [[stage]]\nuse = \"count\"\n";
+    [[stage]]\nuse = \"count\"\nmode = \"shadow\"\n";
 
 fn plan(text: &str) -> Plan {
     let options = Options { need_ports: false, ..Options::default() };
@@ -97,6 +97,8 @@ fn busy_worker(plan: &Plan, names: &Names) -> WorkerCounters {
     stage.panics.add(1);
     stage.cycles.observe(&CYCLES, 70, 1);
     stage.cycles.observe(&CYCLES, 90, 1);
+    counters.stages()[1].would_drop.add(4);
+    counters.stages()[1].would_send_home.add(5);
     let [default, lab] = &stage.tenants[..] else { panic!("two tenants") };
     default.seen.add(4);
     lab.seen.add(5);
@@ -202,6 +204,8 @@ fn every_figure_is_published_under_its_name() {
         ("sluicegate_stage_packets_total{stage=\"edge\",tenant=\"lab\",outcome=\"passed_on\"}", 2.0),
         ("sluicegate_stage_packets_total{stage=\"edge\",tenant=\"lab\",outcome=\"sent_home\"}", 1.0),
         ("sluicegate_stage_packets_total{stage=\"edge\",tenant=\"lab\",outcome=\"dropped\"}", 2.0),
+        ("sluicegate_stage_would_total{stage=\"count\",decision=\"drop\"}", 4.0),
+        ("sluicegate_stage_would_total{stage=\"count\",decision=\"send_home\"}", 5.0),
         ("sluicegate_rule_hits_total{stage=\"edge\",rule=\"7 (all)\"}", 0.0),
         ("sluicegate_rule_hits_total{stage=\"edge\",rule=\"default deny\"}", 0.0),
         ("sluicegate_stage_counts_total{stage=\"count\",count=\"all: packets\"}", 0.0),

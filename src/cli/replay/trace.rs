@@ -54,6 +54,10 @@ pub fn run(config: ConfigArgs, input: PathBuf, json: bool) -> Outcome {
             let (Some(old), Some(new)) = (before.stages.get(n), after.stages.get(n)) else { continue };
             let said = if new.seen == old.seen {
                 "not asked"
+            } else if new.would_drop > old.would_drop {
+                "would drop it (shadow)"
+            } else if new.would_send_home > old.would_send_home {
+                "would send it home (shadow)"
             } else if new.dropped > old.dropped {
                 "drops it"
             } else if new.forwarded > old.forwarded {

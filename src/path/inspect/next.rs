@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::beside::Beside;
 use super::streams::{Moves, Streams};
 use super::{Built, Inspect, Pipeline, Running};
-use crate::config::{OnError, Plan, StagePlan};
+use crate::config::{Mode, OnError, Plan, StagePlan};
 use crate::dpdk::Error;
 use crate::event::Reports;
 use crate::flow::refit::{Comes, Goes, OnReload, Refit};
@@ -35,13 +35,17 @@ impl Built {
             reasons: stage.reasons.clone().into(),
             on_error: stage.on_error,
             on_unread: stage.on_unread,
+            mode: stage.mode,
         }
+    }
+
+    fn drops_unread(&self) -> bool {
+        self.mode == Mode::Enforce && self.on_unread == OnError::Drop
     }
 
     /// All reasons for which it condemns flows.
     fn condemns_for(&self) -> Goes {
-        let unread =
-            (self.reads && self.on_unread == OnError::Drop).then_some(DropReason::StreamUnread.into());
+        let unread = (self.reads && self.drops_unread()).then_some(DropReason::StreamUnread.into());
         Goes { reasons: self.reasons.iter().copied().chain(unread).collect() }
     }
 }
@@ -212,14 +216,13 @@ impl Pipeline {
     ) -> Next {
         let make = Make { worker: counters.worker, flows: self.flows };
         let since: Vec<_> = self.since(before, is_itself).map(|(same, _)| same).collect();
-        let stages = self.stages.iter().zip(&since).map(|(built, same)| Running {
-            stage: same.is_none().then(|| built.shared.make(&make)),
-            built: built.clone(),
-            counters: counters.stage(&built.name),
+        let stages = self.stages.iter().zip(&since).map(|(built, same)| {
+            let stage = same.is_none().then(|| built.shared.make(&make));
+            Running::new(stage, built, counters.stage(&built.name))
         });
-        let mut moves = Moves { readers: 0, closed: 0, to: [0; MOST_STAGES], cut: false };
+        let mut moves = Moves { readers: 0, active: 0, closed: 0, to: [0; MOST_STAGES], cut: false };
         if let Some(setup) = &self.streams {
-            (moves.readers, moves.closed) = (setup.readers, setup.closed);
+            (moves.readers, moves.active, moves.closed) = (setup.readers, setup.active, setup.closed);
         }
         for (n, (same, stage)) in since.iter().zip(&self.stages).enumerate().take(MOST_STAGES) {
             match same.and_then(|was| moves.to.get_mut(was)) {

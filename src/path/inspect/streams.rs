@@ -30,8 +30,9 @@ const GAP_SEGMENTS: u8 = 8;
 pub(in crate::path) struct Setup {
     pub plan: StreamPlan,
     pub tenants: usize,
-    /// Stages that read streams, a bit each, and those of them that drop what cannot be read.
+    /// Stages that read streams, a bit each; those of them whose verdicts count; and those that drop what cannot be read.
     pub readers: u16,
+    pub active: u16,
     pub closed: u16,
 }
 
@@ -94,8 +95,9 @@ impl Holds {
 /// Where readers of streams go.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::path) struct Moves {
-    /// Those that read now, and those of them that drop what cannot be read.
+    /// Those that read now, those of them whose verdicts count, and those that drop what cannot be read.
     pub readers: u16,
+    pub active: u16,
     pub closed: u16,
     /// The bit of a stage that stays, by where it stood.
     pub to: [u16; MOST_STAGES],
@@ -114,6 +116,7 @@ impl Moves {
 #[derive(Debug)]
 pub(in crate::path) struct Streams {
     readers: u16,
+    active: u16,
     closed: u16,
     hold_time: u64,
     reassembly: Reassembly,
@@ -154,6 +157,7 @@ impl Streams {
         let frames = plan.hold.min(u32::from(u16::MAX) - 1) as u16;
         Streams {
             readers: setup.readers,
+            active: setup.active,
             closed: setup.closed,
             hold_time: plan.hold_time.as_nanos().try_into().unwrap_or(u64::MAX),
             reassembly: Reassembly::new(terms, &sizes),
@@ -170,7 +174,7 @@ impl Streams {
     /// Other stages read streams now, or the same in other places. Frames that wait go on waiting for stages that stay; for those that do not they
     /// may go, or are dropped with their flows.
     pub fn change(&mut self, moves: &Moves, counters: &WorkerCounters) {
-        (self.readers, self.closed) = (moves.readers, moves.closed);
+        (self.readers, self.active, self.closed) = (moves.readers, moves.active, moves.closed);
         self.holds.generation = self.holds.generation.wrapping_add(1);
         for place in 0..self.waiting.len() {
             let Some(Some(waiting)) = self.waiting.get_mut(place) else { continue };
@@ -285,14 +289,16 @@ impl Streams {
         }
         let taken = self.reassembly.take(slot, of, &segment, (now / 1_000_000) as u32, &counters.streams);
         self.taken.insert(slot);
-        if taken.conflict && !taken.refused {
+        // Only for a stage whose verdict counts, and that is still reading.
+        let refused = taken.refused && meta.settled & self.active != self.active;
+        if taken.conflict && !refused {
             // What is refused is told with the drops.
             let event = DropReason::StreamConflict.label();
             let about = || About::packet(meta, batch.inner(slot), counters.worker);
             let anomaly = Anomaly { kind: AnomalyKind::Stream, event, reason: None, skipped: 0 };
             events.emit(now, about, anomaly.into());
         }
-        taken.refused.then_some(DropReason::StreamConflict)
+        refused.then_some(DropReason::StreamConflict)
     }
 
     /// Does it share a number with the frame that waits?

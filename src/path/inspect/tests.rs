@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::dpdk::{Mempool, PoolConfig};
 use crate::flow::Flows;
-use crate::packet::{FlowFlags, FlowSlot, Meta, ReasonTable, Verdict};
+use crate::packet::{DropReason, FlowFlags, FlowSlot, Meta, ReasonTable, Verdict};
 
 /// Panics wherever it can: at work, at rest, as it goes, in its payload, and now and then as it is made.
 struct Hostile;
@@ -52,6 +52,7 @@ fn plain(shared: Arc<dyn Shared>) -> Built {
         reasons: [].into(),
         on_error: OnError::Drop,
         on_unread: OnError::Pass,
+        mode: Mode::Enforce,
     }
 }
 
