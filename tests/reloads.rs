@@ -213,18 +213,20 @@ fn a_hundred_reloads_under_load_lose_nothing_and_break_no_flow() {
         feed(&mut talk, &house.wire);
         house.app.manage();
     }
-    let (mut memory, mut worst, before) = (0, 0, talk.sent);
+    // The least of some rounds, always with the same plan: what was let go may go back to the system later.
+    let (mut memory, mut worst, before) = ([u64::MAX; 2], 0, talk.sent);
     for round in 1..=100 {
         house.ask(&plans[round % plans.len()]);
         let reloaded = house.wait(|wire| feed(&mut talk, wire));
         assert!(is_done(&reloaded), "{round}: {reloaded:?}");
         let Reloaded::Done { took_ms, .. } = reloaded else { unreachable!() };
         worst = worst.max(took_ms);
-        if round == 40 {
-            memory = resident();
+        let half = &mut memory[usize::from(round > 60)];
+        if round > 20 && round % plans.len() == 0 {
+            *half = resident().min(*half);
         }
     }
-    let grown = resident().saturating_sub(memory);
+    let grown = memory[1].saturating_sub(memory[0]);
     let (during, begun) = (talk.sent - before, Instant::now());
     while talk.out() > 0 {
         let lost = || {
@@ -246,7 +248,7 @@ fn a_hundred_reloads_under_load_lose_nothing_and_break_no_flow() {
     let opened: u64 = snapshot.workers.iter().map(|worker| worker.flows.opened).sum();
     assert_eq!((opened, snapshot.ledger().dropped), (FLOWS as u64, 0));
     assert_eq!((snapshot.ledger().received, snapshot.ledger().sent), (talk.sent, talk.sent));
-    assert!(grown < 16 << 20, "{grown} bytes more after 60 reloads");
+    assert!(grown < 16 << 20, "{grown} bytes more after 40 reloads");
     say(&format!(
         "100 reloads, the slowest {worst} ms; {during} packets meanwhile; {grown} bytes of memory more"
     ));
