@@ -479,3 +479,34 @@ fn a_hundred_candidates_under_load_lose_nothing() {
     assert_eq!(house.app.snapshot().ledger().dropped, 0);
     house.stop();
 }
+
+/// A candidate that gives a tenant another pipeline judges by that one.
+#[test]
+fn a_candidate_has_pipelines_of_tenants_of_its_own() {
+    let text = |pipeline: &str| {
+        let stage = |name: &str, port: u16| {
+            let rule =
+                format!("rule = [{{ action = \"deny\", destination_port = {port}, protocol = \"udp\" }}]");
+            format!(
+                "[[stage]]\nuse = \"acl\"\nname = \"{name}\"\npipelines = [\"{name}\"]\ndefault = \"allow\"\n{rule}\n"
+            )
+        };
+        let tenant = "[[tenant]]\nname = \"b\"\nendpoints = [5]\npipeline = \"two\"\n[[tenant]]\nname = \"c\"\npipeline = \"one\"\n";
+        let mine = "endpoints = [\"vpce-0123456789abcdef\"]".replace("vpce-", "vpce-0");
+        let mine = format!("[[tenant]]\nname = \"mine\"\n{mine}\npipeline = \"{pipeline}\"\n");
+        format!("{mine}{tenant}{}{}", stage("one", 2), stage("two", 3))
+    };
+    let mut house = House::new(&text("one"));
+    let packet = |n: u8, port: u16| udp(v4(10, 1, 0, n, 40_000), v4(192, 0, 2, 1, port), b"bytes");
+    assert!(house.send(&packet(1, 2)).is_none() && house.send(&packet(1, 3)).is_some());
+    house.shadowed(&text("two"));
+    for n in 2..4 {
+        assert!(house.send(&packet(n, 2)).is_none() && house.send(&packet(n, 3)).is_some());
+        assert!(house.send(&packet(n, 4)).is_some());
+    }
+    let status = house.status();
+    assert_eq!(packets(&status)[..3], [2, 2, 2], "agree, would drop, would pass: {status:?}");
+    assert_eq!(counts(&status.would_drop, &["two.deny"]), [2]);
+    assert_eq!(counts(&status.would_pass, &["one.deny"]), [2]);
+    house.stop();
+}

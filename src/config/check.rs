@@ -16,8 +16,8 @@ use super::settings::find;
 use super::source::{in_reading_order, origin_of, overrides};
 use super::value::suggestion;
 use super::{
-    Asked, HostKind, Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, events, flow, management,
-    memory, metrics, policy, ports, stages, stream, tenants,
+    Asked, DEFAULT_PIPELINE, HostKind, Idle, Options, Plan, PortPlan, Problem, Tunnel, WorkerPlan, events,
+    flow, management, memory, metrics, policy, ports, stages, stream, tenants,
 };
 use crate::dpdk::BURST;
 use crate::dpdk::{EalPlan, LcorePlan};
@@ -87,11 +87,18 @@ pub(super) fn plan(
     let stages = stages::check(&mut check, &mut reasons);
     let sized = flow::capacity(&mut check, &file.flow, workers.len());
     let profile = tunnel.as_ref().map(|tunnel| tunnel.profile);
-    let (tenants, unknown) = tenants::check(&mut check, &file, &sized, profile);
+    let (tenants, unknown) = tenants::check(&mut check, &file, &sized, profile, &stages);
     let events = events::check(&mut check, &file.events, &reasons);
     let told = events.wanted().has(Type::Flow) || events.wanted().has(Type::FlowStart);
     let around = flow::Around { tunnel: tunnel.as_ref(), stages: &stages, told };
     let flow = flow::check(&mut check, &file.flow, sized, tenants, unknown, &around);
+    if !flow.tracking
+        && (flow.tenants.iter().any(|tenant| tenant.pipeline != DEFAULT_PIPELINE)
+            || stages.iter().any(|stage| stage.pipelines != [DEFAULT_PIPELINE]))
+    {
+        let what = "is false, but tenants have pipelines of their own, and flows remember whose they are";
+        check.problem("flow.tracking", what, "leave it out, or let all stages be everybody's");
+    }
     if flow.tracking {
         stages::fit_flows(&mut check, stages.len());
     }

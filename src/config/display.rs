@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::{Idle, Mode, OnError, Plan, PortPlan, QueueCount, Tunnel, VerifyChecksum};
+use super::{DEFAULT_PIPELINE, Idle, Mode, OnError, Plan, PortPlan, QueueCount, Tunnel, VerifyChecksum};
 use crate::dpdk::Memory;
 use crate::packet::DropReason;
 
@@ -134,6 +134,9 @@ impl Plan {
             for (key, value) in &stage.settings {
                 row(f, key, value)?;
             }
+            if stage.pipelines != [DEFAULT_PIPELINE] {
+                row(f, "pipelines", stage.pipelines.join(", "))?;
+            }
             if stage.mode == Mode::Shadow {
                 row(f, "mode", "shadow: nothing comes of what it decides")?;
             }
@@ -181,6 +184,7 @@ impl Plan {
             json!({
                 "use": stage.kind.name,
                 "name": stage.name,
+                "pipelines": stage.pipelines,
                 "mode": stage.mode,
                 "on_error": stage.on_error,
                 "on_unread": stage.parsed.wants_streams().then_some(stage.on_unread),

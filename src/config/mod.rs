@@ -41,11 +41,11 @@ use std::path::Path;
 pub use machine::Machine;
 pub(crate) use machine::cpu_list;
 pub use plan::{
-    AddressV4, Asked, Cause, Conflict, ControlSocket, DrainPlan, EventsPlan, FLOW_BYTES, FlowPlan, Format,
-    Fragments, Group, HealthPlan, HostKind, HostPlan, Idle, ManagementPlan, MetricsPlan, Mode, OnError,
-    Orphans, Overlap, Pickup, Plan, PoolPlan, PortAddress, PortPlan, QueueCount, ReportPlan, Rotation, Scope,
-    SinkPlan, StagePlan, StreamPlan, TenantPlan, To, Token, Tunnel, UnknownEndpoint, VerifyChecksum,
-    WhenFailed, WhenFull, WindowCheck, WorkerPlan,
+    AddressV4, Asked, Cause, Conflict, ControlSocket, DEFAULT_PIPELINE, DrainPlan, EventsPlan, FLOW_BYTES,
+    FlowPlan, Format, Fragments, Group, HealthPlan, HostKind, HostPlan, Idle, ManagementPlan, MetricsPlan,
+    Mode, NO_PIPELINE, OnError, Orphans, Overlap, Pickup, Plan, PoolPlan, PortAddress, PortPlan, QueueCount,
+    ReportPlan, Rotation, Scope, SinkPlan, StagePlan, StreamPlan, TenantPlan, To, Token, Tunnel,
+    UnknownEndpoint, VerifyChecksum, WhenFailed, WhenFull, WindowCheck, WorkerPlan,
 };
 pub use problem::{Origin, Problem};
 pub use settings::Settings;

@@ -72,7 +72,23 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
+/// The pipeline of who names none: stages that name none are part of it.
+pub const DEFAULT_PIPELINE: &str = "default";
+/// The pipeline without stages.
+pub const NO_PIPELINE: &str = "none";
+
 impl Plan {
+    /// By number of a tenant, a bit for each stage that is not part of its pipeline. Empty where all stages are for everybody.
+    pub fn foreign(&self) -> Box<[u16]> {
+        let of = |tenant: &TenantPlan| {
+            let stages = self.stages.iter().enumerate().take(crate::stage::MOST_STAGES);
+            let is_foreign = |stage: &StagePlan| !stage.pipelines.contains(&tenant.pipeline);
+            stages.fold(0, |bits, (n, stage)| bits | u16::from(is_foreign(stage)) << n)
+        };
+        let foreign: Box<[u16]> = self.flow.tenants.iter().map(of).collect();
+        if foreign.iter().all(|stages| *stages == 0) { Box::default() } else { foreign }
+    }
+
     /// Takes over the ids of reasons that a running plan has: its stages' reasons keep their numbers and counters, and others come behind.
     pub fn join_reasons(&mut self, running: &ReasonTable) {
         let mut joined = running.clone();
@@ -191,6 +207,8 @@ pub struct StagePlan {
     pub parsed: Box<dyn Parsed>,
     /// Ids of its reasons.
     pub reasons: Vec<ReasonId>,
+    /// Names of the pipelines that it is part of, at least one.
+    pub pipelines: Vec<String>,
     /// Whether what it decides has an effect.
     pub mode: Mode,
     /// What happens to a batch in which it panicked.

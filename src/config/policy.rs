@@ -36,6 +36,7 @@ pub(super) fn hash(plan: &Plan, tenants: serde_json::Value) -> String {
         json!({
             "use": stage.kind.name,
             "name": stage.name,
+            "pipelines": stage.pipelines,
             "mode": stage.mode,
             "on_error": stage.on_error,
             "on_unread": stage.on_unread,

@@ -201,13 +201,13 @@ fn stream(plan: &Plan, list: &mut List) {
     list.fixed_time("hold_time", stream.hold_time);
 }
 
-/// Their numbers are in the entries of flows, and their shares in the tables: all of them need a restart.
+/// Their numbers are in the entries of flows, and their shares in the tables: all of them need a restart, but for which pipeline is whose.
 fn tenants(plan: &Plan, list: &mut List) {
     let names: Vec<&str> = plan.flow.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
     list.section("tenant");
     list.fixed("name", names);
     for tenant in &plan.flow.tenants {
-        let TenantPlan { name, endpoints, guaranteed, ceiling, new_flows_per_s } = tenant;
+        let TenantPlan { name, endpoints, guaranteed, ceiling, new_flows_per_s, pipeline } = tenant;
         list.section(format!("tenant[{name:?}]"));
         let mut spelled = String::new();
         for endpoint in endpoints.iter().take(4) {
@@ -226,6 +226,7 @@ fn tenants(plan: &Plan, list: &mut List) {
         let rate = new_flows_per_s.map_or("any number of".into(), |n| n.to_string());
         let limits = format!("{guaranteed} to {ceiling} flows of a worker, {rate} new ones a second");
         list.put("limits", limits, false);
+        list.put("pipeline", pipeline.clone(), true);
     }
     list.section("tenants");
     list.fixed("unknown_endpoint", plan.flow.unknown_endpoint);

@@ -22,7 +22,8 @@ use crate::dpdk::Memory;
 use crate::flow::refit::OnReload;
 
 /// Keys of a `[[stage]]` that are the framework's; the rest are its kind's.
-pub(super) const STAGE_KEYS: &[&str] = &["use", "name", "mode", "on_error", "on_unread", "on_reload"];
+pub(super) const STAGE_KEYS: &[&str] =
+    &["use", "name", "pipelines", "mode", "on_error", "on_unread", "on_reload"];
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -100,6 +101,7 @@ pub(super) struct Stage {
     #[serde(rename = "use")]
     pub kind: Option<String>,
     pub name: Option<String>,
+    pub pipelines: Option<Vec<String>>,
     pub mode: Mode,
     pub on_error: OnError,
     #[serde(default = "OnError::pass")]

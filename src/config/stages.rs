@@ -9,7 +9,7 @@ use super::check::Check;
 use super::schema::{self, STAGE_KEYS};
 use super::source::origin_of;
 use super::value::{self, known_here};
-use super::{Mode, OnError, Problem, Settings, StagePlan, policy};
+use super::{DEFAULT_PIPELINE, Mode, NO_PIPELINE, OnError, Problem, Settings, StagePlan, policy};
 use crate::packet::ReasonTable;
 use crate::stage::{MOST_STAGES, StageKind};
 
@@ -62,11 +62,12 @@ pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<Sta
                     kind,
                     parsed,
                     reasons,
+                    pipelines: pipelines(check, i, &head),
                     mode: head.mode,
                     on_error: head.on_error,
                     on_unread: head.on_unread,
                     on_reload: head.on_reload,
-                    mark: given.mark(kind.name, words(&head)),
+                    mark: given.mark(kind.name, &words(&head)),
                     settings: summary,
                     policy,
                 });
@@ -79,25 +80,57 @@ pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<Sta
 }
 
 /// What the framework's keys say of what becomes of packets: a stage of which they change is another one.
-fn words(head: &schema::Stage) -> &'static str {
-    match (head.mode, head.on_unread) {
-        (Mode::Enforce, OnError::Drop) => "drop",
-        (Mode::Enforce, OnError::Pass) => "pass",
-        (Mode::Shadow, OnError::Drop) => "shadow drop",
-        (Mode::Shadow, OnError::Pass) => "shadow pass",
+fn words(head: &schema::Stage) -> String {
+    let mode = if head.mode == Mode::Shadow { "shadow " } else { "" };
+    let unread = if head.on_unread == OnError::Drop { "drop" } else { "pass" };
+    format!("{mode}{unread}")
+}
+
+/// The pipelines that a stage is part of, each once.
+fn pipelines(check: &mut Check<'_>, i: usize, head: &schema::Stage) -> Vec<String> {
+    let place = format!("stage[{i}].pipelines");
+    let mut names = head.pipelines.clone().unwrap_or_else(|| vec![DEFAULT_PIPELINE.to_owned()]);
+    if names.is_empty() {
+        check.problem(&place, "is empty: no packet would come to the stage", "name one, or leave it out");
     }
+    for name in &names {
+        if name == NO_PIPELINE {
+            check.problem(
+                &place,
+                format!("{NO_PIPELINE:?} is the pipeline without stages"),
+                "use another name",
+            );
+        } else if !is_label(name) {
+            let remedy = format!("use up to {LONGEST_NAME} small letters, digits, `-` or `_`");
+            check.problem(&place, format!("{name:?} cannot be a name"), remedy);
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn is_label(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+    !name.is_empty() && name.len() <= LONGEST_NAME && name.bytes().all(plain)
 }
 
 /// A stage that protects behind one that lets packets pass it by.
 fn warn_of_gaps(check: &mut Check<'_>, plans: &[StagePlan]) {
     let acts = |plan: &StagePlan| plan.mode == Mode::Enforce;
     let Some(gap) = plans.iter().position(|plan| acts(plan) && plan.parsed.passes_by()) else { return };
-    let behind =
-        plans.iter().enumerate().skip(gap).find(|(_, plan)| acts(plan) && plan.parsed.denies_by_default());
-    if let (Some(before), Some((i, plan))) = (plans.get(gap), behind) {
+    let Some(gap_plan) = plans.get(gap) else { return };
+    let meet =
+        |one: &StagePlan, other: &StagePlan| one.pipelines.iter().any(|name| other.pipelines.contains(name));
+    let behind = plans
+        .iter()
+        .enumerate()
+        .skip(gap)
+        .find(|(_, plan)| acts(plan) && meet(plan, gap_plan) && plan.parsed.denies_by_default());
+    if let Some((i, plan)) = behind {
         check.warnings.push(format!(
             "stage[{gap}] {:?}: what it sends home passes stage[{i}] {:?} by, which denies what no rule allows",
-            before.name, plan.name
+            gap_plan.name, plan.name
         ));
     }
 }
@@ -129,8 +162,7 @@ fn head(check: &mut Check<'_>, i: usize, value: &Value) -> Option<(schema::Stage
         }
     };
     let name = head.name.clone().or_else(|| head.kind.clone()).unwrap_or_default();
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
-    if head.name.is_some() && (name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(plain)) {
+    if head.name.is_some() && !is_label(&name) {
         let remedy = format!("use up to {LONGEST_NAME} small letters, digits, `-` or `_`");
         check.problem(&format!("{place}.name"), format!("{name:?} cannot be a label"), remedy);
     }

@@ -11,6 +11,7 @@
 
 mod claim;
 mod file;
+mod pipelines;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -18,7 +19,7 @@ use std::collections::btree_map::Entry;
 use super::check::Check;
 use super::schema::{self, File};
 use super::value::quoted;
-use super::{FlowPlan, Origin, Problem, TenantPlan, UnknownEndpoint};
+use super::{DEFAULT_PIPELINE, FlowPlan, Origin, Problem, StagePlan, TenantPlan, UnknownEndpoint};
 use crate::wire::geneve::{Profile, Scope};
 use claim::{Claim, Place, Share};
 pub(crate) use claim::{endpoint_of, spelled};
@@ -42,6 +43,7 @@ pub(super) fn check(
     file: &File,
     flow: &FlowPlan,
     profile: Option<&Profile>,
+    stages: &[StagePlan],
 ) -> (Vec<TenantPlan>, UnknownEndpoint) {
     let before = check.problems.len();
     let mut claims = claim::of_tables(check, &file.tenant);
@@ -65,6 +67,7 @@ pub(super) fn check(
         let remedy = "name endpoints in [[tenant]] or [tenants] file, or let the default tenant have them";
         check.problem("tenants.unknown_endpoint", "drops everything: no tenant has an endpoint", remedy);
     }
+    pipelines::known(check, &claims, stages);
     warnings(check, &claims, profile);
     let plans = shares(check, &claims, flow, unknown);
     bound(check, before);
@@ -229,6 +232,7 @@ fn shares(
             guaranteed: (kept * worker / capacity) as u32,
             ceiling: (most * worker).div_ceil(capacity).min(worker) as u32,
             new_flows_per_s: claim.new_flows_per_s,
+            pipeline: claim.pipeline.as_ref().map_or(DEFAULT_PIPELINE, |(name, _)| name.as_str()).to_owned(),
         }
     };
     claims.iter().zip(&limits).zip(&kept).map(plan).collect()

@@ -167,7 +167,7 @@ fn each_mistake_has_its_message() {
         ),
         (
             "[[stage]]\nuse = \"sieve\"\nhole = [{size = 1, address = \"::1\", weight = 2}]",
-            r#"t.toml:7:37: stage[0] "sieve": hole[0].weight: unknown key; known here: size, address, use, name, mode, on_error, on_unread, on_reload"#,
+            r#"t.toml:7:37: stage[0] "sieve": hole[0].weight: unknown key; known here: size, address, use, name, pipelines, mode, on_error, on_unread, on_reload"#,
         ),
         // Wrong types.
         (

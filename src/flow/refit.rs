@@ -73,6 +73,12 @@ pub struct Refit {
     allowed: u16,
     /// Reasons for which flows are not dropped any more, a bit each.
     pardoned: Box<[u64]>,
+    /// Stages that were not for a tenant, and stages that are not, by its number; empty where all are for everybody.
+    foreign: [Box<[u16]>; 2],
+    /// Of a tenant that gets a stage as it is: bits of stages that do not ask flows from before, and of those that drop them.
+    arrives: [u16; 2],
+    /// By reason: bits of the stages that come which drop for it.
+    speakers: Box<[u16]>,
 }
 
 impl Refit {
@@ -125,8 +131,38 @@ impl Refit {
         Refit { datagrams: self.given & stages, ..self }
     }
 
-    fn pardons(&self, reason: u16) -> bool {
-        self.pardoned.get(usize::from(reason) / 64).is_some_and(|word| word >> (reason % 64) & 1 != 0)
+    /// The same, where not every stage was for everybody, or is: by tenant, those that were not, and those that are not. Of the stages that come:
+    /// what flows from before mean to each, and the reasons for which it drops.
+    pub fn between_tenants(self, foreign: [Box<[u16]>; 2], comes: &[(OnReload, &[ReasonId])]) -> Self {
+        if foreign.iter().all(|tenants| tenants.is_empty()) {
+            return self;
+        }
+        let bits = |what: OnReload| {
+            let stages = comes.iter().enumerate().take(STAGES);
+            stages.fold(0, |bits, (n, (on_reload, _))| bits | u16::from(*on_reload == what) << n)
+        };
+        let reasons = comes.iter().flat_map(|(_, reasons)| reasons.iter());
+        let mut speakers = vec![0; reasons.map(|id| usize::from(id.0) + 1).max().unwrap_or(0)];
+        for (n, (_, reasons)) in comes.iter().enumerate().take(STAGES) {
+            for id in *reasons {
+                if let Some(stages) = speakers.get_mut(usize::from(id.0)) {
+                    *stages |= 1 << n;
+                }
+            }
+        }
+        let arrives = [bits(OnReload::Keep), bits(OnReload::Drop)];
+        Refit { foreign, arrives, speakers: speakers.into(), ..self }
+    }
+
+    fn foreign(&self, tenant: u16) -> [u16; 2] {
+        self.foreign.each_ref().map(|tenants| tenants.get(usize::from(tenant)).copied().unwrap_or(0))
+    }
+
+    /// Is a flow dropped for this reason let go? `foreign`: stages that are not for its tenant, whose word does not count any more.
+    fn pardons(&self, reason: u16, foreign: u16) -> bool {
+        let speakers = self.speakers.get(usize::from(reason)).copied().unwrap_or(0);
+        speakers != 0 && speakers & !foreign == 0
+            || self.pardoned.get(usize::from(reason) / 64).is_some_and(|word| word >> (reason % 64) & 1 != 0)
     }
 
     /// The same flow under the next pipeline. True if that condemns it.
@@ -150,20 +186,30 @@ impl Refit {
                 }
             }
         }
+        let [was_foreign, is_foreign] = self.foreign(birth.tenant);
+        // Stages that were not for its tenant said nothing: those that are now are asked, or not, as if they had come.
+        let (mut arrived, mut cut) = (0, self.cut);
         for (n, to) in self.to.iter().enumerate() {
-            bits |= if own >> n & 1 != 0 { *to } else { 0 };
+            match own >> n & 1 != 0 {
+                _ if was_foreign >> n & 1 != 0 => arrived |= to & !is_foreign,
+                true => bits |= to,
+                false => {}
+            }
         }
+        let [keep, drop] = self.arrives;
+        cut |= arrived & drop;
+        bits |= arrived & keep | is_foreign;
         let mut life = life.without(Life::FORWARDED | Life::GENERATION).unsettled().settle(bits);
         let mut birth = birth;
         if condemned {
-            if birth.condemned.checked_sub(1).is_none_or(|reason| self.pardons(reason)) {
+            if birth.condemned.checked_sub(1).is_none_or(|reason| self.pardons(reason, is_foreign)) {
                 life = life.without(Life::CONDEMNED | Life::REJECTED);
                 birth.condemned = 0;
             } else {
                 return (life, birth, false);
             }
         }
-        if self.cut & !bits != 0 {
+        if cut & !bits != 0 {
             birth.condemned = ReasonId::from(DropReason::OnReload).0 + 1;
             return (life.with(Life::CONDEMNED), birth, true);
         }

@@ -49,6 +49,8 @@ pub struct Pipeline {
     /// Entries of a worker's flow table.
     flows: usize,
     streams: Option<Setup>,
+    /// Stages that are not for a tenant, by its number; empty where all are for everybody.
+    foreign: Arc<[u16]>,
     /// What is judged beside it.
     candidate: Option<Arc<Candidate>>,
 }
@@ -98,7 +100,7 @@ impl Pipeline {
             active: readers & bits(&|stage| stage.mode == Mode::Enforce),
             closed: readers & bits(&|stage| stage.mode == Mode::Enforce && stage.on_unread == OnError::Drop),
         });
-        Pipeline { stages, flows, streams, candidate: None }
+        Pipeline { stages, flows, streams, foreign: plan.foreign().into(), candidate: None }
     }
 
     /// Running stages for one worker.
@@ -121,6 +123,11 @@ impl Pipeline {
     /// Whether what the n-th stage decides has an effect.
     pub fn mode(&self, n: usize) -> Option<Mode> {
         Some(self.stages.get(n)?.mode)
+    }
+
+    /// Is the n-th stage for the tenant of this number?
+    pub fn is_for(&self, n: usize, tenant: usize) -> bool {
+        self.foreign.get(tenant).is_none_or(|stages| stages >> n.min(15) & 1 == 0)
     }
 
     /// Name and shared part of each stage, in order.

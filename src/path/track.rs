@@ -59,7 +59,8 @@ impl Track {
     pub fn of(plan: &Plan, shared: &FlowsShared, mesh: Option<Mesh>, counters: &WorkerCounters) -> Self {
         let flows = Flows::new(counters.worker, &plan.flow, shared, None, counters.flows.clone());
         let mut track = Track::new(flows, &plan.flow, shared, mesh, plan.stages.len());
-        track.finder.policy = Terms::of(plan).policy;
+        let Terms { policy, foreign, .. } = Terms::of(plan);
+        (track.finder.policy, track.finder.foreign) = (policy, foreign);
         track
     }
 
@@ -75,6 +76,7 @@ impl Track {
         let finder = Finder {
             flows: flows.with_stand_ins(mesh.as_ref().is_some_and(Mesh::reaches_all)),
             policy,
+            foreign: Box::default(),
             scope: plan.scope,
             tenants: Tenants::new(plan),
             seed: shared.seed,
@@ -94,6 +96,7 @@ impl Track {
     pub(super) fn change(&mut self, terms: &mut Terms, refit: Option<Box<Refit>>) {
         let Track { finder, held, .. } = self;
         std::mem::swap(&mut finder.policy, &mut terms.policy);
+        std::mem::swap(&mut finder.foreign, &mut terms.foreign);
         finder.flows.swap_timeouts(&mut terms.timeouts);
         held.swap_patience(&mut terms.patience);
         if let Some(refit) = refit {
@@ -149,7 +152,7 @@ impl Track {
             let fate = finder.otherwise(slot, lookup, meta, frame.data(), source);
             let fate = match fate {
                 Fate::Away(owner) if !mesh.as_ref().is_some_and(|mesh| mesh.reaches(owner, port)) => {
-                    finder.astray()
+                    finder.astray(meta)
                 }
                 fate => fate,
             };

@@ -40,10 +40,12 @@ pub(super) fn explain(here: &Here, scene: &Scene, mut query: Query<'_>) -> Resul
         .iter()
         .map(|detail| {
             // The flow may have been opened the other way round: rules look at it as its originator does.
+            let tenant = scene.plan.flow.tenants.iter().position(|tenant| tenant.name == detail.flow.tenant);
+            let is_for = |n| tenant.is_none_or(|tenant| names.pipeline.is_for(n, tenant));
             let judged = names.pipeline.stages().map(|(_, shared)| shared.judge(&detail.flow.tuple));
             let stages = names.stages.iter().zip(judged).enumerate().map(|(n, (name, said))| {
                 let rule = said.as_ref().and_then(|said| said.rule.clone());
-                json!({ "stage": name, "is": standing(detail, n), "rule": rule, "says": said.map(|said| said.verdict) })
+                json!({ "stage": name, "is": standing(detail, n, is_for(n)), "rule": rule, "says": said.map(|said| said.verdict) })
             });
             let mut flow = json!(detail.flow);
             flow["stages"] = stages.collect();
@@ -60,7 +62,10 @@ pub(super) fn explain(here: &Here, scene: &Scene, mut query: Query<'_>) -> Resul
 }
 
 /// What a stage is to the flow's packets.
-fn standing(detail: &Detail, stage: usize) -> &'static str {
+fn standing(detail: &Detail, stage: usize, is_for: bool) -> &'static str {
+    if !is_for {
+        return "not asked: it is not in the tenant's pipeline";
+    }
     let settled = detail.settled >> stage.min(15) & 1 != 0;
     match (detail.flow.reason.is_some(), detail.sent_home_by) {
         (true, _) => "not asked: the flow is dropped",

@@ -8,7 +8,8 @@ use super::row;
 use crate::config::flow::span;
 use crate::config::tenants::spelled;
 use crate::config::{
-    FLOW_BYTES, FlowPlan, Orphans, Pickup, Scope, TenantPlan, UnknownEndpoint, WhenFull, WindowCheck,
+    DEFAULT_PIPELINE, FLOW_BYTES, FlowPlan, Orphans, Pickup, Scope, TenantPlan, UnknownEndpoint, WhenFull,
+    WindowCheck,
 };
 
 /// Tenants that are printed one by one; all of them are in the JSON.
@@ -115,6 +116,7 @@ impl FlowPlan {
         let width = shown.clone().map(|tenant| tenant.name.len()).max().unwrap_or(0).max("tenant".len());
         let heads = ["endpoints", "guaranteed", "at most", "new/s"];
         let [endpoints, guaranteed, most, new] = heads;
+        let own = self.tenants.iter().any(|tenant| tenant.pipeline != DEFAULT_PIPELINE);
         writeln!(
             f,
             "  {:width$} {endpoints:>10} {guaranteed:>12} {most:>12} {new:>10}  flows of each worker",
@@ -122,8 +124,12 @@ impl FlowPlan {
         )?;
         for tenant in shown {
             let new = tenant.new_flows_per_s.map_or_else(|| "-".to_owned(), |n| n.to_string());
-            let TenantPlan { name, endpoints, guaranteed, ceiling, .. } = tenant;
-            writeln!(f, "  {name:width$} {:>10} {guaranteed:>12} {ceiling:>12} {new:>10}", endpoints.len())?;
+            let TenantPlan { name, endpoints, guaranteed, ceiling, pipeline, .. } = tenant;
+            write!(f, "  {name:width$} {:>10} {guaranteed:>12} {ceiling:>12} {new:>10}", endpoints.len())?;
+            match own {
+                true => writeln!(f, "  pipeline {pipeline}")?,
+                false => writeln!(f)?,
+            }
         }
         match self.tenants.len().saturating_sub(TENANTS_SHOWN) {
             0 => Ok(()),

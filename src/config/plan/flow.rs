@@ -76,6 +76,8 @@ pub struct TenantPlan {
     pub ceiling: u32,
     /// New flows in a second, of the process; `None`: as many as come.
     pub new_flows_per_s: Option<u32>,
+    /// Name of the pipeline that its packets pass.
+    pub pipeline: String,
 }
 
 /// Inner fragments: those behind the first have no ports and belong to the flow of the first.
@@ -177,6 +179,7 @@ impl FlowPlan {
             guaranteed: per_worker,
             ceiling: per_worker,
             new_flows_per_s: None,
+            pipeline: super::DEFAULT_PIPELINE.into(),
         };
         FlowPlan {
             tracking: false,
@@ -222,6 +225,7 @@ impl Default for TenantPlan {
             guaranteed: CAPACITY,
             ceiling: CAPACITY,
             new_flows_per_s: None,
+            pipeline: super::DEFAULT_PIPELINE.into(),
         }
     }
 }

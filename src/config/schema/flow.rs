@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, IgnoredAny, Unexpected, Visitor};
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
 use crate::config::{Orphans, Pickup, Scope, UnknownEndpoint, WhenFull, WindowCheck};
 
@@ -50,7 +50,7 @@ pub(in crate::config) struct Tenant {
     pub endpoints: Vec<Word>,
     pub limits: Limits,
     /// Not yet; named here so that it is refused with a sentence of its own.
-    pub pipeline: Option<IgnoredAny>,
+    pub pipeline: Option<String>,
 }
 
 /// `limits` of a `[[tenant]]`.

@@ -20,6 +20,8 @@ pub(super) struct Claim {
     /// Flows that are kept for it.
     pub guaranteed: Option<(Share, Place)>,
     pub new_flows_per_s: Option<u32>,
+    /// Name of its pipeline.
+    pub pipeline: Option<(String, Place)>,
 }
 
 /// Where something is said: a path in the configuration, or a line of the tenants' file.
@@ -43,8 +45,15 @@ pub(super) type Refused = (String, String);
 
 impl Claim {
     pub fn new(name: &str, place: Place) -> Self {
-        let (endpoints, flows, guaranteed) = (Vec::new(), None, None);
-        Claim { name: name.to_owned(), place, endpoints, flows, guaranteed, new_flows_per_s: None }
+        Claim {
+            name: name.to_owned(),
+            place,
+            endpoints: Vec::new(),
+            flows: None,
+            guaranteed: None,
+            new_flows_per_s: None,
+            pipeline: None,
+        }
     }
 }
 
@@ -89,10 +98,7 @@ fn of_table(check: &mut Check<'_>, i: usize, tenant: &schema::Tenant) -> Claim {
         }
     };
     let mut claim = Claim::new(&name, place(format!("tenant[{i}].name")));
-    if tenant.pipeline.is_some() {
-        let what = "a tenant has no pipeline of its own yet: the stages of this file are everybody's";
-        wrong.push(place(format!("tenant[{i}].pipeline")).problem(what, "leave it out"));
-    }
+    claim.pipeline = tenant.pipeline.clone().map(|name| (name, place(format!("tenant[{i}].pipeline"))));
     for (n, word) in tenant.endpoints.iter().enumerate() {
         let place = place(format!("tenant[{i}].endpoints[{n}]"));
         match endpoint(&word.0) {

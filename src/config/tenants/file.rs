@@ -1,12 +1,12 @@
 //! `[tenants] file`: a line for each endpoint, many lines for a tenant.
 //!
 //! ```csv
-//! name,endpoint,flows,guaranteed,new_flows_per_s
-//! payments,vpce-0123456789abcdef0,30%,10%,50000
+//! name,endpoint,flows,guaranteed,new_flows_per_s,pipeline
+//! payments,vpce-0123456789abcdef0,30%,10%,50000,strict
 //! payments,vpce-0123456789abcdef1
 //! ```
 //!
-//! Limits stand on any of a tenant's lines; where they stand on several, they say the same.
+//! Limits and the pipeline stand on any of a tenant's lines; where they stand on several, they say the same.
 
 use std::collections::HashMap;
 
@@ -17,9 +17,9 @@ use super::claim::{Claim, Place, endpoint, share};
 use super::{MOST_ENDPOINTS, MOST_TENANTS, Origin, Problem};
 
 const FORMAT: Format = Format {
-    columns: &["name", "endpoint", "flows", "guaranteed", "new_flows_per_s"],
+    columns: &["name", "endpoint", "flows", "guaranteed", "new_flows_per_s", "pipeline"],
     needed: "name",
-    example: "name,endpoint,flows,guaranteed,new_flows_per_s",
+    example: "name,endpoint,flows,guaranteed,new_flows_per_s,pipeline",
     most: MOST_ENDPOINTS + MOST_TENANTS,
 };
 
@@ -51,7 +51,7 @@ pub(super) fn parse(file: &str, text: &str) -> (Vec<Claim>, Vec<Problem>) {
     let mut claims: Vec<Claim> = Vec::new();
     let mut numbers: HashMap<String, usize> = HashMap::new();
     let problems = csv::read(&FORMAT, file, text, |line, values| {
-        let [name, id, flows, guaranteed, rate] = *values else { return Vec::new() };
+        let [name, id, flows, guaranteed, rate, pipeline] = *values else { return Vec::new() };
         let at = |column: &str| Place {
             origin: Origin::File { file: file.to_owned(), line, column: 0 },
             path: column.to_owned(),
@@ -102,6 +102,15 @@ pub(super) fn parse(file: &str, text: &str) -> (Vec<Claim>, Vec<Problem>) {
                 }
                 Some(rate) => claim.new_flows_per_s = Some(rate),
             }
+        }
+        match &claim.pipeline {
+            _ if pipeline.is_empty() => {}
+            None => claim.pipeline = Some((pipeline.to_owned(), at("pipeline"))),
+            Some((before, place)) if before != pipeline => {
+                let what = format!("{} is not what {} says", quoted(pipeline), place.origin);
+                wrong.push(("pipeline", what, "say it once".into()));
+            }
+            Some(_) => {}
         }
         wrong
     });

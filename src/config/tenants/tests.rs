@@ -35,8 +35,7 @@ fn each_mistake_has_its_message() {
         ),
         (
             "[[tenant]]\nname = \"a\"\npipeline = \"strict.toml\"",
-            "t.toml:7:1: tenant[0].pipeline: a tenant has no pipeline of its own yet: the stages of this file are everybody's; \
-             leave it out",
+            r#"t.toml:7:1: tenant[0].pipeline: no stage is part of a pipeline "strict.toml"; known here: default, none"#,
         ),
         (
             "[[tenant]]\nname = \"a\"\nendpoints = [\"vpce-123\"]",
@@ -223,12 +222,12 @@ fn each_mistake_of_a_file_has_its_line() {
     let cases: &[(&str, &str)] = &[
         (
             "",
-            "tenants.csv:1: the file names no columns; start it with a line such as: name,endpoint,flows,guaranteed,new_flows_per_s",
+            "tenants.csv:1: the file names no columns; start it with a line such as: name,endpoint,flows,guaranteed,new_flows_per_s,pipeline",
         ),
         ("name,endpont\n", r#"tenants.csv:1: "endpont" is not a column; did you mean "endpoint"?"#),
         (
-            "name,pipeline\n",
-            r#"tenants.csv:1: "pipeline" is not a column; known here: name, endpoint, flows, guaranteed, new_flows_per_s"#,
+            "name,policy\n",
+            r#"tenants.csv:1: "policy" is not a column; known here: name, endpoint, flows, guaranteed, new_flows_per_s, pipeline"#,
         ),
         (
             "endpoint,flows\n5,1%\n",

@@ -210,6 +210,8 @@ pub(in crate::path) struct Beside {
     allowed: u16,
     /// The bit of flows' own masks that says it is done.
     mine: u16,
+    /// Stages in force that are not for a tenant, by its number, and its own.
+    foreign: [Arc<[u16]>; 2],
     /// Flows from before, as a reload would have them.
     refit: Refit,
     /// Its stages that are those of the pipeline in force.
@@ -297,6 +299,7 @@ impl Beside {
             all: bits(pipeline.stages.len()),
             allowed: candidate.allowed,
             mine: 1u16.checked_shl(active.stages.len() as u32).unwrap_or(0),
+            foreign: [active.foreign.clone(), pipeline.foreign.clone()],
             refit: pipeline.would_refit(active),
             shared,
             says_nothing,
@@ -317,13 +320,18 @@ impl Beside {
         self.batch.forget_rules();
         for slot in batch.open() {
             let mut meta = *batch.meta(slot);
+            let [was_foreign, foreign] = self.foreign_to(meta.tenant);
             let own = meta.flow.entry().map(|entry| entry as usize);
+            // Of a packet without a flow nothing else is known.
+            let settled = std::mem::replace(&mut meta.settled, foreign);
             if let Some(seen) = own.and_then(|entry| self.seen.get_mut(entry)) {
                 if seen.incarnation != meta.incarnation {
-                    *seen = begin(&meta, flows, &self.refit, self.shared, self.allowed);
+                    let before = Meta { settled: settled & !was_foreign, ..meta };
+                    *seen = begin(&before, flows, &self.refit, self.shared, self.allowed);
+                    seen.settled |= foreign;
                     self.end.counts.flows.add(1);
                 }
-                if seen.condemned != 0 || meta.settled & self.mine != 0 {
+                if seen.condemned != 0 || settled & self.mine != 0 {
                     self.done.insert(slot);
                     continue;
                 }
@@ -345,6 +353,10 @@ impl Beside {
             }
         }
         self.batch.begin();
+    }
+
+    fn foreign_to(&self, tenant: u16) -> [u16; 2] {
+        self.foreign.each_ref().map(|tenants| tenants.get(usize::from(tenant)).copied().unwrap_or(0))
     }
 
     /// The stages in force are done with the batch: the candidate judges its copies, and verdicts are compared. `held`: slots that the stages in force hold.

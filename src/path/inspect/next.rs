@@ -136,6 +136,7 @@ impl Pipeline {
     pub fn is_the_same(&self, other: &Pipeline) -> bool {
         let words = |built: &Built| (built.on_error, built.on_reload, built.asks_datagrams);
         self.stages.len() == other.stages.len()
+            && self.foreign == other.foreign
             && self.stages.iter().zip(&other.stages).all(|(one, two)| words(one) == words(two))
     }
 
@@ -202,7 +203,12 @@ impl Pipeline {
             let stages = self.stages.iter().enumerate().take(MOST_STAGES);
             stages.fold(0, |bits, (n, stage)| bits | u16::from(picked(stage)) << n)
         };
+        let own: Vec<Goes> = self.stages.iter().map(Built::condemns_for).collect();
+        let own: Vec<_> =
+            self.stages.iter().zip(&own).map(|(stage, own)| (stage.on_reload, &own.reasons[..])).collect();
+        let foreign = [&before.foreign, &self.foreign].map(|tenants| tenants.iter().copied().collect());
         Refit::new(&goes, &comes.collect::<Vec<_>>())
+            .between_tenants(foreign, &own)
             .allowing(bits(&|stage| stage.settles))
             .asking_datagrams(bits(&|stage| stage.asks_datagrams))
     }

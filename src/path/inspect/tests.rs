@@ -62,7 +62,8 @@ fn no_panic_of_a_stage_reaches_the_worker() {
     std::panic::set_hook(Box::new(|_| {}));
     let built = Built { name: "hostile".into(), ..plain(Arc::new(Maker(AtomicU32::new(0)))) };
     let mut inspect =
-        Pipeline { stages: vec![built], flows: 0, streams: None, candidate: None }.make(WorkerId(0));
+        Pipeline { stages: vec![built], flows: 0, streams: None, foreign: [].into(), candidate: None }
+            .make(WorkerId(0));
     let counters = WorkerCounters::new(WorkerId(0), &ReasonTable::framework(), 1);
     inspect.count_in(&counters);
     let config = PoolConfig { name: "inspect".into(), buffers: 1, data_room: 64, cache: 0, numa: None };
@@ -184,7 +185,13 @@ impl Line {
             on_error: OnError::Pass,
             ..plain(Arc::new(Scripted { says, seen: Arc::clone(seen) }))
         });
-        let pipeline = Pipeline { stages: built.collect(), flows: 4, streams: None, candidate: None };
+        let pipeline = Pipeline {
+            stages: built.collect(),
+            flows: 4,
+            streams: None,
+            foreign: [].into(),
+            candidate: None,
+        };
         let config = PoolConfig { name: "line".into(), buffers: 8, data_room: 64, cache: 0, numa: None };
         let counters = WorkerCounters::new(WorkerId(0), &ReasonTable::framework(), stages.len());
         let mut inspect = pipeline.make(WorkerId(0));

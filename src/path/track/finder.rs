@@ -44,6 +44,8 @@ pub enum Fate {
 pub struct Finder {
     pub flows: Flows,
     pub policy: Policy,
+    /// Stages that are not for a tenant, by its number; empty where all are for everybody.
+    pub foreign: Box<[u16]>,
     pub scope: Scope,
     pub tenants: Tenants,
     pub seed: Seed,
@@ -168,7 +170,7 @@ impl Finder {
             return Fate::Drop(DropReason::UnknownEndpoint);
         }
         match looked.about {
-            About::Nothing => return self.without(),
+            About::Nothing => return self.without(meta),
             About::Orphan(_)
                 if source != Source::GivenUp && self.policy.holds && self.places.take(meta.tenant) =>
             {
@@ -203,7 +205,7 @@ impl Finder {
                 }
                 None => self.elsewhere(looked, source).unwrap_or_else(|| {
                     self.flows.counters().unrelated.add(1);
-                    self.without()
+                    self.without(meta)
                 }),
             };
         }
@@ -219,7 +221,7 @@ impl Finder {
             }
             // Nobody learns from a later fragment how a flow begins.
             None if looked.about == About::Later => {
-                self.elsewhere(looked, source).unwrap_or_else(|| self.without())
+                self.elsewhere(looked, source).unwrap_or_else(|| self.without(meta))
             }
             None => self.new_flow(looked, meta, frame, source),
         };
@@ -263,9 +265,9 @@ impl Finder {
 
     /// The owner has no queue on the packet's port, or is a third one.
     #[cold]
-    pub fn astray(&self) -> Fate {
+    pub fn astray(&self, meta: &mut Meta) -> Fate {
         self.flows.counters().astray.add(1);
-        self.without()
+        self.without(meta)
     }
 
     fn new_flow(&mut self, looked: &Looked, meta: &mut Meta, frame: &[u8], source: Source) -> Fate {
@@ -292,7 +294,7 @@ impl Finder {
         }
         // A RST of an unknown connection, and what no connection has.
         let Some(opening) = opening else {
-            return self.elsewhere(looked, source).unwrap_or_else(|| self.without());
+            return self.elsewhere(looked, source).unwrap_or_else(|| self.without(meta));
         };
         let from_high = looked.from_high != (!known && is_answer(meta));
         let fate = self.open(opening, from_high, looked, meta, source);
@@ -322,26 +324,37 @@ impl Finder {
         match self.flows.open(&new, source == Source::Peer) {
             Opened::Here(number) => {
                 self.flows.begin_with(number, looked.from_high, meta);
+                let foreign = self.foreign(meta.tenant);
+                if foreign != 0 {
+                    self.flows.settle(meta.flow, foreign);
+                    meta.settled |= foreign;
+                }
                 if let (Opening::Tcp { picked_up: true, .. }, Pickup::Allow) = (&opening, self.policy.pickup)
                 {
                     self.flows.forward(meta.flow, self.policy.allowed, None);
-                    meta.settled = self.policy.allowed;
+                    meta.settled |= self.policy.allowed;
                 }
                 self.passes(meta)
             }
             Opened::Elsewhere(owner) => Fate::Away(owner),
-            Opened::Astray => self.astray(),
+            Opened::Astray => self.astray(meta),
             Opened::NoRoom => match self.policy.when_full {
-                WhenFull::Stateless => self.without(),
+                WhenFull::Stateless => self.without(meta),
                 WhenFull::Drop => Fate::Drop(DropReason::TableFull),
                 WhenFull::Forward => Fate::Home,
             },
         }
     }
 
+    /// Stages that are not in the tenant's pipeline: its flows begin as settled by them.
+    fn foreign(&self, tenant: u16) -> u16 {
+        self.foreign.get(usize::from(tenant)).copied().unwrap_or(0)
+    }
+
     /// The stages look at it as if it were alone.
-    fn without(&self) -> Fate {
+    fn without(&self, meta: &mut Meta) -> Fate {
         self.flows.counters().stateless.add(1);
-        if self.policy.stages == 0 { Fate::Home } else { Fate::Open }
+        meta.settled = self.foreign(meta.tenant);
+        self.passes(meta)
     }
 }

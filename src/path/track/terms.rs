@@ -33,6 +33,8 @@ impl Policy {
 pub struct Terms {
     pub policy: Policy,
     pub timeouts: Timeouts,
+    /// Stages that are not for a tenant, by its number; empty where all are for everybody.
+    pub foreign: Box<[u16]>,
     /// How long fragments wait.
     pub patience: u64,
 }
@@ -43,6 +45,7 @@ impl Terms {
         let mut terms = Terms::new(&plan.flow, plan.stages.len());
         let settles = plan.stages.iter().enumerate().filter(|(_, stage)| stage.parsed.settles());
         terms.policy.allowed = settles.fold(0, |bits, (n, _)| bits | 1u16.checked_shl(n as u32).unwrap_or(0));
+        terms.foreign = plan.foreign();
         terms
     }
 
@@ -66,6 +69,6 @@ impl Terms {
             allowed: 0,
         };
         let patience = plan.fragments.hold_time.as_nanos().try_into().unwrap_or(u64::MAX);
-        Terms { policy, timeouts: Timeouts::new(plan), patience }
+        Terms { policy, timeouts: Timeouts::new(plan), foreign: Box::default(), patience }
     }
 }
