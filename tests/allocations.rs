@@ -223,6 +223,62 @@ fn acl_does_not_allocate() {
     soft_polls_do_not_allocate(&format!("{TUNNEL}{ACL}"));
 }
 
+/// A capture of everything, as it comes and as it leaves: copies go into a ring, and what finds no room there is counted.
+#[test]
+fn being_captured_does_not_allocate() {
+    use sluicegate::packet::Meta;
+    use sluicegate::path::{Became, Capture, Choice, LARGEST, Wanted, lens};
+    use sluicegate::stage::WorkerId;
+
+    struct All;
+    impl Choice for All {
+        fn wants(&self, _: Option<View<'_>>) -> bool {
+            true
+        }
+        fn keeps(&self, _: &Meta, _: Became) -> bool {
+            true
+        }
+    }
+    for read in [true, false] {
+        let wanted = Wanted {
+            choice: Box::new(All),
+            before: true,
+            after: true,
+            snap: 2048,
+            rate: u32::MAX,
+            ring: 1 << 20,
+        };
+        let (capture, mut records, counts) = Capture::new(wanted);
+        let (lens, mut end) = lens(WorkerId(0));
+        assert!(end.begin(capture).is_ok());
+        let mut rig = Rig::new(&plan(&format!("{TUNNEL}{ACL}")));
+        rig.worker = rig.worker.with_lens(lens);
+        let mut taken = 0u64;
+        let mut record = vec![0; 4 * LARGEST];
+        polls_do_not_allocate(rig, || {
+            while read && records.take(&mut record) {
+                taken += 1;
+            }
+        });
+        let (copied, lost) = (counts.copied.get(), counts.lost.get());
+        assert_eq!((taken, lost > 0), if read { (copied, false) } else { (0, true) }, "{copied} copied");
+        assert!(copied > 300);
+    }
+}
+
+/// A candidate that judges copies of everything, with rules and readers of streams of its own.
+#[test]
+fn a_candidate_does_not_allocate() {
+    let mut rig = Rig::new(&plan(&format!("{TUNNEL}{ACL}")));
+    let other = ACL.replace("default = \"deny\"", "default = \"allow\"");
+    let tls = "[[stage]]\nuse = \"tls\"\ndeny_below = \"1.2\"\n[[stage]]\nuse = \"count\"\n";
+    let candidate = rig.beside(&plan(&format!("{TUNNEL}{ACL}")), plan(&format!("{TUNNEL}{other}{tls}")));
+    polls_do_not_allocate(rig, || ());
+    let counts = candidate.ends();
+    let Some(end) = counts.first() else { panic!("one worker has it") };
+    assert!(end.counts.would_pass.get() > 10 && end.counts.agree.get() > 100, "{:?}", end.counts);
+}
+
 /// Somebody reads all counters again and again meanwhile, as the exporter does: the worker allocates nothing for that, waits for nobody, and
 /// counts what it would have counted.
 #[test]
@@ -541,7 +597,11 @@ fn mixed() -> Vec<Vec<u8>> {
 }
 
 fn soft_polls_do_not_allocate(text: &str) -> WorkerSnapshot {
-    let mut rig = Rig::new(&plan(text));
+    polls_do_not_allocate(Rig::new(&plan(text)), || ())
+}
+
+/// The same for a worker that is made ready; `after` each round of polls somebody else does something.
+fn polls_do_not_allocate(mut rig: Rig, mut after: impl FnMut()) -> WorkerSnapshot {
     let (frames, mut back) = (mixed(), Vec::with_capacity(9000));
     // The wire is not the path: let it grow its buffers to the largest frame first.
     for round in 0..3 {
@@ -558,6 +618,7 @@ fn soft_polls_do_not_allocate(text: &str) -> WorkerSnapshot {
             }
             while rig.worker.poll() > 0 {}
             while rig.wire.receive_into(&mut back) {}
+            after();
         }
     }
     let before = rig.settled();
@@ -568,6 +629,7 @@ fn soft_polls_do_not_allocate(text: &str) -> WorkerSnapshot {
         }
         spent += calls(|| while rig.worker.poll() > 0 {});
         while rig.wire.receive_into(&mut back) {}
+        after();
     }
     let now = rig.settled();
     assert_eq!(now.received - before.received, frames.len() as u64);

@@ -25,7 +25,7 @@ use sluicegate::event::{Rings, Type, emitters};
 use sluicegate::flow::{FlowsShared, Seed};
 use sluicegate::packet::{Meta, ReasonId, ReasonTable};
 use sluicegate::path::{
-    Change, Clock, Decap, Lane, MailEnd, Pipeline, Punt, Respond, Track, Worker, WorkerCounters,
+    Candidate, Change, Clock, Decap, Lane, MailEnd, Pipeline, Punt, Respond, Track, Worker, WorkerCounters,
     WorkerSnapshot, mailbox,
 };
 use sluicegate::stage::{Backend, StageKind, WorkerId};
@@ -201,6 +201,21 @@ impl Rig {
         self.reasons = plan.reasons.clone();
         let names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
         counters.show(&names, plan.reasons.len());
+    }
+
+    /// A candidate beside the plan in force, which is this one.
+    pub fn beside(&mut self, plan: &Plan, mut candidate: Plan) -> Arc<Candidate> {
+        candidate.join_reasons(&self.reasons);
+        let built = Pipeline::build(&candidate, Backend::Soft).expect("stages build");
+        let candidate = Arc::new(Candidate::new(Arc::new(candidate), built));
+        let next = self.pipeline.beside(Some(candidate.clone()));
+        let change = Change::new(&self.pipeline, &next, plan, &self.pool, self.worker.counters());
+        self.mail.send(Box::new(change)).expect("a free place");
+        self.pipeline = next;
+        while !self.is_back() {
+            self.worker.poll();
+        }
+        candidate
     }
 
     /// Has what was until then come back?
