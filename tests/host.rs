@@ -49,7 +49,7 @@ fn lab(workers: u16, idle: Idle, extra: &str, kinds: &[&'static StageKind]) -> L
     let (port, wire) = soft::Port::with(Setup { max_queues: workers, ..Setup::default() });
     let app =
         App::new(plan).start_on(Host::Threads, vec![port], pool.clone(), Clock::cycles()).expect("it starts");
-    let client = Client::new(&wire, NODE, SERVER);
+    let client = Client::new(wire.clone(), NODE, SERVER);
     let mut lab = Lab { app, wire, pool, client };
     until("it is ready", &mut lab.app, &mut lab.client, |app| {
         app.health().is_some_and(|h| h.state == State::Ready)

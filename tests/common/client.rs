@@ -1,4 +1,4 @@
-//! A client on the far end of a soft port's wire: TCP over smoltcp, for checks of the host stack.
+//! A client on the far end of a port: TCP over smoltcp, for checks of the host stack.
 
 use std::time::{Duration, Instant as Wall};
 
@@ -13,9 +13,25 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Address};
 /// Longer than anything takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The far end of the wire.
+/// The far end of a port.
+pub trait Line {
+    fn send(&mut self, frame: Vec<u8>);
+    fn receive(&mut self) -> Option<Vec<u8>>;
+}
+
+impl Line for Wire {
+    fn send(&mut self, frame: Vec<u8>) {
+        Wire::send(self, frame);
+    }
+
+    fn receive(&mut self) -> Option<Vec<u8>> {
+        Wire::receive(self)
+    }
+}
+
+/// What the client is plugged into.
 pub struct Cable {
-    wire: Wire,
+    line: Box<dyn Line>,
     /// Frames that came which are tunnel traffic.
     pub tunnel: Vec<Vec<u8>>,
 }
@@ -26,18 +42,18 @@ impl phy::Device for Cable {
 
     fn receive(&mut self, _: Instant) -> Option<(Frame, Send<'_>)> {
         loop {
-            let frame = self.wire.receive()?;
+            let frame = self.line.receive()?;
             // GENEVE from or to its port.
             if frame.get(23) == Some(&17) && frame.get(36..38) == Some(&[0x17, 0xc1]) {
                 self.tunnel.push(frame);
                 continue;
             }
-            return Some((Frame(frame), Send(&self.wire)));
+            return Some((Frame(frame), Send(&mut *self.line)));
         }
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Send<'_>> {
-        Some(Send(&self.wire))
+        Some(Send(&mut *self.line))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -56,7 +72,7 @@ impl phy::RxToken for Frame {
     }
 }
 
-pub struct Send<'a>(&'a Wire);
+pub struct Send<'a>(&'a mut dyn Line);
 
 impl phy::TxToken for Send<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
@@ -99,8 +115,8 @@ impl Came {
 
 impl Client {
     /// A host with this address in a /24, whose server is that one.
-    pub fn new(wire: &Wire, address: [u8; 4], server: [u8; 4]) -> Client {
-        let mut cable = Cable { wire: wire.clone(), tunnel: Vec::new() };
+    pub fn new(line: impl Line + 'static, address: [u8; 4], server: [u8; 4]) -> Client {
+        let mut cable = Cable { line: Box::new(line), tunnel: Vec::new() };
         let mac = EthernetAddress([2, 0, 0, 0, 9, address[3]]);
         let mut iface =
             Interface::new(Config::new(HardwareAddress::Ethernet(mac)), &mut cable, Instant::ZERO);
