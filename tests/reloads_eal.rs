@@ -205,7 +205,7 @@ fn over_dpdk() {
             mark = Some(talk.sent);
         }
         if talk.out() < OUT + lost - back {
-            let flow = if talk.sent % 50 == 0 { 7 } else { 8 + random.random_range(0..FLOWS - 8) };
+            let flow = if talk.sent.is_multiple_of(50) { 7 } else { 8 + random.random_range(0..FLOWS - 8) };
             if let Some((packet, _)) = talk.next(flow, &mut random) {
                 far_end.unsent.push_back(packet);
                 lost += u64::from(flow == 7);
