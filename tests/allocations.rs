@@ -279,6 +279,24 @@ fn a_candidate_does_not_allocate() {
     assert!(end.counts.would_pass.get() > 10 && end.counts.agree.get() > 100, "{:?}", end.counts);
 }
 
+/// Lists of addresses that some of the frames are on, asked for each packet.
+#[test]
+fn blocklist_does_not_allocate() {
+    let lists = r#"
+[[stage]]
+use = "blocklist"
+stateful = false
+[[stage.list]]
+name = "some"
+entries = ["192.168.0.0/17", "2001:db8::/33"]
+[[stage.list]]
+name = "told"
+action = "alert"
+entries = ["0.0.0.0/0", "::/0"]
+"#;
+    soft_polls_do_not_allocate(&format!("{TUNNEL}{lists}"));
+}
+
 /// Somebody reads all counters again and again meanwhile, as the exporter does: the worker allocates nothing for that, waits for nobody, and
 /// counts what it would have counted.
 #[test]
