@@ -31,6 +31,8 @@ const FUNCTIONS: &[&str] = &[
     "rte_timer_(subsystem_init|manage)",
     // classification
     "rte_acl_(create|free|reset|add_rules|build|classify|classify_alg|dump|list_dump|set_ctx_classify|find_existing)",
+    // prefixes
+    "rte_fib_(create|free|add|lookup_bulk)",
     // this crate's shim
     "sg_.*",
 ];
@@ -40,6 +42,7 @@ const TYPES: &[&str] = &[
     "rte_ether_addr",
     "rte_malloc_socket_stats",
     "rte_acl_(param|config|field|field_def|rule|rule_data|ctx|classify_alg)",
+    "rte_fib_(conf|type|dir24_8_nh_sz)",
     "rte_lcore_state_t",
 ];
 

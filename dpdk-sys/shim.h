@@ -27,6 +27,7 @@
 #include <rte_ethdev.h>
 #include <rte_eth_ring.h>
 #include <rte_acl.h>
+#include <rte_fib.h>
 
 /* Once per burst. */
 uint16_t sg_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count);

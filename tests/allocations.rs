@@ -279,6 +279,41 @@ fn a_candidate_does_not_allocate() {
     assert!(end.counts.would_pass.get() > 10 && end.counts.agree.get() > 100, "{:?}", end.counts);
 }
 
+/// Lists of addresses that some of the frames are on, asked for each packet.
+#[test]
+fn blocklist_does_not_allocate() {
+    let lists = r#"
+[[stage]]
+use = "blocklist"
+stateful = false
+[[stage.list]]
+name = "some"
+entries = ["192.168.0.0/17", "2001:db8::/33"]
+[[stage.list]]
+name = "told"
+action = "alert"
+entries = ["0.0.0.0/0", "::/0"]
+"#;
+    soft_polls_do_not_allocate(&format!("{TUNNEL}{lists}"));
+}
+
+/// Limits of every kind, most of them passed.
+#[test]
+fn ratelimit_does_not_allocate() {
+    let mut text = format!("{TUNNEL}[[stage]]\nuse = \"ratelimit\"\n");
+    for (per, what) in [
+        ("source", "new_flows_per_s = 1000"),
+        ("service", "packets_per_s = 300\nbytes_per_s = 100000\nbuckets = 64"),
+        ("flow", "bytes_per_s = 20000\nprotocol = \"udp\""),
+        ("tenant", "packets_per_s = 1000000"),
+        ("all", "packets_per_s = 10\nmode = \"report\""),
+    ] {
+        text += &format!("[[stage.limit]]\nname = \"{per}\"\nper = \"{per}\"\n{what}\n");
+    }
+    let now = soft_polls_do_not_allocate(&text);
+    assert!(now.stages[0].dropped > 10, "{:?}", now.stages[0]);
+}
+
 /// Somebody reads all counters again and again meanwhile, as the exporter does: the worker allocates nothing for that, waits for nobody, and
 /// counts what it would have counted.
 #[test]

@@ -83,11 +83,12 @@ pub(super) fn plan(
     let mut ports = ports::check(&mut check, &file.port, workers.len());
     let tunnel = check.tunnel(&file.tunnel);
     check.mtu(&ports, tunnel.as_ref());
-    let mut reasons = ReasonTable::framework();
-    let stages = stages::check(&mut check, &mut reasons);
     let sized = flow::capacity(&mut check, &file.flow, workers.len());
     let profile = tunnel.as_ref().map(|tunnel| tunnel.profile);
-    let (tenants, unknown) = tenants::check(&mut check, &file, &sized, profile, &stages);
+    let claims = tenants::claims(&mut check, &file);
+    let mut reasons = ReasonTable::framework();
+    let stages = stages::check(&mut check, Some(&claims.names()), &mut reasons);
+    let (tenants, unknown) = tenants::check(&mut check, &file, claims, &sized, profile, &stages);
     let events = events::check(&mut check, &file.events, &reasons);
     let told = events.wanted().has(Type::Flow) || events.wanted().has(Type::FlowStart);
     let around = flow::Around { tunnel: tunnel.as_ref(), stages: &stages, told };
@@ -167,7 +168,7 @@ pub(super) fn plan(
 /// The mistakes of the stages, when the rest of the file could not be read.
 pub(super) fn stages_only(root: &Value, folder: &Path, options: &Options<'_>) -> Vec<Problem> {
     let mut check = Check::new(root, folder, options);
-    stages::check(&mut check, &mut ReasonTable::framework());
+    stages::check(&mut check, None, &mut ReasonTable::framework());
     check.problems
 }
 

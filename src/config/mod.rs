@@ -145,7 +145,14 @@ pub fn parse_stage(kind: &StageKind, text: &str, folder: &Path) -> Result<Box<dy
         return Err(problems);
     }
     let place = format!("stage[0] {:?}", kind.name);
-    (kind.parse)(&Settings { value: &value, place, folder, files: true, read: RefCell::default() })
+    (kind.parse)(&Settings {
+        value: &value,
+        place,
+        folder,
+        files: true,
+        tenants: None,
+        read: RefCell::default(),
+    })
 }
 
 /// One case of the fuzz target `config_toml`: any bytes are a plan or problems with words, and both can be printed.

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::source::origin_of;
+use super::value::known_here;
 use super::{Problem, value};
 
 /// The settings of one `[[stage]]`: its table without the keys that are the framework's.
@@ -21,6 +22,8 @@ pub struct Settings<'a> {
     pub(crate) folder: &'a Path,
     /// Files may be opened ([`super::Options::files`]).
     pub(crate) files: bool,
+    /// Names of the tenants, in the order of their numbers; not there if the rest of the file could not be read.
+    pub(crate) tenants: Option<&'a [String]>,
     /// Digests of the files that were read, in that order.
     pub(super) read: RefCell<Vec<String>>,
 }
@@ -40,6 +43,21 @@ impl Settings<'_> {
         };
         let origin = origin_of(find(self.value, below));
         Problem { origin, place, what: what.into(), remedy: remedy.into() }
+    }
+
+    /// The number of the tenant of that name, which stands below this stage's table. Numbers stay until a restart.
+    pub fn tenant(&self, below: &str, name: &str) -> Result<u16, Problem> {
+        let Some(tenants) = self.tenants else { return Ok(0) };
+        let found = tenants.iter().position(|tenant| tenant == name);
+        found.and_then(|n| u16::try_from(n).ok()).ok_or_else(|| {
+            let names: Vec<&str> = tenants.iter().map(String::as_str).collect();
+            self.problem(below, format!("there is no tenant {name:?}"), known_here(name, &names))
+        })
+    }
+
+    /// How many tenants there are: their numbers are below that.
+    pub fn tenants(&self) -> usize {
+        self.tenants.map_or(1, <[String]>::len)
     }
 
     /// A path of the settings, relative to the configuration file.

@@ -16,8 +16,12 @@ use crate::stage::{MOST_STAGES, StageKind};
 /// A name is a label of metrics and a column of tables.
 const LONGEST_NAME: usize = 32;
 
-/// Reads every stage; the reasons of those that could be read are added in order.
-pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<StagePlan> {
+/// Reads every stage, beside the tenants of these names; the reasons of those that could be read are added in order.
+pub(super) fn check(
+    check: &mut Check<'_>,
+    tenants: Option<&[String]>,
+    reasons: &mut ReasonTable,
+) -> Vec<StagePlan> {
     let root = check.root;
     let list = match &root.kind {
         ValueKind::Table(table) => table.get("stage").map(|list| &list.kind),
@@ -48,6 +52,7 @@ pub(super) fn check(check: &mut Check<'_>, reasons: &mut ReasonTable) -> Vec<Sta
             place,
             folder: check.folder,
             files: check.options.files,
+            tenants,
             read: RefCell::default(),
         };
         match (kind.parse)(&given) {

@@ -37,14 +37,18 @@ const MOST_WARNINGS: usize = 20;
 /// A name is a label of metrics and a column of tables.
 const LONGEST_NAME: usize = 64;
 
-/// The tenants in the order of their numbers, and what becomes of packets of nobody's endpoints.
-pub(super) fn check(
-    check: &mut Check<'_>,
-    file: &File,
-    flow: &FlowPlan,
-    profile: Option<&Profile>,
-    stages: &[StagePlan],
-) -> (Vec<TenantPlan>, UnknownEndpoint) {
+/// The tenants in the order of their numbers, as the file has them.
+pub(super) struct Claims(Vec<Claim>);
+
+impl Claims {
+    /// What they are called.
+    pub fn names(&self) -> Vec<String> {
+        self.0.iter().map(|claim| claim.name.clone()).collect()
+    }
+}
+
+/// Reads the tenants.
+pub(super) fn claims(check: &mut Check<'_>, file: &File) -> Claims {
     let before = check.problems.len();
     let mut claims = claim::of_tables(check, &file.tenant);
     if let Some(name) = &file.tenants.file {
@@ -62,6 +66,20 @@ pub(super) fn check(
     let default = claims.iter().position(|claim| claim.name == DEFAULT);
     let default = default.map_or_else(|| Claim::new(DEFAULT, Place::nowhere()), |i| claims.remove(i));
     claims.insert(0, default);
+    bound(check, before);
+    Claims(claims)
+}
+
+/// Their shares, and what becomes of packets of nobody's endpoints.
+pub(super) fn check(
+    check: &mut Check<'_>,
+    file: &File,
+    Claims(claims): Claims,
+    flow: &FlowPlan,
+    profile: Option<&Profile>,
+    stages: &[StagePlan],
+) -> (Vec<TenantPlan>, UnknownEndpoint) {
+    let before = check.problems.len();
     let unknown = file.tenants.unknown_endpoint;
     if unknown == UnknownEndpoint::Drop && claims.iter().all(|claim| claim.endpoints.is_empty()) {
         let remedy = "name endpoints in [[tenant]] or [tenants] file, or let the default tenant have them";

@@ -37,6 +37,8 @@ pub mod port;
 mod queue;
 #[cfg(feature = "dpdk")]
 pub mod acl;
+#[cfg(feature = "dpdk")]
+pub mod fib;
 pub mod soft;
 #[cfg(feature = "dpdk")]
 pub mod eal;

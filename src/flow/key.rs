@@ -221,6 +221,12 @@ impl Seed {
         self.mix(words, 0)
     }
 
+    /// Hash of three words that are no flow's: addresses and tenants that stages keep something of.
+    #[inline(always)]
+    pub(crate) fn words(&self, words: [u64; 3]) -> u64 {
+        self.mix(words, 0)
+    }
+
     #[inline(always)]
     fn mix(&self, [scope, low, high]: [u64; 3], wide: u64) -> u64 {
         let [s0, s1, s2, ..] = self.0;

@@ -7,7 +7,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
-mod sync;
+pub(crate) mod sync;
 mod key;
 mod line;
 mod table;

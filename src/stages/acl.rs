@@ -44,7 +44,7 @@ pub mod rule;
 pub mod csv;
 pub mod set;
 pub mod linear;
-mod flows;
+pub(super) mod flows;
 mod alerts;
 #[cfg(feature = "dpdk")]
 pub mod compiled;
@@ -53,8 +53,8 @@ mod running;
 #[cfg(feature = "dpdk")]
 mod cost;
 pub mod analysis;
-mod counters;
-mod words;
+pub(super) mod counters;
+pub(super) mod words;
 #[cfg(test)]
 mod tests;
 

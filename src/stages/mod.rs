@@ -11,13 +11,18 @@ use crate::stage::StageKind;
 
 pub mod count;
 pub mod sample;
+pub mod blocklist;
+pub mod ratelimit;
 pub mod acl;
 pub mod tls;
 pub mod dns;
 pub mod names;
+mod buckets;
+mod whom;
 
 /// Every kind of stage that a pipeline can use.
-pub const ALL: &[&StageKind] = &[&count::KIND, &sample::KIND, &acl::KIND, &tls::KIND, &dns::KIND];
+pub const ALL: &[&StageKind] =
+    &[&count::KIND, &sample::KIND, &blocklist::KIND, &ratelimit::KIND, &acl::KIND, &tls::KIND, &dns::KIND];
 
 /// Those, and the program's own.
 static KINDS: OnceLock<Vec<&'static StageKind>> = OnceLock::new();
