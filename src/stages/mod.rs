@@ -14,10 +14,12 @@ pub mod sample;
 pub mod acl;
 pub mod tls;
 pub mod dns;
+pub mod appid;
 pub mod names;
 
 /// Every kind of stage that a pipeline can use.
-pub const ALL: &[&StageKind] = &[&count::KIND, &sample::KIND, &acl::KIND, &tls::KIND, &dns::KIND];
+pub const ALL: &[&StageKind] =
+    &[&count::KIND, &sample::KIND, &acl::KIND, &tls::KIND, &dns::KIND, &appid::KIND];
 
 /// Those, and the program's own.
 static KINDS: OnceLock<Vec<&'static StageKind>> = OnceLock::new();
