@@ -49,7 +49,7 @@ pub use per_stream::{PerStream, StreamInspect};
 use crate::config::{OnError, Problem, Settings};
 use crate::event::{About, Body, Emitter, Signature, Type};
 use crate::flow::Tuple;
-use crate::packet::{Batch, Meta, Packet, ReasonId, Verdict};
+use crate::packet::{Batch, Meta, Packet, ReasonId, Spoken, Verdict};
 use crate::stream::Reassembly;
 
 /// Stages of a pipeline that follows flows: what a flow's mask of settled stages has bits for.
@@ -70,6 +70,8 @@ pub struct Cx<'a> {
     reasons: &'a [ReasonId],
     /// The packet at hand settles its flow.
     settling: bool,
+    /// What the flow of the packet at hand speaks, if that was found out now.
+    spoken: Option<Spoken>,
     /// The streams of the batch, if anybody reads them.
     streams: Option<&'a Reassembly>,
     on_unread: OnError,
@@ -86,6 +88,7 @@ impl<'a> Cx<'a> {
             worker,
             reasons,
             settling: false,
+            spoken: None,
             streams: None,
             on_unread: OnError::Pass,
             shadow: false,
@@ -126,7 +129,8 @@ impl<'a> Cx<'a> {
             if let (true, Body::Alert(alert)) = (self.shadow, &mut body) {
                 alert.blocked = false;
             }
-            events.emit(now, || About::packet(meta, inner, worker).by(stage), body);
+            let spoken = self.spoken.unwrap_or(meta.spoken);
+            events.emit(now, || About::packet(meta, inner, worker).by(stage).speaking(spoken), body);
         }
     }
 
@@ -135,6 +139,13 @@ impl<'a> Cx<'a> {
     #[inline(always)]
     pub fn settle(&mut self) {
         self.settling = true;
+    }
+
+    /// What the flow of the packet at hand speaks: its entry remembers it, stages behind find it in [`Meta::spoken`], and records have it from
+    /// now on. A [`Stage`] has [`Batch::name`] instead.
+    #[inline(always)]
+    pub fn speaks(&mut self, spoken: Spoken) {
+        self.spoken = Some(spoken);
     }
 
     /// The verdict on what a stage that reads streams cannot read, as the `on_unread` of its table says: a drop, or [`Verdict::Next`].
@@ -185,6 +196,9 @@ impl<I: Inspect> Stage for PerPacket<I> {
                 batch.decide(slot, verdict);
                 if std::mem::take(&mut cx.settling) {
                     batch.settle(slot);
+                }
+                if let Some(spoken) = cx.spoken.take() {
+                    batch.name(slot, spoken);
                 }
             }
         }

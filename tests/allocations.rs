@@ -616,6 +616,81 @@ fn dns_does_not_allocate() {
     }
 }
 
+/// Flows of all kinds, whole and in pieces, allowed, denied, changing over to TLS and in the clear, known and unknown: to find out what they speak allocates nothing; what
+/// an SSH record costs is said.
+#[test]
+fn appid_does_not_allocate() {
+    use common::hello::client_hello;
+    use common::inner::{tcp, udp, v4, wrap};
+    let stage = "[[stage]]\nuse = \"appid\"\nbanners = 8\ndeny = [\"telnet\"]\nplaintext = \"deny\"\nplaintext_allow = [\"http\"]\n";
+    let sink = "[events]\ntypes = [\"ssh\", \"alert\"]\n[[events.sink]]\nto = \"stdout\"\n";
+    let flow = "[flow]\ncapacity = 1024\n[stream]\nhold = 16\nmemory_mb = 1\n";
+    let (hello, server) = (client_hello(0x0303, &[0x0304], Some("a.example")), v4(192, 0, 2, 1, 9999));
+    let talks: [(&[u8], &[u8]); 8] = [
+        (b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200 OK\r\n"),
+        (&hello, b""),
+        (b"SSH-2.0-Go\r\n", b"SSH-2.0-OpenSSH_9.6p1 Debian-3\r\n"),
+        (b"EHLO a\r\nSTARTTLS\r\n\x16\x03\x01\x02\x00\x01", b"220 mail ESMTP\r\n"),
+        (b"EHLO a\r\nMAIL FROM:<a@b>\r\n", b"220 mail ESMTP\r\n"),
+        (b"\xff\xfd\x18", b"\xff\xfb\x01"),
+        (&[7; 40], &[9; 40]),
+        (b"USER bob\r\nPASS x\r\n", b"220 welcome\r\n"),
+    ];
+    for (sink, most) in [("", 0), (sink, 6)] {
+        let mut rig = Rig::new(&plan(&format!("{TUNNEL}{sink}{flow}{stage}")));
+        let mut back = Vec::with_capacity(9000);
+        let (mut spent, mut shells) = (0, 0);
+        for round in 0..1600u64 {
+            let client = v4(10, 0, 0, (round % 64) as u8, 1000 + (round / 64) as u16);
+            let (asks, answers) = talks[round as usize % talks.len()];
+            let cut = [1400, 3, 1][round as usize % 3];
+            let mut frames =
+                vec![tcp(client, server, "S", 99, 0, b""), tcp(server, client, "SA", 499, 100, b"")];
+            for (reply, stream) in [(true, answers), (false, asks)] {
+                for (n, part) in stream.chunks(cut).enumerate() {
+                    let at = (n * cut) as u32;
+                    frames.push(match reply {
+                        true => tcp(server, client, "PA", 500 + at, 100, part),
+                        false => tcp(client, server, "PA", 100 + at, 500 + answers.len() as u32, part),
+                    });
+                }
+            }
+            frames.push(udp(client, server, asks));
+            for frame in &frames {
+                rig.set_clock(round * 20_000_000);
+                rig.wire.send_copy(&wrap(frame, round as u32, 61_000));
+                let calls = calls(|| while rig.worker.poll() > 0 {});
+                // The soft wire grows its buffers in the first half.
+                spent += if round < 800 { 0 } else { calls };
+                while rig.wire.receive_into(&mut back) {}
+            }
+            shells += u64::from(round >= 800 && asks.starts_with(b"SSH"));
+            while rig.rings.take(|_| ()) {}
+        }
+        let counts: Vec<(String, u64)> =
+            rig.pipeline.stages().flat_map(|(_, shared)| shared.counts()).collect();
+        let count =
+            |what: &str| counts.iter().find(|(label, _)| label == what).map_or(0, |(_, count)| *count);
+        for (what, least) in [
+            ("http", 170),
+            ("tls", 170),
+            ("ssh", 170),
+            ("smtp", 340),
+            ("ftp", 170),
+            ("telnet", 170),
+            ("failed", 170),
+        ] {
+            assert!(count(what) >= least, "{what}: {counts:?}");
+        }
+        assert!(count("changed to tls") > 170 && count("plaintext") > 340, "{counts:?}");
+        common::say(&format!(
+            "{spent} calls of the allocator for {shells} connections of SSH{}",
+            if most > 0 { " and their records" } else { "" }
+        ));
+        assert!(spent <= most * shells, "{spent}");
+    }
+}
+
 /// Golden frames of every fate and generated ones, in an order that mixes them.
 fn mixed() -> Vec<Vec<u8>> {
     let mut generator = Generator::new(Arc::new(Traffic::new(&Mix { flows: 200, ..Mix::default() })));

@@ -27,7 +27,7 @@ const MS: u64 = 1_000_000;
 
 const FIREWALL: &str = r#"
 [events]
-types = ["flow", "flow_start", "alert", "drop", "anomaly", "tls", "dns", "stats"]
+types = ["flow", "flow_start", "alert", "drop", "anomaly", "tls", "dns", "ssh", "stats"]
 account = "123456789012"
 
 [[events.sink]]
@@ -186,6 +186,91 @@ fn lookup(more: &str) -> Teller {
     teller
 }
 
+/// A connection between programs that speak SSH, with a stage that knows protocols.
+fn shell(more: &str) -> Teller {
+    let mut teller = Teller::new(&format!("\n[[stage]]\nuse = \"appid\"\n{more}\n"));
+    let (client, server) = (client(), server(443));
+    teller.send(&tcp(client, server, "S", 100, 0, &[]));
+    teller.send(&tcp(server, client, "SA", 500, 101, &[]));
+    teller.send(&tcp(server, client, "PA", 501, 101, b"SSH-2.0-OpenSSH_9.6p1 Debian-3\r\n"));
+    teller.send(&tcp(client, server, "PA", 101, 533, b"SSH-2.0-Go\r\n"));
+    teller
+}
+
+/// Until all flows are gone.
+fn fade(teller: &mut Teller) {
+    for _ in 0..200 {
+        teller.pass(5000);
+        teller.rig.worker.poll();
+    }
+}
+
+/// What a flow speaks is in its record, wherever it was found out; and in alerts, whoever tells them.
+#[test]
+fn flows_and_alerts_say_what_is_spoken() {
+    let mut teller = shell("");
+    let records = teller.records();
+    let ssh = records.iter().find(|record| record["event_type"] == "ssh").expect("a record");
+    assert_eq!((&ssh["direction"], &ssh["dest_port"]), (&"to_server".into(), &443.into()), "{ssh}");
+    assert_eq!(ssh["ssh"]["client"]["software_version"], "Go");
+    assert!(records.iter().all(|record| record["app_proto"].is_null()), "a flow that begins speaks nothing");
+    fade(&mut teller);
+    let flow = teller.one("flow");
+    assert_eq!((&flow["app_proto"], &flow["app_proto_orig"]), (&"ssh".into(), &Value::Null), "{flow}");
+
+    // Mail that changes over to TLS, and mail that does not.
+    for (last, app, before) in [
+        (client_hello(0x0303, &[], None), "tls", Some("smtp")),
+        (b"MAIL FROM:<a@b.example>\r\n".to_vec(), "smtp", None),
+    ] {
+        for plaintext in ["report", "deny"] {
+            let mut teller =
+                Teller::new(&format!("\n[[stage]]\nuse = \"appid\"\nplaintext = {plaintext:?}\n"));
+            let (client, server) = (client(), server(443));
+            teller.send(&tcp(client, server, "S", 100, 0, &[]));
+            teller.send(&tcp(server, client, "SA", 500, 101, &[]));
+            teller.send(&tcp(server, client, "PA", 501, 101, b"220 mail ESMTP\r\n"));
+            teller.send(&tcp(client, server, "PA", 101, 517, b"EHLO a\r\nSTARTTLS\r\n"));
+            teller.send(&tcp(client, server, "PA", 119, 517, &last));
+            let records = teller.records();
+            let alerts: Vec<&Value> =
+                records.iter().filter(|record| record["event_type"] == "alert").collect();
+            assert_eq!(alerts.len(), usize::from(before.is_none()), "{records:?}");
+            for alert in alerts {
+                assert_eq!(
+                    (&alert["app_proto"], &alert["stage"]),
+                    (&"smtp".into(), &"appid".into()),
+                    "{alert}"
+                );
+                let (signature, action) = (&alert["alert"]["signature"], &alert["alert"]["action"]);
+                assert_eq!(signature, "unencrypted smtp");
+                assert_eq!(action, if plaintext == "deny" { "blocked" } else { "allowed" });
+            }
+            fade(&mut teller);
+            let flow = teller.one("flow");
+            assert_eq!(
+                (&flow["app_proto"], &flow["app_proto_orig"]),
+                (&app.into(), &before.into()),
+                "{flow}"
+            );
+            let denied = before.is_none() && plaintext == "deny";
+            assert_eq!(flow["flow"]["drop_reason"] == "appid.plaintext", denied, "{flow}");
+        }
+    }
+}
+
+/// An alert of a stage behind names what the one before it has found out.
+#[test]
+fn alerts_of_later_stages_say_what_is_spoken() {
+    let stages = "\n[[stage]]\nuse = \"appid\"\n[[stage]]\nuse = \"dns\"\n[[stage.rule]]\naction = \"log\"\ntypes = [\"A\"]\n";
+    let mut teller = Teller::new(stages);
+    for id in 0..2 {
+        teller.send(&udp(client(), server(53), &query(asked(id, "shop.example"))));
+        let alert = teller.one("alert");
+        assert_eq!((&alert["app_proto"], &alert["stage"]), (&"dns".into(), &"dns".into()), "{alert}");
+    }
+}
+
 /// The records of the documents are those of this story, to the letter, and every key in them is explained there.
 #[test]
 fn examples_of_the_documents_are_what_is_written() {
@@ -208,6 +293,9 @@ fn examples_of_the_documents_are_what_is_written() {
         let (_, line) = lookup.iter().find(|(_, line)| of(line)).expect(name);
         examples.push((name, line.clone()));
     }
+    let shell = shell("").said();
+    let (_, line) = shell.iter().find(|(_, line)| line.contains("\"event_type\":\"ssh\"")).expect("ssh");
+    examples.push(("ssh", line.clone()));
     let record = stats(&teller.plan, &teller.snapshot()).record(Stats::capture_time(teller.now));
     examples.push(("stats", record.to_string()));
     examples.push(("reload", reload_record(teller.now).to_string()));
@@ -684,7 +772,7 @@ mod program {
     }
 
     /// Keys of Suricata 7 on top of a record, and ours.
-    const KEYS: [&str; 24] = [
+    const KEYS: [&str; 26] = [
         "timestamp",
         "flow_id",
         "event_type",
@@ -701,6 +789,8 @@ mod program {
         "alert",
         "drop",
         "anomaly",
+        "app_proto",
+        "app_proto_orig",
         "tls",
         "stats",
         "tenant",

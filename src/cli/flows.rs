@@ -70,6 +70,12 @@ pub struct Row {
     pub duration_ms: u32,
     pub packets: [u64; 2],
     pub bytes: [u64; 2],
+    /// What it speaks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_proto: Option<&'static str>,
+    /// What it spoke before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_proto_orig: Option<&'static str>,
     pub verdict: Standing,
     pub reason: Option<String>,
     pub picked_up: bool,
@@ -94,6 +100,8 @@ impl Row {
             duration_ms: event.seen.wrapping_sub(event.began),
             packets: event.counts.map(|(packets, _)| packets),
             bytes: event.counts.map(|(_, bytes)| bytes),
+            app_proto: event.spoken.words().0,
+            app_proto_orig: event.spoken.words().1,
             verdict: eve.standing(event),
             reason: eve.reason(event).map(str::to_owned),
             picked_up: event.picked_up,
@@ -113,6 +121,8 @@ impl Row {
             duration_ms: flow.age_ms.saturating_sub(flow.idle_ms),
             packets: flow.packets,
             bytes: flow.bytes,
+            app_proto: flow.app_proto,
+            app_proto_orig: flow.app_proto_orig,
             verdict: flow.verdict,
             reason: flow.reason,
             picked_up: flow.picked_up,
@@ -158,6 +168,7 @@ pub fn list(rows: &[Row]) {
             |row| protocol(row.tuple.protocol).map_or_else(|| row.tuple.protocol.to_string(), str::to_owned),
             false,
         ),
+        ("speaks", speaks, false),
         ("state", state, false),
         ("packets", |row| show::grouped(row.packets[0]), true),
         ("back", |row| show::grouped(row.packets[1]), true),
@@ -171,7 +182,7 @@ pub fn list(rows: &[Row]) {
     ];
     let differ = |of: fn(&Row) -> String| rows.iter().skip(1).any(|row| of(row) != of(&rows[0]));
     columns.retain(|(name, of, _)| match *name {
-        "began" | "ended" => rows.iter().any(|row| !of(row).is_empty()),
+        "began" | "ended" | "speaks" => rows.iter().any(|row| !of(row).is_empty()),
         "endpoint" | "tenant" => differ(*of),
         _ => true,
     });
@@ -182,6 +193,11 @@ pub fn list(rows: &[Row]) {
         table.add_row(columns.iter().map(|(_, of, _)| of(row)));
     }
     say!("{table}");
+}
+
+/// `smtp, tls`: what it was, and what it is.
+fn speaks(row: &Row) -> String {
+    [row.app_proto_orig, row.app_proto].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn state(row: &Row) -> String {

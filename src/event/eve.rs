@@ -244,6 +244,12 @@ impl Serialize for Record<'_> {
         if let Some(direction) = about.direction() {
             map.serialize_entry("direction", direction)?;
         }
+        let (app_proto, app_proto_orig) = about.spoken().words();
+        for (key, word) in [("app_proto", app_proto), ("app_proto_orig", app_proto_orig)] {
+            if let Some(word) = word.filter(|_| kind == "alert") {
+                map.serialize_entry(key, word)?;
+            }
+        }
         match &event.body {
             Body::Alert(alert) => map.serialize_entry(kind, &eve.alert(about, alert))?,
             Body::Drop(drop) => map.serialize_entry(kind, &eve.drop(drop))?,

@@ -66,6 +66,7 @@ impl Type {
         Type::Anomaly,
         Type::Tls,
         Type::Dns,
+        Type::Ssh,
         Type::Stats,
         Type::Reload,
         Type::Shadow,

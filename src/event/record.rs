@@ -3,7 +3,7 @@
 use super::facts::{Dns, Http, Ssh, Tls};
 use super::kind::Type;
 use crate::flow::flow_id;
-use crate::packet::{FlowFlags, FlowSlot, InnerFlags, Meta, ReasonId};
+use crate::packet::{FlowFlags, FlowSlot, InnerFlags, Meta, ReasonId, Spoken};
 use crate::stage::WorkerId;
 
 /// No stage: the path itself.
@@ -43,6 +43,7 @@ pub struct About {
     protocol: u8,
     stage: u8,
     flags: u8,
+    spoken: Spoken,
 }
 
 impl About {
@@ -59,6 +60,7 @@ impl About {
             protocol: meta.protocol,
             stage: NO_STAGE,
             flags: SHOWN,
+            spoken: meta.spoken,
         };
         if meta.is_ipv6() {
             about.flags |= IPV6;
@@ -105,6 +107,7 @@ impl About {
             protocol: 0,
             stage: NO_STAGE,
             flags: 0,
+            spoken: Spoken::default(),
         };
         let tagged = frame.get(12..14) == Some(&[0x81, 0]);
         let ip = frame.get(if tagged { 18 } else { 14 }..).unwrap_or_default();
@@ -134,6 +137,17 @@ impl About {
     #[must_use]
     pub(crate) fn by(self, stage: u8) -> Self {
         About { stage, ..self }
+    }
+
+    /// The same, of a flow that speaks this.
+    #[must_use]
+    pub(crate) fn speaking(self, spoken: Spoken) -> Self {
+        About { spoken, ..self }
+    }
+
+    /// What the flow speaks, as far as that was known.
+    pub fn spoken(&self) -> Spoken {
+        self.spoken
     }
 
     fn has(&self, bit: u8) -> bool {

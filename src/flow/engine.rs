@@ -22,7 +22,7 @@ use super::table::Table;
 use super::turned_away::TurnedAway;
 use super::{Envelope, tcp};
 use crate::config::FlowPlan;
-use crate::packet::{FlowSlot, Meta, ReasonId};
+use crate::packet::{FlowSlot, Meta, ReasonId, Spoken};
 use crate::stage::WorkerId;
 
 pub(crate) use open::{Newcomer, Opened, Opening};
@@ -262,6 +262,13 @@ impl Flows {
         }
     }
 
+    /// What a flow speaks.
+    pub fn name(&mut self, flow: FlowSlot, spoken: Spoken) {
+        if let Some(entry) = flow.entry().and_then(|entry| self.table.entry(entry)) {
+            entry.set_spoken(spoken);
+        }
+    }
+
     /// The newest envelopes of a flow: of the originator's packets and of the responder's.
     pub fn envelopes(&self, flow: FlowSlot) -> [Option<Envelope>; 2] {
         match flow.entry().and_then(|entry| self.table.entry(entry)) {
@@ -324,6 +331,7 @@ impl Flows {
             tenant: birth.tenant,
             settled: life.settled(),
             condemned: birth.reason(life),
+            spoken: line.spoken(),
             counts: line.counts(),
         };
         if events.push(event).is_err() {

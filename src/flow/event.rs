@@ -4,7 +4,7 @@
 //! JSON of it (`crate::event`), or whatever is wanted, on a thread of its own.
 
 use super::{Key, Tuple};
-use crate::packet::ReasonId;
+use crate::packet::{ReasonId, Spoken};
 use crate::stage::WorkerId;
 
 /// Why a flow ended.
@@ -83,6 +83,8 @@ pub struct FlowEvent {
     pub settled: u16,
     /// Why a stage drops it, if one does.
     pub condemned: Option<ReasonId>,
+    /// What it speaks, if a stage has found that out.
+    pub spoken: Spoken,
     /// Packets and bytes of the originator, then of the responder.
     pub counts: [(u64, u64); 2],
 }

@@ -211,4 +211,5 @@ pub(super) fn place(entry: Entry<'_>, life: Life, meta: &mut Meta) {
     meta.incarnation = entry.version();
     meta.settled = life.settled();
     meta.tenant = entry.tenant();
+    meta.spoken = entry.spoken();
 }

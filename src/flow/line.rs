@@ -4,14 +4,16 @@
 //!
 //! | word | first line: who, where to, until when | second line: how much |
 //! |---|---|---|
-//! | 0 | scope | packets of the originator |
+//! | 0 | scope | packets of the originator; above them what the flow speaks |
 //! | 1 | lower end, protocol, family | its bytes |
-//! | 2 | higher end | packets of the responder |
+//! | 2 | higher end | packets of the responder; above them what it spoke before |
 //! | 3 | envelope of the originator: cookie, node | its bytes |
 //! | 4 | envelope of the responder | TCP: both directions' sequence numbers |
 //! | 5 | outer ports of both, version | TCP |
 //! | 6 | last seen, settled stages, state, flags | TCP |
 //! | 7 | created, reason of a drop, tenant | neighbours on a list |
+//!
+//! Numbers of packets have 56 bits, so that to count one more costs what it did, and a protocol's number 8.
 //!
 //! Both lines lie side by side: one bound to check, one page to find. IPv6 addresses are in an array of their own. An established packet
 //! over IPv4 touches both lines and nothing else.
@@ -25,7 +27,7 @@
 
 use super::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use super::{Envelope, Key};
-use crate::packet::ReasonId;
+use crate::packet::{ReasonId, Spoken};
 
 /// The flow in an entry becomes another, or none. `write` returns the upper half of the word that has the version.
 #[inline(always)]
@@ -253,6 +255,10 @@ pub(super) enum Refresh {
     Another,
 }
 
+/// Bits of a number of packets, and where a protocol's begins.
+const APP: u32 = 56;
+const PACKETS: u64 = (1 << APP) - 1;
+
 /// Neighbours on a list, by entry number.
 pub(super) const NOBODY: u32 = u32::MAX;
 
@@ -474,16 +480,34 @@ impl Entry<'_> {
 
     /// Packets and bytes of the originator, then of the responder.
     pub fn counts(self) -> [(u64, u64); 2] {
-        [(self.tail.get::<0>(), self.tail.get::<1>()), (self.tail.get::<2>(), self.tail.get::<3>())]
+        let packets = |word: u64| word & PACKETS;
+        [
+            (packets(self.tail.get::<0>()), self.tail.get::<1>()),
+            (packets(self.tail.get::<2>()), self.tail.get::<3>()),
+        ]
+    }
+
+    /// What the flow speaks.
+    #[inline(always)]
+    pub fn spoken(self) -> Spoken {
+        let number = |word: u64| (word >> APP) as u8;
+        Spoken { app: number(self.tail.get::<0>()), before: number(self.tail.get::<2>()) }
+    }
+
+    pub fn set_spoken(self, spoken: Spoken) {
+        let [(packets, _), (packets_back, _)] = self.counts();
+        self.tail.set::<0>(packets | u64::from(spoken.app) << APP);
+        self.tail.set::<2>(packets_back | u64::from(spoken.before) << APP);
     }
 
     /// Originator and responder change places: counters and envelopes follow.
     pub fn turn(self) {
-        let [(packets_o, bytes_o), (packets_r, bytes_r)] = self.counts();
+        let ([(packets_o, bytes_o), (packets_r, bytes_r)], spoken) = (self.counts(), self.spoken());
         self.tail.set::<0>(packets_r);
         self.tail.set::<1>(bytes_r);
         self.tail.set::<2>(packets_o);
         self.tail.set::<3>(bytes_o);
+        self.set_spoken(spoken);
         let (a, b) = (self.head.get::<3>(), self.head.get::<4>());
         self.head.set::<3>(b);
         self.head.set::<4>(a);
@@ -521,6 +545,7 @@ impl Entry<'_> {
             life: self.life(),
             birth: self.birth(),
             outer: [self.outer(false), self.outer(true)],
+            spoken: self.spoken(),
             counts: self.counts(),
         };
         let (version, record) = unchanged(&self.head.0[5], copy).ok_or(Torn)?;
@@ -540,6 +565,7 @@ pub(super) struct Record {
     pub life: Life,
     pub birth: Birth,
     pub outer: [Option<Envelope>; 2],
+    pub spoken: Spoken,
     pub counts: [(u64, u64); 2],
 }
 

@@ -138,6 +138,12 @@ pub struct LiveFlow {
     pub packets: [u64; 2],
     /// Inner bytes likewise.
     pub bytes: [u64; 2],
+    /// What it speaks, if a stage has found that out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_proto: Option<&'static str>,
+    /// What it spoke before it changed over to that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_proto_orig: Option<&'static str>,
     /// What the stages have made of it.
     pub verdict: Standing,
     /// Why its packets are dropped, if they are.
@@ -385,7 +391,8 @@ impl FlowView {
     }
 
     fn flow(&self, shown: &Shown, entry: u32, record: &Record, now: u32) -> LiveFlow {
-        let Record { key, life, birth, outer, counts, .. } = record;
+        let Record { key, life, birth, outer, counts, spoken, .. } = record;
+        let (app_proto, app_proto_orig) = spoken.words();
         let names = self.newest();
         let [(packets, bytes), (packets_back, bytes_back)] = *counts;
         let reason = birth.reason(*life).map(|id| names.reason(id).to_owned());
@@ -401,6 +408,8 @@ impl FlowView {
             idle_ms: since(life.seen(), now),
             packets: [packets, packets_back],
             bytes: [bytes, bytes_back],
+            app_proto,
+            app_proto_orig,
             verdict: names.of_record(record),
             reason,
             picked_up: life.has(Life::PICKED_UP),

@@ -1,6 +1,6 @@
 //! The frames of one poll. Slots keep their frame until tx; what is decided is a bit per slot.
 
-use super::{DropReason, Mask, Meta, Packet, ReasonId, Verdict, View};
+use super::{DropReason, Mask, Meta, Packet, ReasonId, Spoken, Verdict, View};
 use crate::dpdk::{BURST, Burst, Mbuf};
 
 /// No stage has said which rule decided.
@@ -28,6 +28,8 @@ pub struct Batch {
     held: Mask,
     settling: Mask,
     turning: Mask,
+    /// Slots of whose flow a stage has found out what it speaks.
+    naming: Mask,
     holding: Mask,
     /// Packets cannot be changed.
     sealed: bool,
@@ -54,6 +56,7 @@ impl Batch {
             held: Mask::NONE,
             settling: Mask::NONE,
             turning: Mask::NONE,
+            naming: Mask::NONE,
             holding: Mask::NONE,
             sealed: false,
             bytes: 0,
@@ -79,6 +82,7 @@ impl Batch {
         self.held = Mask::NONE;
         self.settling = Mask::NONE;
         self.turning = Mask::NONE;
+        self.naming = Mask::NONE;
         self.holding = Mask::NONE;
     }
 
@@ -151,6 +155,15 @@ impl Batch {
         self.turning.insert(slot);
     }
 
+    /// The flow of a packet speaks this: stages behind learn it with the packet, and everybody from its entry later on.
+    #[inline(always)]
+    pub fn name(&mut self, slot: usize, spoken: Spoken) {
+        if let Some(meta) = self.meta.get_mut(slot) {
+            meta.spoken = spoken;
+            self.naming.insert(slot);
+        }
+    }
+
     /// Whoever wants to know which rules decide gives the place for it; what was there comes back.
     pub(crate) fn swap_rules(&mut self, rules: &mut Option<Box<Rules>>) {
         std::mem::swap(&mut self.rules, rules);
@@ -187,6 +200,12 @@ impl Batch {
     pub(crate) fn take_settling(&mut self) -> (Mask, Mask) {
         let used = Mask::first(self.frames.len());
         (std::mem::take(&mut self.settling) & used, std::mem::take(&mut self.turning) & used)
+    }
+
+    /// Slots that were named since the last time.
+    #[inline(always)]
+    pub(crate) fn take_naming(&mut self) -> Mask {
+        std::mem::take(&mut self.naming) & Mask::first(self.frames.len())
     }
 
     /// Slots of which a stage said [`Verdict::Hold`] since the last call.

@@ -1,5 +1,7 @@
 //! What the hops learned of one packet. Written by decap (and later track), read by everything behind it.
 
+use super::Spoken;
+
 /// Facts of the inner packet that are yes or no.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct InnerFlags(pub u8);
@@ -111,6 +113,8 @@ pub struct Meta {
     pub tenant: u16,
     /// Yes-or-no facts of its place in the flow.
     pub flow_flags: FlowFlags,
+    /// What its flow speaks, as far as that is known ([`crate::stages::appid`]).
+    pub spoken: Spoken,
     /// Which of the flows that the entry has had: what was kept for another number is not this flow's.
     pub incarnation: u32,
 }
@@ -125,7 +129,7 @@ impl Meta {
     /// It belongs to no flow, and to this tenant.
     pub(crate) fn leave_flow(&mut self, tenant: u16) {
         (self.flow, self.incarnation, self.settled) = (FlowSlot::NONE, 0, 0);
-        (self.flow_flags, self.tenant) = (FlowFlags::default(), tenant);
+        (self.flow_flags, self.spoken, self.tenant) = (FlowFlags::default(), Spoken::default(), tenant);
     }
 
     /// Is the inner packet IPv6?
@@ -209,6 +213,7 @@ impl From<Facts> for Meta {
             settled: 0,
             tenant: facts.tenant,
             flow_flags: FlowFlags::default(),
+            spoken: Spoken::default(),
             incarnation: 0,
         }
     }

@@ -4,9 +4,11 @@ mod batch;
 mod view;
 mod edit;
 mod mask;
+mod app;
 mod meta;
 mod verdict;
 
+pub use app::{App, Apps, Spoken};
 pub use batch::Batch;
 pub(crate) use batch::{NO_RULE, Rules};
 pub use edit::Packet;

@@ -220,10 +220,12 @@ impl Inspect {
             if !shown.is_empty() && running.run(batch, None, now, &self.make, (&mut self.events, self.timed))
             {
                 let (settling, turning) = batch.take_settling();
+                let naming = batch.take_naming();
                 if let Some(flows) = flows.as_deref_mut()
-                    && !(settling | turning).is_empty()
+                    && !(settling | turning | naming).is_empty()
                 {
                     settle::write(batch, flows, n..stages, shown & settling, shown & turning);
+                    settle::name(batch, flows, shown & naming);
                 }
             }
             batch.show(hidden);
@@ -259,10 +261,12 @@ impl Inspect {
             counters.place.at(Place::Inspect(n));
             if !shown.is_empty() && running.run(batch, read, now, make, (events, *timed)) {
                 let (settling, turning) = batch.take_settling();
+                let naming = batch.take_naming();
                 if let Some(flows) = flows.as_deref_mut()
-                    && !(settling | turning).is_empty()
+                    && !(settling | turning | naming).is_empty()
                 {
                     settle::write(batch, flows, n..all, shown & settling, shown & turning);
+                    settle::name(batch, flows, shown & naming);
                 }
                 match reads {
                     true => streams.decided(batch, n, shown, settling),

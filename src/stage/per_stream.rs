@@ -60,6 +60,9 @@ impl<I: StreamInspect> Stage for PerStream<I> {
             if std::mem::take(&mut cx.settling) {
                 batch.settle(slot);
             }
+            if let Some(spoken) = cx.spoken.take() {
+                batch.name(slot, spoken);
+            }
         }
     }
 

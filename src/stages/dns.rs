@@ -41,7 +41,7 @@
 
 mod message;
 mod words;
-mod shape;
+pub(super) mod shape;
 mod gather;
 mod rules;
 mod tunnel;

@@ -16,13 +16,22 @@ pub mod ratelimit;
 pub mod acl;
 pub mod tls;
 pub mod dns;
+pub mod appid;
 pub mod names;
 mod buckets;
 mod whom;
 
 /// Every kind of stage that a pipeline can use.
-pub const ALL: &[&StageKind] =
-    &[&count::KIND, &sample::KIND, &blocklist::KIND, &ratelimit::KIND, &acl::KIND, &tls::KIND, &dns::KIND];
+pub const ALL: &[&StageKind] = &[
+    &count::KIND,
+    &sample::KIND,
+    &blocklist::KIND,
+    &ratelimit::KIND,
+    &acl::KIND,
+    &tls::KIND,
+    &dns::KIND,
+    &appid::KIND,
+];
 
 /// Those, and the program's own.
 static KINDS: OnceLock<Vec<&'static StageKind>> = OnceLock::new();

@@ -22,7 +22,7 @@ fn what_is_not_said_has_its_usual_value() {
     let plan = load("[[events.sink]]\nto = \"file\"\npath = \"eve.json\"\n").unwrap();
     let events = &plan.events;
     let words: Vec<&str> = events.wanted().iter().map(Type::word).collect();
-    assert_eq!(words, ["flow", "alert", "drop", "anomaly", "tls", "dns", "stats", "reload", "shadow"]);
+    assert_eq!(words, ["flow", "alert", "drop", "anomaly", "tls", "dns", "ssh", "stats", "reload", "shadow"]);
     assert_eq!((events.ring, events.stats_every), (4096, MINUTE));
     let SinkPlan { name, to, format, .. } = &events.sinks[0];
     assert_eq!((name.as_str(), *format), ("file", Format::Eve));

@@ -18,6 +18,10 @@ pub struct FlowRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     dest_port: Option<u16>,
     proto: Protocol,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_proto: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_proto_orig: Option<&'static str>,
     flow: Flow<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tcp: Option<Tcp>,
@@ -83,6 +87,7 @@ impl Eve {
             verdict: self.standing(event),
             drop_reason: self.reason(event),
         };
+        let (app_proto, app_proto_orig) = event.spoken.words();
         FlowRecord {
             timestamp: Time(now.wall(event.at)),
             flow_id: event.flow_id(),
@@ -92,6 +97,8 @@ impl Eve {
             dest_ip: tuple.destination,
             dest_port: ports.then_some(tuple.destination_port),
             proto: Protocol(tuple.protocol),
+            app_proto,
+            app_proto_orig,
             flow,
             tcp: (tuple.protocol == 6).then(|| Tcp { state: tcp_state(event.state) }),
             tenant: self.tenant(event),

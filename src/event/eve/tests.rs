@@ -39,6 +39,7 @@ fn event(what: What, protocol: u8, state: &'static str) -> FlowEvent {
         protocol,
     };
     FlowEvent {
+        spoken: Default::default(),
         what,
         worker: WorkerId(3),
         at: 360_500,

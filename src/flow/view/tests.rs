@@ -228,6 +228,8 @@ proptest! {
             let What { scope, tuple, tenant, picked_up } = known.what;
             let version = house.flows.entry(known.entry).unwrap().version();
             let expected = LiveFlow {
+                app_proto: None,
+                app_proto_orig: None,
                 flow_id: flow_id(WorkerId(2), (known.entry, version)),
                 worker: WorkerId(2),
                 scope,

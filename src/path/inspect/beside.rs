@@ -20,7 +20,7 @@ use crate::config::Plan;
 use crate::dpdk::{BURST, Mempool, PoolConfig};
 use crate::event::{About, Limit};
 use crate::flow::refit::Refit;
-use crate::packet::{Batch, DropReason, FlowFlags, FlowSlot, Mask, Meta, NO_RULE, ReasonId};
+use crate::packet::{Batch, DropReason, FlowFlags, FlowSlot, Mask, Meta, NO_RULE, ReasonId, Spoken};
 use crate::path::counters::{Counter, WorkerCounters};
 use crate::stage::{MOST_STAGES, WorkerId};
 
@@ -507,6 +507,9 @@ impl<F: Settle> Settle for Own<'_, F> {
             seen.flags ^= Seen::TURNED;
         }
     }
+
+    /// What a candidate thinks of a flow is its own.
+    fn name(&mut self, _: FlowSlot, _: Spoken) {}
 
     fn is_reset(&self, meta: &Meta) -> bool {
         self.real.is_reset(meta)

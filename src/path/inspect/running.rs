@@ -104,6 +104,7 @@ impl Running {
     fn recover(&mut self, batch: &mut Batch, make: &Make) {
         self.renew(make);
         batch.take_settling();
+        batch.take_naming();
         batch.take_holding();
         if self.built.on_error == OnError::Drop {
             batch.drop_all(batch.open(), DropReason::StagePanic);

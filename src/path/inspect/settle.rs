@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::flow::Flows;
 use crate::flow::refit::Refit;
-use crate::packet::{Batch, FlowFlags, FlowSlot, Mask, Meta, ReasonId};
+use crate::packet::{Batch, FlowFlags, FlowSlot, Mask, Meta, ReasonId, Spoken};
 
 /// What the flow engine hears.
 pub(in crate::path) trait Settle {
@@ -26,6 +26,9 @@ pub(in crate::path) trait Settle {
 
     /// The other side opened the flow.
     fn turn(&mut self, flow: FlowSlot);
+
+    /// What the flow speaks.
+    fn name(&mut self, flow: FlowSlot, spoken: Spoken);
 
     /// Is the packet's flow a TCP connection that was reset?
     fn is_reset(&self, meta: &Meta) -> bool;
@@ -55,6 +58,10 @@ impl Settle for Flows {
 
     fn turn(&mut self, flow: FlowSlot) {
         Flows::turn(self, flow);
+    }
+
+    fn name(&mut self, flow: FlowSlot, spoken: Spoken) {
+        Flows::name(self, flow, spoken);
     }
 
     fn is_reset(&self, meta: &Meta) -> bool {
@@ -124,6 +131,23 @@ fn turn(batch: &mut Batch, flows: &mut impl Settle, mut turning: Mask) {
             {
                 meta.flow_flags.0 ^= FlowFlags::REPLY;
                 turning.remove(other);
+            }
+        }
+    }
+}
+
+/// Writes to the flows what they speak; all of their packets in the batch know.
+#[inline(never)]
+pub(super) fn name(batch: &mut Batch, flows: &mut impl Settle, naming: Mask) {
+    for slot in naming {
+        let Some(flow) = own_flow(batch, flows, slot) else { continue };
+        let (incarnation, spoken) = (batch.meta(slot).incarnation, batch.meta(slot).spoken);
+        flows.name(flow, spoken);
+        for other in Mask::first(batch.len()) {
+            if let Some(meta) = batch.meta_mut(other)
+                && (meta.flow, meta.incarnation) == (flow, incarnation)
+            {
+                meta.spoken = spoken;
             }
         }
     }

@@ -159,6 +159,7 @@ impl Settle for Remembered {
     fn turn(&mut self, flow: FlowSlot) {
         self.turned[flow.entry().unwrap() as usize] += 1;
     }
+    fn name(&mut self, _: FlowSlot, _: crate::packet::Spoken) {}
     fn is_reset(&self, _: &Meta) -> bool {
         false
     }
