@@ -36,7 +36,7 @@ fn what_is_not_said_has_its_usual_value() {
     assert!(events.anomaly.reasons.contains(&DropReason::GeneveVersion.into()));
     assert!(events.drop.reasons.contains(&DropReason::TableFull.into()));
     let text = plan.to_string();
-    assert!(text.contains("events: flow, alert, drop, anomaly, tls, dns, stats"), "{text}");
+    assert!(text.contains("events: flow, alert, drop, anomaly, tls, dns, ssh, stats"), "{text}");
     assert!(text.contains("file /etc/sg/eve.json, a new one after 100 MB, 5 kept"), "{text}");
     assert_eq!(plan.to_json()["events"]["sink"][0]["rotate_mb"], 100);
 }
