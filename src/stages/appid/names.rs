@@ -1,7 +1,7 @@
 //! What hosts need to live on a network: DNS (RFC 1035) with mDNS, LLMNR and NetBIOS (RFC 1002), DHCP (RFC 2131), NTP (RFC 5905), SNMP (RFC 3416), LDAP (RFC 4511), Kerberos (RFC 4120),
 //! RADIUS (RFC 2865), syslog (RFC 5424, 3164), TFTP (RFC 1350).
 
-use super::fit::{Fit, Is, Like, No, NotYet, ber, best, either, is, like, need, u16_at, u32_at, whole};
+use super::fit::{Fit, HEAD, Is, Like, No, NotYet, ber, best, either, is, like, need, u16_at, u32_at, whole};
 use crate::stages::dns::{Header, Message, shape};
 
 /// DNS in a datagram. Nothing in a message says that it is one, so its shape must do (`dns::shape`); what is not so plain needs an answer, or its port.
@@ -40,14 +40,12 @@ pub fn dns_stream(bytes: &[u8]) -> Fit {
     }
     match bytes.get(PREFIX + HEADER..) {
         Some([len @ 1..=63, label @ ..]) => {
-            let label = label.get(..usize::from(*len)).unwrap_or(label);
-            let plain = label.iter().all(u8::is_ascii_graphic);
-            if !plain {
-                No
-            } else if label.is_empty() {
-                NotYet
-            } else {
-                Is
+            let whole = label.get(..usize::from(*len));
+            let plain = whole.unwrap_or(label).iter().all(u8::is_ascii_graphic);
+            match (plain, whole.is_some() || bytes.len() >= HEAD) {
+                (true, true) => Is,
+                (true, false) => NotYet,
+                (false, _) => No,
             }
         }
         Some([0, 0, 1..=255, 0, 1, ..]) => Is,
