@@ -77,6 +77,12 @@ verify_checksum = "auto"
             "\n[[stage]]\nuse = \"acl\"\nrules = \"{file}\"\ndefault = \"deny\"\nstateful = {stateful}\n"
         );
     }
+    if let Rules::Stages(stages) = rules {
+        let _ = write!(text, "\n[flow]\ntracking = true\ncapacity = {flows}\n");
+        for stage in stages {
+            let _ = write!(text, "\n[[stage]]\nuse = \"{stage}\"\n");
+        }
+    }
     let path = folder.join(format!("{name}.toml"));
     write(&path, &text)?;
     Ok(path)

@@ -10,6 +10,7 @@
 //! `--record PATH` writes `PATH.md` and `PATH.json`. Run it by `make bench`, which also reserves hugepages.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to its reader")]
 
+mod connections;
 mod gate;
 mod live;
 mod machine;
@@ -25,6 +26,7 @@ use gate::Setup;
 use live::{Live, Tongue};
 use machine::Machine;
 use report::{Row, Table};
+use traffic::Rows;
 
 /// 2 MB pages that all programs of a table take together, as `ci/bench.sh` reserves them.
 const PAGES: u64 = 3072;
@@ -56,9 +58,11 @@ pub enum Rules {
     EachPacket(usize),
     /// So many rules, asked once for a flow: tracking, settled flows and the way home.
     EachFlow(usize),
+    /// Flows are followed, and these stages read what they carry.
+    Stages(&'static [&'static str]),
 }
 
-const CASES: [(&str, Case); 8] = [
+const CASES: [(&str, Case); 14] = [
     (report::IO, Case::Testpmd("io", false)),
     (report::SWAP, Case::Testpmd("5tswap", false)),
     (report::CSUM, Case::Testpmd("csum", true)),
@@ -67,6 +71,12 @@ const CASES: [(&str, Case); 8] = [
     ("sluicegate acl 10", Case::Sluicegate(Rules::EachPacket(10))),
     (report::ACL_1000, Case::Sluicegate(Rules::EachPacket(1_000))),
     ("sluicegate acl 30000", Case::Sluicegate(Rules::EachPacket(30_000))),
+    (report::TRACKING, Case::Sluicegate(Rules::Stages(&[]))),
+    ("sluicegate appid", Case::Sluicegate(Rules::Stages(&["appid"]))),
+    ("sluicegate tls", Case::Sluicegate(Rules::Stages(&["tls"]))),
+    ("sluicegate http", Case::Sluicegate(Rules::Stages(&["http"]))),
+    ("sluicegate dns", Case::Sluicegate(Rules::Stages(&["dns"]))),
+    (report::PROTOCOLS, Case::Sluicegate(Rules::Stages(&["appid", "tls", "http", "dns"]))),
 ];
 
 /// What was asked for on the command line.
@@ -167,15 +177,22 @@ fn measure(
     file: &Path,
 ) -> Result<Table, String> {
     let mut programs = Vec::new();
-    let wanted =
-        |name: &str| options.wants(name) && (!capture.few || [report::IO, report::FLOWS].contains(&name));
-    for (name, case) in CASES.into_iter().filter(|(name, _)| wanted(name)) {
+    let reads = |case: &Case| matches!(case, Case::Sluicegate(Rules::Stages(_)));
+    let wanted = |(name, case): &(&str, Case)| {
+        let compared = match capture.rows {
+            Rows::Packets => !reads(case),
+            Rows::Few => [report::IO, report::FLOWS].contains(name),
+            Rows::Connections => reads(case) || [report::IO, report::PASSTHROUGH].contains(name),
+        };
+        options.wants(name) && compared
+    };
+    for (name, case) in CASES.into_iter().filter(wanted) {
         eprintln!("bench: {}: starting {name}", capture.name);
         programs.push((case, start(name, case, machine, folder, capture, file)?, Row::new(name)));
     }
     // Flows open, are seen for longer than a second, and settle. No window shows how.
     for (case, program, _) in &mut programs {
-        if let Case::Sluicegate(Rules::EachFlow(_)) = case {
+        if let Case::Sluicegate(Rules::EachFlow(_) | Rules::Stages(_)) = case {
             program.window(SETTLE)?;
         }
     }
@@ -201,7 +218,12 @@ fn measure(
         }
         rows.push(row);
     }
-    Ok(Table { capture: capture.name.into(), rows })
+    let bytes = std::fs::metadata(file).map_err(|e| format!("{}: {e}", file.display()))?.len();
+    Ok(Table {
+        capture: capture.name.into(),
+        rows,
+        frame: (bytes - 24) as f64 / f64::from(capture.frames) - 16.0,
+    })
 }
 
 fn start(

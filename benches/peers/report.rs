@@ -80,6 +80,8 @@ pub struct Table {
     pub capture: String,
     /// In the order of the cases.
     pub rows: Vec<Row>,
+    /// Mean bytes of a frame.
+    pub frame: f64,
 }
 
 impl Table {
@@ -127,8 +129,8 @@ impl Table {
             return self.workers_markdown();
         }
         let mut text = format!("### {}\n\n", self.capture);
-        text += "| program | Mpps median | min | max | cycles | net of io | of io | of 5tswap | core |\n";
-        text += "|---|--:|--:|--:|--:|--:|--:|--:|--:|\n";
+        text += "| program | Mpps median | min | max | Gbit/s | cycles | net of io | of io | of 5tswap | core |\n";
+        text += "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
         let cycles = |mpps: f64| machine.tsc_hz / (mpps * 1e6);
         let io = self.median(IO).map_or(0.0, cycles);
         for row in &self.rows {
@@ -139,8 +141,9 @@ impl Table {
             };
             let _ = writeln!(
                 text,
-                "| {} | {median:.2} | {least:.2} | {most:.2} | {own:.0} | {:.0} | {} | {} | {:.0} % |",
+                "| {} | {median:.2} | {least:.2} | {most:.2} | {:.1} | {own:.0} | {:.0} | {} | {} | {:.0} % |",
                 row.program,
+                median * self.frame * 8.0 / 1e3,
                 own - io,
                 of(IO),
                 of(SWAP),
@@ -167,6 +170,8 @@ pub const CSUM: &str = "testpmd csum parse-tunnel";
 pub const PASSTHROUGH: &str = "sluicegate passthrough";
 pub const FLOWS: &str = "sluicegate flows acl 1000";
 pub const ACL_1000: &str = "sluicegate acl 1000";
+pub const TRACKING: &str = "sluicegate tracking";
+pub const PROTOCOLS: &str = "sluicegate appid, tls, http, dns";
 /// The table of `workers.rs` and its rows.
 pub const WORKERS: &str = "two workers, 64 B, 1k flows each";
 pub const ONE_WORKER: &str = "one worker";

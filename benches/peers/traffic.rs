@@ -1,8 +1,11 @@
-//! The captures that all programs read: each frame is another flow, UDP over IPv4, as a load balancer sends it.
+//! The captures that all programs read, as a load balancer sends them: each frame another flow, UDP over IPv4; or whole connections that speak
+//! something (`connections.rs`).
 
 use std::path::{Path, PathBuf};
 
 use sluicegate::traffic::{Mix, Sizes, pcap};
+
+use crate::connections;
 
 /// Outer source of the frames, as `tunnel.allowed_sources` wants it.
 pub const NODES: &str = "10.254.11.0/24";
@@ -20,20 +23,37 @@ pub struct Capture {
     pub name: &'static str,
     /// Frames and flows.
     pub frames: u32,
-    /// Only what is compared at this size runs: memory for more programs is not asked for.
-    pub few: bool,
+    /// What runs on it.
+    pub rows: Rows,
     sizes: Sizes,
 }
 
+/// Programs that are compared on a capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// All that look at packets.
+    Packets,
+    /// What is compared at this size: memory for more programs is not asked for.
+    Few,
+    /// Those that read what connections carry.
+    Connections,
+}
+
 /// Sizes are those of the inner IP packet. IMIX: seven of 64, four of 512, one of 1400.
-pub const CAPTURES: [Capture; 7] = [
-    Capture { name: "64 B, 1k frames", frames: 1 << 10, few: false, sizes: Sizes::Fixed(64) },
-    Capture { name: "64 B, 64k frames", frames: 1 << 16, few: false, sizes: Sizes::Fixed(64) },
-    Capture { name: "64 B, 1M frames", frames: 1 << 20, few: true, sizes: Sizes::Fixed(64) },
-    Capture { name: "IMIX, 1k frames", frames: 1 << 10, few: false, sizes: Sizes::Imix },
-    Capture { name: "IMIX, 64k frames", frames: 1 << 16, few: false, sizes: Sizes::Imix },
-    Capture { name: "1400 B, 1k frames", frames: 1 << 10, few: false, sizes: Sizes::Fixed(1400) },
-    Capture { name: "1400 B, 64k frames", frames: 1 << 16, few: false, sizes: Sizes::Fixed(1400) },
+pub const CAPTURES: [Capture; 8] = [
+    Capture { name: "64 B, 1k frames", frames: 1 << 10, rows: Rows::Packets, sizes: Sizes::Fixed(64) },
+    Capture { name: "64 B, 64k frames", frames: 1 << 16, rows: Rows::Packets, sizes: Sizes::Fixed(64) },
+    Capture { name: "64 B, 1M frames", frames: 1 << 20, rows: Rows::Few, sizes: Sizes::Fixed(64) },
+    Capture { name: "IMIX, 1k frames", frames: 1 << 10, rows: Rows::Packets, sizes: Sizes::Imix },
+    Capture { name: "IMIX, 64k frames", frames: 1 << 16, rows: Rows::Packets, sizes: Sizes::Imix },
+    Capture { name: "1400 B, 1k frames", frames: 1 << 10, rows: Rows::Packets, sizes: Sizes::Fixed(1400) },
+    Capture { name: "1400 B, 64k frames", frames: 1 << 16, rows: Rows::Packets, sizes: Sizes::Fixed(1400) },
+    Capture {
+        name: connections::NAME,
+        frames: connections::FRAMES,
+        rows: Rows::Connections,
+        sizes: Sizes::Imix,
+    },
 ];
 
 impl Capture {
@@ -41,6 +61,10 @@ impl Capture {
     pub fn write(&self, folder: &Path) -> Result<PathBuf, String> {
         let name: String = self.name.chars().filter(char::is_ascii_alphanumeric).collect();
         let path = folder.join(name + ".pcap");
+        if self.rows == Rows::Connections {
+            connections::write(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            return Ok(path);
+        }
         pcap::write(&path, &Mix::bench(self.frames, self.sizes), u64::from(self.frames))
             .map_err(|e| format!("{}: {e}", path.display()))?;
         Ok(path)

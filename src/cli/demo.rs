@@ -11,7 +11,7 @@ mod flows;
 mod screen;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,13 @@ use screen::Screen;
 
 /// The pipeline that the demo runs when no other is given.
 const PIPELINE: &str = include_str!("../../pipelines/demo.toml");
+/// What a file's values are replaced by.
+const OURS: [&str; 4] = [
+    "port[0].device=net_null0",
+    "port[0].queues=1",
+    "eal.idle=backoff",
+    "tunnel.allowed_sources=[\"10.254.0.0/16\"]",
+];
 /// Slots of each ring between the two ports.
 const RING: u32 = 4096;
 /// Most frames on their way that are expected back: what fits into the rings with room to spare.
@@ -48,6 +55,9 @@ const LAST: Duration = Duration::from_secs(2);
 /// Make traffic, send it through a real vdev and a firewall, check every frame that returns.
 #[derive(Debug, Args)]
 pub struct Demo {
+    /// A pipeline file to run instead of the embedded one; its port and `tunnel.allowed_sources` are replaced by the demo's. What it drops is not
+    /// known beforehand: whatever comes back is checked, and the rest must be accounted for
+    file: Option<PathBuf>,
     /// How long
     #[arg(long, default_value_t = 10, value_name = "N")]
     seconds: u64,
@@ -60,7 +70,7 @@ pub struct Demo {
     /// Seed of the traffic: the same seed makes the same frames
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Set one value of the embedded pipeline, e.g. --set eal.memory=no-huge (repeatable)
+    /// Set one value of the pipeline, e.g. --set eal.memory=no-huge (repeatable)
     #[arg(long = "set", value_name = "PATH=VALUE")]
     set: Vec<String>,
     /// Print the embedded pipeline and stop
@@ -78,8 +88,24 @@ impl Demo {
         }
         let interrupt = Interrupt::install().map_err(|e| Failure::Other(format!("signals: {e}")))?;
         let options = Options { need_ports: false, ..Options::default() };
-        let mut plan =
-            config::load_text("demo.toml", PIPELINE, Path::new(""), &Overrides::here(&self.set), &options)?;
+        let mut plan = match &self.file {
+            None => config::load_text(
+                "demo.toml",
+                PIPELINE,
+                Path::new(""),
+                &Overrides::here(&self.set),
+                &options,
+            )?,
+            Some(file) => {
+                let own = OURS.iter().map(|set| (*set).to_owned());
+                let sets: Vec<String> = own.chain(self.set.iter().cloned()).collect();
+                config::load(file, &Overrides::here(&sets), &options)?
+            }
+        };
+        if plan.ports.len() > 1 {
+            let what = format!("the demo has one port, and {} names {}", plan.file, plan.ports.len());
+            return Err(Failure::Other(what + "; give it a file with one [[port]], or none"));
+        }
         // The source frames as AWS does; `plain` takes any options, the other profiles want their own.
         let profile = plan.tunnel.profile.name;
         if !["aws", "plain"].contains(&profile) {
@@ -89,10 +115,13 @@ impl Demo {
             return Err(Failure::Other(what + "; leave tunnel.profile at aws, or set plain"));
         }
         let envelope = Envelope { port: plan.tunnel.port, ..Envelope::default() };
+        let foreign = self.file.is_some();
         let mix =
             Mix { seed: self.seed, flows: self.flows.flatten().unwrap_or(FLOWS), envelope, ..Mix::default() };
+        // Flows that are denied do not go on, in the source's mind: there are none where nobody knows which that are.
+        let mix = Mix { denied_percent: if foreign { 0 } else { mix.denied_percent }, ..mix };
         let traffic = Arc::new(Traffic::new(&mix));
-        let checker = Checker::new(traffic.clone(), |flow: &Flow| !flow.denied);
+        let checker = Checker::new(traffic.clone(), |flow: &Flow| foreign || !flow.denied);
 
         // The source has a pool of its own, beside what the plan asks for.
         let own = PoolConfig { name: "demo".into(), data_room: ROOM, ..plan.pool.config.clone() };
@@ -108,15 +137,14 @@ impl Demo {
         let mut app = App::new(plan).start_on(Host::Eal(eal), vec![far], pool, Clock::cycles())?;
         show::started(&app, self.json);
         if !self.json {
-            say!(
-                "traffic  {} flows, {} % TCP, {} % IPv6, {} % to services that the firewall denies\n",
-                mix.flows,
-                mix.tcp_percent,
-                mix.ipv6_percent,
-                mix.denied_percent
-            );
+            let denied = match foreign {
+                true => String::new(),
+                false => format!(", {} % to services that the firewall denies", mix.denied_percent),
+            };
+            let Mix { flows, tcp_percent, ipv6_percent, .. } = mix;
+            say!("traffic  {flows} flows, {tcp_percent} % TCP, {ipv6_percent} % IPv6{denied}\n");
         }
-        let denied = (0..mix.flows).map(|n| traffic.flow(n).denied).collect();
+        let denied = (0..mix.flows).map(|n| !foreign && traffic.flow(n).denied).collect();
         let mut loop_ = Loop::new(Generator::new(traffic), checker, denied, lane, own);
         let waited = self.drive(&mut loop_, &mut app, &interrupt);
         let Loop { generator, checker, lane, .. } = loop_;
@@ -144,7 +172,8 @@ impl Demo {
                 0 => u64::MAX,
                 pps => ((now - begin).as_secs_f64() * pps as f64) as u64,
             };
-            // One look at the clock for several bursts.
+            // One look at the clock, and at what was dropped, for several bursts.
+            loop_.look(app, self.file.is_some());
             let mut moved = 0;
             for _ in 0..16 {
                 moved += loop_.send(due);
@@ -160,6 +189,7 @@ impl Demo {
         }
         let last = Instant::now() + LAST;
         while loop_.waiting() && Instant::now() < last {
+            loop_.look(app, self.file.is_some());
             loop_.flush();
             loop_.receive();
             std::thread::yield_now();
@@ -180,7 +210,15 @@ impl Demo {
         complete: bool,
         top: Option<flows::Top>,
     ) -> Outcome {
-        let errors = found.wrong() + found.missing + u64::from(!complete && found.missing == 0);
+        // With a file, what did not come back was dropped, and what was not sent was made in answer; not one more or less.
+        let (missing, unknown) = match &self.file {
+            None => (found.missing, found.unknown),
+            Some(_) => {
+                let ledger = account.snapshot.ledger();
+                (found.missing.abs_diff(ledger.dropped), found.unknown.abs_diff(ledger.made))
+            }
+        };
+        let errors = found.wrong() - found.unknown + unknown + missing + u64::from(!complete && missing == 0);
         let clean = errors == 0 && found.reordered == 0 && account.is_clean() && account.buffers_out == 0;
         show::report(account, self.json);
         if let Some(top) = top {
@@ -189,7 +227,7 @@ impl Demo {
         if self.json {
             say!("{}", json!({ "event": "checked", "sent": sent, "errors": errors, "found": found }));
         } else {
-            print_found(found, sent);
+            print_found(found, sent, self.file.is_some());
             let word = if clean { "PASS" } else { "FAIL" };
             say!("{word}: {errors} checker errors, ledger {}", balance(account));
         }
@@ -201,7 +239,9 @@ fn balance(account: &Account) -> &'static str {
     if account.snapshot.ledger().balances() { "balances" } else { "does not balance" }
 }
 
-fn print_found(found: &Report, sent: u64) {
+fn print_found(found: &Report, sent: u64, foreign: bool) {
+    let (unknown, missing) =
+        if foreign { ("7 made in answer", "8 did not return") } else { ("7 never sent", "8 missing") };
     let lines = BTreeMap::from([
         ("1 sent", sent),
         ("2 returned, every byte right", found.good),
@@ -209,8 +249,8 @@ fn print_found(found: &Report, sent: u64) {
         ("4 duplicates", found.duplicates),
         ("5 changed", found.changed),
         ("6 returned although denied", found.not_denied),
-        ("7 never sent", found.unknown),
-        ("8 missing", found.missing),
+        (unknown, found.unknown),
+        (missing, found.missing),
     ]);
     let mut table = show::table(&["checker", "frames"]);
     show::align_right(&mut table, &[1]);
@@ -218,7 +258,7 @@ fn print_found(found: &Report, sent: u64) {
         table.add_row([&what[2..], &show::grouped(n)]);
     }
     say!("{table}");
-    for example in &found.examples {
+    for example in found.examples.iter().filter(|example| !foreign || example.kind != "unknown") {
         show::error(format_args!("{}: {}\n  {}", example.kind, example.sentence, example.hex));
     }
 }
@@ -237,6 +277,9 @@ struct Loop {
     /// Frames that the port took and that must come back.
     expected: u64,
     denied: Vec<bool>,
+    /// Of those, frames that the appliance dropped, where that is not known beforehand, and frames that it made.
+    dropped: u64,
+    made: u64,
 }
 
 impl Loop {
@@ -248,17 +291,41 @@ impl Loop {
         pool: Mempool,
     ) -> Self {
         let (out, back, frame) = (Burst::new(), Burst::new(), Box::new([0; MAX_FRAME]));
-        Loop { generator, checker, lane, pool, out, back, frame, handed: 0, expected: 0, denied }
+        Loop {
+            generator,
+            checker,
+            lane,
+            pool,
+            out,
+            back,
+            frame,
+            handed: 0,
+            expected: 0,
+            denied,
+            dropped: 0,
+            made: 0,
+        }
     }
 
     fn waiting(&self) -> bool {
-        !self.out.is_empty() || self.checker.report().returned < self.expected
+        !self.out.is_empty() || self.on_their_way() > 0
+    }
+
+    fn on_their_way(&self) -> u64 {
+        (self.expected + self.made).saturating_sub(self.dropped + self.checker.report().returned)
+    }
+
+    /// What the appliance dropped and made so far, if that is not known beforehand.
+    fn look(&mut self, app: &RunningApp, foreign: bool) {
+        if foreign {
+            let ledger = app.snapshot().ledger();
+            (self.dropped, self.made) = (ledger.dropped, ledger.made);
+        }
     }
 
     /// Makes and sends up to a burst, as far as window and rate allow.
     fn send(&mut self, due: u64) -> usize {
-        let on_their_way = self.expected.saturating_sub(self.checker.report().returned);
-        if on_their_way < WINDOW && self.generator.sent() < due {
+        if self.on_their_way() < WINDOW && self.generator.sent() < due {
             while self.out.len() < BURST {
                 let Some(mut mbuf) = self.pool.alloc() else { break };
                 let Some(sent) = self.generator.next(&mut self.frame[..]) else { break };
