@@ -1,5 +1,5 @@
 #!/bin/sh
-# Models: every order in which a few threads may meet over what workers share (src/flow, src/stages/buckets), weak memory included.
+# Models: every order in which a few threads may meet over what workers share (src/flow, src/stages), weak memory included.
 #
 # A build of its own, since `--cfg loom` changes the atomics of the whole crate; optimised, since a model runs its threads many
 # thousand times over. LOOM_MAX_PREEMPTIONS bounds how often a thread may be interrupted between two atomic steps at an

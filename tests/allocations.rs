@@ -297,6 +297,18 @@ entries = ["0.0.0.0/0", "::/0"]
     soft_polls_do_not_allocate(&format!("{TUNNEL}{lists}"));
 }
 
+/// Handshakes that are counted, and too many of them.
+#[test]
+fn synguard_does_not_allocate() {
+    let mut text = format!("{TUNNEL}[[stage]]\nuse = \"synguard\"\n");
+    for per in ["source", "destination", "service", "tenant", "all"] {
+        text +=
+            &format!("[[stage.limit]]\nname = \"{per}\"\nper = \"{per}\"\nhalf_open = 2\nsyn_per_s = 100\n");
+    }
+    let now = soft_polls_do_not_allocate(&text);
+    assert!(now.stages[0].dropped > 10, "{:?}", now.stages[0]);
+}
+
 /// Limits of every kind, most of them passed.
 #[test]
 fn ratelimit_does_not_allocate() {

@@ -13,6 +13,7 @@ pub mod count;
 pub mod sample;
 pub mod blocklist;
 pub mod ratelimit;
+pub mod synguard;
 pub mod acl;
 pub mod tls;
 pub mod dns;
@@ -27,6 +28,7 @@ pub const ALL: &[&StageKind] = &[
     &sample::KIND,
     &blocklist::KIND,
     &ratelimit::KIND,
+    &synguard::KIND,
     &acl::KIND,
     &tls::KIND,
     &dns::KIND,
