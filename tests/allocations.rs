@@ -644,7 +644,7 @@ fn appid_does_not_allocate() {
         (b"SSH-2.0-Go\r\n", b"SSH-2.0-OpenSSH_9.6p1 Debian-3\r\n"),
         (b"EHLO a\r\nSTARTTLS\r\n\x16\x03\x01\x02\x00\x01", b"220 mail ESMTP\r\n"),
         (b"EHLO a\r\nMAIL FROM:<a@b>\r\n", b"220 mail ESMTP\r\n"),
-        (b"\xff\xfd\x18", b"\xff\xfb\x01"),
+        (b"\xff\xfd\x18", b"\xff\xfb\x01login: "),
         (&[7; 40], &[9; 40]),
         (b"USER bob\r\nPASS x\r\n", b"220 welcome\r\n"),
     ];

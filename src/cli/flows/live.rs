@@ -17,7 +17,7 @@ use crate::mgmt::admin::client::Client;
 #[derive(Debug, Args)]
 pub struct Flows {
     /// Terms that must all hold: tenant=, endpoint=, protocol=, address=, source=, destination=, port=, source-port=, destination-port=, state=,
-    /// verdict= (undecided, settled, condemned), age=, idle= (at least so long)
+    /// verdict= (undecided, settled, condemned), app= (what it speaks), age=, idle= (at least so long)
     #[arg(value_name = "TERM")]
     filter: Vec<String>,
     #[command(flatten)]
@@ -154,6 +154,10 @@ fn table(answer: &Value) -> String {
     let tenants: std::collections::BTreeSet<_> = flows.iter().map(|flow| flow["tenant"].as_str()).collect();
     let mut header =
         vec!["from", "to", "", "state", "packets", "back", "bytes", "back", "age", "idle", "verdict"];
+    let speaks = flows.iter().any(|flow| flow["app_proto"].is_string());
+    if speaks {
+        header.push("speaks");
+    }
     if tenants.len() > 1 {
         header.push("tenant");
     }
@@ -184,6 +188,10 @@ fn table(answer: &Value) -> String {
             time("idle_ms"),
             verdict,
         ];
+        if speaks {
+            let words = [&flow["app_proto_orig"], &flow["app_proto"]];
+            row.push(words.into_iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "));
+        }
         if tenants.len() > 1 {
             row.push(flow["tenant"].as_str().unwrap_or_default().to_owned());
         }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::super::line::{Life, Record};
 use super::super::{Key, Tuple, state};
 use super::{Names, since};
+use crate::packet::App;
 
 /// What the stages have made of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -63,6 +64,8 @@ pub struct Filter {
     pub state: Option<String>,
     /// What the stages have made of it.
     pub verdict: Option<Standing>,
+    /// It speaks this, or has before it changed over to TLS.
+    pub app: Option<App>,
     /// At least as old.
     pub age: Duration,
     /// Without a packet for at least so long.
@@ -89,14 +92,15 @@ impl Filter {
 impl Prepared<'_> {
     /// From what costs least to what costs most.
     pub fn takes(&self, record: &Record, names: &Names, now: u32) -> bool {
-        let Record { key, life, birth, .. } = record;
-        let Filter { scope, tenant, protocol, state, verdict, .. } = self.filter;
+        let Record { key, life, birth, spoken, .. } = record;
+        let Filter { scope, tenant, protocol, state, verdict, app, .. } = self.filter;
         scope.is_none_or(|scope| scope == key.scope())
             && tenant.is_none_or(|tenant| tenant == birth.tenant)
             && protocol.is_none_or(|protocol| protocol == key.protocol())
             && self.key.is_none_or(|wanted| wanted.is_some_and(|wanted| wanted.same_ends(key)))
             && state.as_ref().is_none_or(|word| word == state::name(life.state()))
             && verdict.is_none_or(|verdict| verdict == names.of_record(record))
+            && app.is_none_or(|app| [spoken.app(), spoken.before()].contains(&Some(app)))
             && (self.age == 0 || since(birth.created, now) >= self.age)
             && (self.idle == 0 || since(life.seen(), now) >= self.idle)
             && self.ends(record)

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use crate::config::{endpoint_name, endpoint_of, suggestion};
 use crate::flow::{self, STATES, Standing};
+use crate::packet::App;
 
 /// Bytes of a filter: it must fit into the head of a request, each byte as three.
 pub const LONGEST: usize = 512;
@@ -41,6 +42,8 @@ pub struct Filter {
     pub state: Option<&'static str>,
     /// What the stages have made of a flow.
     pub verdict: Option<Standing>,
+    /// What a flow speaks.
+    pub app: Option<App>,
     /// A flow is at least so old.
     pub age: Option<Duration>,
     /// A flow has had no packet for at least so long.
@@ -92,6 +95,7 @@ pub const OF_FLOWS: &[&str] = &[
     "destination-port",
     "state",
     "verdict",
+    "app",
     "age",
     "idle",
 ];
@@ -182,6 +186,12 @@ impl Filter {
             "destination-port" => self.destination_port = Some(ports(value)?),
             "state" => self.state = Some(one_of(value, &STATES, |word| *word)?),
             "verdict" => self.verdict = Some(one_of(value, &Standing::ALL, |standing| standing.word())?),
+            "app" => {
+                let app = App::named(value);
+                self.app = Some(app.ok_or_else(|| {
+                    format!("{value:?} is nothing that flows speak: write tls, http or ssh")
+                })?);
+            }
             "age" => self.age = Some(time(value)?),
             "idle" => self.idle = Some(time(value)?),
             "fate" => self.fate = Some(one_of(value, &Fate::ALL, |fate| fate.word())?),
@@ -215,6 +225,7 @@ impl Filter {
             port: self.port.clone(),
             state: self.state.map(str::to_owned),
             verdict: self.verdict,
+            app: self.app,
             age: self.age.unwrap_or_default(),
             idle: self.idle.unwrap_or_default(),
         })
@@ -262,6 +273,7 @@ impl fmt::Display for Filter {
             self.destination_port.as_ref().map(|ports| format!("destination-port={}", range(ports))),
             self.state.map(|state| format!("state={state}")),
             self.verdict.map(|verdict| format!("verdict={}", verdict.word())),
+            self.app.map(|app| format!("app={}", app.word())),
             self.age.as_ref().map(|age| format!("age={}", time(age))),
             self.idle.as_ref().map(|idle| format!("idle={}", time(idle))),
             self.fate.map(|fate| format!("fate={}", fate.word())),

@@ -267,9 +267,20 @@ pub fn syslog_datagram(bytes: &[u8]) -> Fit {
     whole(syslog(bytes)).min(is(bytes.iter().take(64).all(|b| *b >= 0x20 || matches!(b, 0 | 9 | 10 | 13))))
 }
 
-/// TFTP: who asks for a file says its name and how it shall come. What follows comes from another port.
+/// TFTP: who asks for a file says its name and how it shall come. What follows comes from another port: blocks one way, their numbers the other.
 pub fn tftp(bytes: &[u8]) -> Fit {
-    let [0, 1 | 2, rest @ ..] = bytes else { return No };
+    let rest = match bytes {
+        [0, 1 | 2, rest @ ..] => rest,
+        [0, 3, number @ ..] => {
+            return like(
+                bytes.len() <= 516
+                    && number.len() > 2
+                    && u16_at(number, 0).is_some_and(|n| (1..=8).contains(&n)),
+            );
+        }
+        [0, 4, high, low] => return like([*high, *low] <= [0, 8]),
+        _ => return No,
+    };
     let mut parts = rest.splitn(3, |b| *b == 0);
     let (name, mode, more) = (parts.next(), parts.next(), parts.next());
     let name = name.is_some_and(|name| !name.is_empty() && name.iter().all(|b| (0x20..0x7f).contains(b)));

@@ -22,7 +22,12 @@ pub fn telnet(bytes: &[u8]) -> Fit {
                 No
             }
         }
-        [0xff, command, option, ..] => is(is_command(*command) && is_option(*option)),
+        [0xff, command, option, rest @ ..] => match rest.first() {
+            _ if !is_command(*command) || !is_option(*option) => No,
+            // One alone may be anything that begins with these bytes.
+            Some(0xff) => Is,
+            _ => Like,
+        },
         _ => No,
     }
 }
@@ -120,6 +125,17 @@ pub fn dcerpc(bytes: &[u8]) -> Fit {
         [5, ..] | [] if bytes.len() < 8 => NotYet,
         _ => No,
     }
+}
+
+/// DCE/RPC in a datagram (C706 section 12.5.2): its version, and a length that is right.
+pub fn dcerpc_datagram(bytes: &[u8]) -> Fit {
+    const HEADER: usize = 80;
+    let [4, 0..=10, _, _, order @ (0 | 0x10), 0, ..] = bytes else { return No };
+    let len = bytes.get(74..76).and_then(|len| len.first_chunk()).map(|len| match order {
+        0x10 => u16::from_le_bytes(*len),
+        _ => u16::from_be_bytes(*len),
+    });
+    is(len.is_some_and(|len| usize::from(len) + HEADER == bytes.len()))
 }
 
 /// SOCKS, who asks: methods (RFC 1928 section 3), or a connection of version 4.

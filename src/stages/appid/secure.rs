@@ -132,32 +132,37 @@ pub fn quic(bytes: &[u8]) -> Fit {
         {
             is(*tens <= b'4')
         }
-        [first @ 0x80..=0xff, ..] => {
+        [0x80..=0xff, ..] => {
             let Some(version) = u32_at(bytes, 1) else { return No };
             // Two lengths of at most four bits each in one byte.
             let old = matches!(version, 0x5130_3434..=0x5130_3436 | 0x5130_3336..=0x5130_3339);
             if old {
                 return is(bytes.len() > 20);
             }
-            let known = match version {
-                1 | 0x6b33_43cf | 0x709a_50c4 | 0xff00_0001..=0xff00_0022 | 0xface_b000..=0xface_b01f => true,
-                0x5130_3437..=0x5130_3530 | 0x5430_3438..=0x5430_3531 => true,
-                0x5130_3436..=0x5130_3539 => true,
-                v if v & 0x0f0f_0f0f == 0x0a0a_0a0a => first & 0x40 != 0,
-                0 => true,
-                _ => false,
-            };
             let lengths = connections(bytes.get(5..).unwrap_or(&[]));
-            match (known, lengths) {
-                (true, Some(rest)) if version == 0 => {
-                    is(rest.len() >= 4 && rest.len().is_multiple_of(4) && rest.len() <= 128)
+            match (lengths, version) {
+                // A list of versions, of which one at least is known and none is 0 (RFC 9000 section 17.2.1).
+                (Some(rest), 0) => {
+                    let (list, left) = rest.as_chunks::<4>();
+                    let mut list = list.iter().map(|version| u32::from_be_bytes(*version));
+                    let known = list.clone().any(is_version);
+                    is(left.is_empty() && known && list.len() <= 32 && list.all(|version| version != 0))
                 }
-                (true, Some(rest)) => is(rest.len() > 4),
+                (Some(rest), version) => is(is_version(version) && rest.len() > 4),
                 _ => No,
             }
         }
         _ => No,
     }
+}
+
+/// Versions that there are, drafts, and those that have no meaning (RFC 9000 section 15).
+fn is_version(version: u32) -> bool {
+    matches!(
+        version,
+        1 | 0x6b33_43cf | 0x709a_50c4 | 0xff00_0001..=0xff00_0022 | 0xface_b000..=0xface_b01f
+        | 0x5130_3433..=0x5130_3439 | 0x5130_3530 | 0x5430_3438..=0x5430_3439 | 0x5430_3530..=0x5430_3531
+    ) || version & 0x0f0f_0f0f == 0x0a0a_0a0a
 }
 
 /// Behind the ids of both ends, of at most 20 bytes each.

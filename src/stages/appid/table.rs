@@ -112,6 +112,7 @@ pub const DATAGRAMS: &[Datagram] = &[
     datagram(App::Wireguard, secure::wireguard, &[]),
     datagram(App::Nfs, remote::nfs_datagram, &[2049]),
     datagram(App::Rpc, remote::rpc_datagram, &[111]),
+    datagram(App::Dcerpc, remote::dcerpc_datagram, &[]),
     datagram(App::Memcached, data::memcached_datagram, &[]),
     datagram(App::Dnp3, plant::dnp3_datagram, &[]),
     datagram(App::Enip, plant::enip_datagram, &[44818, 2222]),

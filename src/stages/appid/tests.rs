@@ -90,6 +90,7 @@ const STREAMS: &[(&[u8], &[u8], App)] = &[
     (b"MODE READER\r\n", b"", App::Nntp),
     (b"GROUP misc.test\r\n", b"200 ready\r\n", App::Nntp),
     (&[0xff, 0xfd, 0x18, 0xff, 0xfd, 0x20], b"", App::Telnet),
+    (&[0xff, 0xfd, 3], b"\xff\xfb\x03login: ", App::Telnet),
     (BIND, b"", App::Ldap),
     (START_TLS, b"", App::Ldap),
     (b"", BIND_RESPONSE, App::Ldap),
@@ -303,6 +304,7 @@ fn datagrams_are_what_they_say() {
         (vec![(false, AS_REQ)], App::Krb5),
         (vec![(false, &quic)], App::Quic),
         (vec![(false, &gquic)], App::Quic),
+        (vec![(true, &[0xc5, 0, 0, 0, 0, 0, 2, 1, 2, 0x0a, 0x1a, 0x2a, 0x3a, 0, 0, 0, 1])], App::Quic),
         (vec![(false, &dtls)], App::Dtls),
         (vec![(false, &initiation(0))], App::Wireguard),
         (vec![(false, &initiation(3)[..]), (true, &padded(&[2, 0, 0, 0, 9], 92))], App::Wireguard),
@@ -314,6 +316,7 @@ fn datagrams_are_what_they_say() {
         (vec![(false, b"<34>1 2003-10-11T22:14:15.003Z host su - ID47 - failed")], App::Syslog),
         (vec![(false, b"M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n")], App::Ssdp),
         (vec![(false, b"\x00\x01boot.img\x00octet\x00")], App::Tftp),
+        (vec![(true, b"\x00\x03\x00\x01data"), (false, b"\x00\x04\x00\x01")], App::Tftp),
         (vec![(false, &ike)], App::Ike),
         (vec![(false, &[&[0, 0, 0, 0][..], &ike].concat())], App::Ike),
         (vec![(false, &netbios)], App::Netbios),
@@ -343,6 +346,9 @@ fn what_looks_like_a_datagram_is_not_it() {
         // WireGuard with a byte too many, with something reserved.
         vec![(false, &padded(&[1, 0, 0, 0, 9], 149))],
         vec![(false, &padded(&[1, 0, 0, 1, 9], 148))],
+        // A list of versions, none of which anybody knows; zeros.
+        vec![(false, &[0x80, 0, 0, 0, 0, 0, 0, 7, 7, 7, 7])],
+        vec![(false, &padded(&[0x80], 27))],
         // QUIC of a version that there is not; a short header; a connection of 30 bytes.
         vec![(false, &padded(&[0xc3, 7, 7, 7, 7, 8], 1200))],
         vec![(false, &padded(&[0x43, 0, 0, 0, 1, 8], 1200))],
@@ -494,4 +500,10 @@ proptest! {
         let server = if server.1.is_empty() { server.0 } else { server.1 };
         arbitrary_input::flows(&[&[cut, way][..], &client, server].concat());
     }
+}
+
+/// What a flow costs, whatever it speaks.
+#[test]
+fn a_flow_keeps_little() {
+    assert!(super::PerFlow::<super::Flow>::BYTES <= 112, "{}", super::PerFlow::<super::Flow>::BYTES);
 }

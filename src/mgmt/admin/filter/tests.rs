@@ -9,7 +9,7 @@ fn wrong(text: &str) -> (usize, usize, String) {
 
 #[test]
 fn terms_are_read() {
-    let text = "  tenant=payments endpoint=vpce-0123456789abcdef0 proto=tcp src=10.1.0.0/16 dport=8000-8999\tstate=established verdict=settled age=1h30m idle=5s";
+    let text = "  tenant=payments endpoint=vpce-0123456789abcdef0 proto=tcp src=10.1.0.0/16 dport=8000-8999\tstate=established verdict=settled app=ssh age=1h30m idle=5s";
     let filter = Filter::parse(text, OF_FLOWS).expect("a filter");
     let expected = Filter {
         tenant: Some("payments".into()),
@@ -19,6 +19,7 @@ fn terms_are_read() {
         destination_port: Some(8000..=8999),
         state: Some("established"),
         verdict: Some(Standing::Settled),
+        app: Some(crate::packet::App::Ssh),
         age: Some(Duration::from_secs(5400)),
         idle: Some(Duration::from_secs(5)),
         ..Filter::default()
@@ -56,6 +57,7 @@ fn a_mistake_has_its_place() {
         ("address=10.1.2.3/33", "is no address"),
         ("endpoint=vpce-1", "8 or 17 hexadecimal digits"),
         ("state=open", "is not one of first, one-way"),
+        ("app=web", "is nothing that flows speak"),
         ("verdict=dropped", "is not one of undecided, settled, condemned"),
         ("age=5", "is no time"),
         ("tenant=", "a name is missing"),
