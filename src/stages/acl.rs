@@ -17,6 +17,9 @@
 //! protocol = "tcp"
 //! destination = "10.0.0.0/8"
 //! destination_port = "80|443"
+//!
+//! [stage.addresses]                 # names for lists of addresses, and of ports, to be used in rules and files
+//! servers = ["10.0.1.0/24", "2001:db8:1::/64"]
 //! ```
 //!
 //! Place on the path: any place in the pipeline. Assumes that decap has checked the inner headers. Promises: allow, deny and
@@ -28,6 +31,7 @@
 //! The rules are compiled once per plan by `rte_acl` and shared by all workers (`compiled`); without DPDK the rules
 //! are tried in turn ([`linear`]).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -41,6 +45,7 @@ use crate::packet::{ReasonId, Verdict};
 use crate::stage::{Backend, Cx, Judged, Make, Parsed, Shared, Stage, StageKind};
 
 pub mod rule;
+pub mod groups;
 pub mod csv;
 pub mod set;
 pub mod linear;
@@ -58,8 +63,9 @@ pub(super) mod words;
 #[cfg(test)]
 mod tests;
 
-use analysis::Fault;
+use analysis::{Fault, Finding};
 use counters::Workers;
+use groups::Groups;
 use linear::{Key, Linear};
 use rule::{Action, Mistake, Place, Rule, Words};
 pub use set::{MAX_RULES, RuleSet};
@@ -91,6 +97,9 @@ const HELP: &str = r#"rules    file or list of files, relative to the configurat
          destination_port,icmp_type,comment,id,severity,export in any order; a missing column or
          an empty value means any; lines that start with # are comments.
 rule     [[stage.rule]] tables with the same names as keys; they stand in front of the files
+addresses  [stage.addresses]: names for lists of addresses and prefixes, of both families if
+         need be: servers = ["10.0.1.0/24", "2001:db8:1::/64"]
+ports    [stage.ports]: names for lists of ports: web = "80|443|8000-8099"
 default  what happens to flows that no rule decides on: allow | deny (default) | reject
 stateful true (default): a flow asks the rules once, as the packet that opened it travels;
          the answer holds for both directions, so that replies come home, and denied flows
@@ -107,9 +116,9 @@ A rule:
                     rules for a packet.
   protocol          any, tcp, udp, icmp, icmpv6, sctp, esp, gre, ah, ... or a number;
                     several as "tcp|udp"
-  source            address or prefix, IPv4 or IPv6, or any; a rule without addresses
-  destination       matches both families
-  source_port       80, 1000-2000, several as "80|443"; 0-65535 is any
+  source            address, prefix or group, IPv4 or IPv6, or any; several as
+  destination       "servers|192.0.2.1"; a rule without addresses matches both families
+  source_port       80, 1000-2000 or a group, several as "80|443" or "web|8443"; 0-65535 is any
   destination_port
   icmp_type         8, or type/code such as 3/4; several as "0|8"
   comment           shown beside the rule's counter, and the signature of its alerts
@@ -121,7 +130,10 @@ A rule:
                     come and go; rules with the same name share it. Thousands make scrapes
                     large: check prints how large
 
-Up to 30,000 rules; of those up to 4,096 log and count rules, of which one packet can match 16.
+A rule with several addresses is one for each pair of a source and a destination of one family,
+up to 4096, with one counter and one number; what it names twice is there once.
+
+Up to 30,000 rules, each pair counted; of those up to 4,096 log and count rules, of which one packet can match 16.
 Each rule counts what asked it: a flow once, however many packets it has; a packet without a
 flow (table full, tracking off), or any packet where stateful = false, each time. The packets
 of a flow are counted with the flow. `sluicegate check` names rules that can never apply.
@@ -169,13 +181,22 @@ struct Settings {
     #[serde(deserialize_with = "words::one_or_many")]
     rules: Vec<String>,
     rule: Vec<Inline>,
+    addresses: BTreeMap<String, Vec<String>>,
+    ports: BTreeMap<String, String>,
     default: DefaultAction,
     stateful: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { rules: Vec::new(), rule: Vec::new(), default: DefaultAction::default(), stateful: true }
+        Settings {
+            rules: Vec::new(),
+            rule: Vec::new(),
+            addresses: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            default: DefaultAction::default(),
+            stateful: true,
+        }
     }
 }
 
@@ -225,9 +246,10 @@ fn parse(settings: &config::Settings<'_>) -> Result<Box<dyn Parsed>, Vec<Problem
     let table: Settings = settings.read()?;
     let mut rules = Vec::new();
     let mut problems = Vec::new();
+    let groups = Groups::read(settings, &table.addresses, &table.ports, &mut problems);
     for (number, inline) in table.rule.iter().enumerate() {
-        match Rule::parse(&inline.words(), Place::Inline(number)) {
-            Ok(rule) => rules.push(rule),
+        match Rule::parse_all(&inline.words(), Place::Inline(number), &groups) {
+            Ok(more) => rules.extend(more),
             Err(mistakes) => problems.extend(mistakes.into_iter().map(|Mistake { column, what, remedy }| {
                 settings.problem(&format!("rule[{number}].{column}"), what, remedy)
             })),
@@ -237,7 +259,7 @@ fn parse(settings: &config::Settings<'_>) -> Result<Box<dyn Parsed>, Vec<Problem
         let path = settings.path(file);
         let name = path.display().to_string();
         match settings.read_file(&path, csv::MAX_BYTES as u64 + 1) {
-            Ok(text) => match csv::parse(&name, &text) {
+            Ok(text) => match csv::parse_with(&name, &text, &groups) {
                 // Counters bear the name as it is written here: the same on every machine and from every folder.
                 Ok(more) => {
                     let written = file.as_str().into();
@@ -263,7 +285,7 @@ fn parse(settings: &config::Settings<'_>) -> Result<Box<dyn Parsed>, Vec<Problem
         let place = places.get(refused.rule).map(|place| format!("{place}: ")).unwrap_or_default();
         vec![settings.problem("rules", format!("{place}{}", refused.what), refused.remedy)]
     })?;
-    if let Some((rule, other, id)) = alerts::same_id(set.rules()) {
+    if let Some((rule, other, id)) = alerts::same_id(&set) {
         let what = format!("{}: {id} is the id of {} as well", rule.place, other.place);
         let remedy = "give each log rule an id of its own; one without has its place, from 1";
         return Err(vec![settings.problem("rules", what, remedy)]);
@@ -367,8 +389,22 @@ fn warnings(set: &RuleSet) -> Vec<String> {
     }
     let found = analysis::search(rules);
     let place = |n: usize| rules.get(n).map_or(String::new(), |r| format!("{} {}", r.place, r.action));
-    let mut out: Vec<String> = found
-        .list
+    // A rule of several pairs of addresses is useless if all of them are.
+    let of = |range: std::ops::Range<usize>| {
+        let from = found.list.partition_point(|finding| finding.rule < range.start);
+        let to = found.list.partition_point(|finding| finding.rule < range.end);
+        let first = found.list.get(from..to).filter(|list| list.len() == range.len())?.first()?;
+        let (rule, other) = rules.get(first.rule).zip(rules.get(first.by))?;
+        // The same pairs of addresses, and others beside them: a rule that decides takes them all, one that counts does not.
+        match first.fault {
+            Fault::Duplicate if rule.written != other.written => {
+                rule.action.decides().then_some(Finding { fault: Fault::Shadowed, ..*first })
+            }
+            _ => Some(*first),
+        }
+    };
+    let list: Vec<_> = set.written().filter_map(of).collect();
+    let mut out: Vec<String> = list
         .iter()
         .take(MAX_WARNINGS)
         .map(|finding| match finding.fault {
@@ -382,8 +418,8 @@ fn warnings(set: &RuleSet) -> Vec<String> {
             }
         })
         .collect();
-    if found.list.len() > MAX_WARNINGS {
-        out.push(format!("{} rules in all never apply or are there twice", found.list.len()));
+    if list.len() > MAX_WARNINGS {
+        out.push(format!("{} rules in all never apply or are there twice", list.len()));
     }
     if found.searched < rules.len() {
         out.push(format!("only the first {} rules were searched for rules that never apply", found.searched));
@@ -424,7 +460,12 @@ impl Shared for Built {
     }
 
     fn report(&self) -> Vec<(String, String)> {
-        let mut out = vec![("rules".into(), self.set.rules().len().to_string())];
+        let (written, pairs) = (self.set.written().count(), self.set.rules().len());
+        let rules = match written == pairs {
+            true => written.to_string(),
+            false => format!("{written}, for {pairs} pairs of addresses"),
+        };
+        let mut out = vec![("rules".into(), rules)];
         out.push(("default".into(), self.set.default_action().to_string()));
         let asks = if self.stateful { "once for each flow" } else { "for every packet" };
         out.push(("asked".into(), asks.into()));
@@ -458,8 +499,12 @@ impl Shared for Built {
 
     fn counts(&self) -> Vec<(String, u64)> {
         let sums = self.workers.lock().sums(self.set.rules().len() + 1);
-        let labels = self.set.rules().iter().map(Rule::label).chain([default_label(&self.set)]);
-        labels.zip(sums).collect()
+        // Parts of a rule are one.
+        let sum = |part: std::ops::Range<usize>| sums.get(part).unwrap_or_default().iter().sum();
+        let rule =
+            |part: std::ops::Range<usize>| Some((self.set.rules().get(part.start)?.label(), sum(part)));
+        let default = (default_label(&self.set), sums.last().copied().unwrap_or_default());
+        self.set.written().filter_map(rule).chain([default]).collect()
     }
 
     /// Rules are exported one by one, if they say so.

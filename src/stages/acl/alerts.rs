@@ -58,14 +58,16 @@ impl Alerts {
 
 /// What rules are called in records: by their comment, or else by their place.
 pub(super) fn signatures(set: &RuleSet) -> Vec<Signature> {
-    let signature = |(n, rule): (usize, &Rule)| Signature {
+    let signature = |n: usize, rule: &Rule| Signature {
         signature: if rule.comment.is_empty() { rule.label() } else { rule.comment.clone() },
         signature_id: id(n, rule),
         rev: 1,
         category: String::new(),
         severity: rule.severity,
     };
-    set.rules().iter().enumerate().map(signature).collect()
+    let written = set.written().enumerate();
+    let parts = written.filter_map(|(n, part)| Some((n, set.rules().get(part)?)));
+    parts.flat_map(|(n, part)| part.iter().map(move |rule| signature(n, rule))).collect()
 }
 
 /// The number of a rule's alerts: its own, or its place.
@@ -74,9 +76,10 @@ fn id(n: usize, rule: &Rule) -> u32 {
 }
 
 /// A log rule that has the number of an earlier one.
-pub(super) fn same_id(rules: &[Rule]) -> Option<(&Rule, &Rule, u32)> {
+pub(super) fn same_id(set: &RuleSet) -> Option<(&Rule, &Rule, u32)> {
     let mut seen = std::collections::HashMap::new();
-    let logs = rules.iter().enumerate().filter(|(_, rule)| rule.action == Action::Log);
+    let written = set.written().filter_map(|part| set.rules().get(part.start)).enumerate();
+    let logs = written.filter(|(_, rule)| rule.action == Action::Log);
     logs.map(|(n, rule)| (id(n, rule), rule))
         .find_map(|(id, rule)| seen.insert(id, rule).map(|other| (rule, other, id)))
 }

@@ -7,6 +7,9 @@
 
 use std::sync::Arc;
 
+use super::groups::Groups;
+#[cfg(any(test, fuzzing))]
+use super::rule::MAX_PAIRS;
 use super::rule::{COLUMNS, Mistake, Place, Rule, Words, quoted};
 use super::set::MAX_RULES;
 use crate::config::{Origin, Problem};
@@ -19,7 +22,13 @@ pub const MAX_PROBLEMS: usize = 100;
 
 /// Reads the rules of a file; `file` is its name in messages and rule places.
 pub fn parse(file: &str, text: &[u8]) -> Result<Vec<Rule>, Vec<Problem>> {
-    let mut reader = Reader { file: file.into(), columns: None, rules: Vec::new(), problems: Vec::new() };
+    parse_with(file, text, &Groups::default())
+}
+
+/// The same for rules that speak of groups.
+pub fn parse_with(file: &str, text: &[u8], groups: &Groups) -> Result<Vec<Rule>, Vec<Problem>> {
+    let mut reader =
+        Reader { file: file.into(), groups, columns: None, rules: Vec::new(), problems: Vec::new() };
     if text.len() > MAX_BYTES {
         reader.problem(1, "", format!("the file has more than {MAX_BYTES} bytes"), "split it");
         return Err(reader.problems);
@@ -47,15 +56,16 @@ pub fn parse(file: &str, text: &[u8]) -> Result<Vec<Rule>, Vec<Problem>> {
     if reader.problems.is_empty() { Ok(reader.rules) } else { Err(reader.problems) }
 }
 
-struct Reader {
+struct Reader<'a> {
     file: Arc<str>,
+    groups: &'a Groups,
     /// What each value of a line is: an index into [`COLUMNS`].
     columns: Option<Vec<usize>>,
     rules: Vec<Rule>,
     problems: Vec<Problem>,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn line(&mut self, number: u32, line: &[u8]) {
         if line.is_empty() || line.starts_with(b"#") {
             return;
@@ -159,8 +169,8 @@ impl Reader {
             severity,
             export,
         };
-        match Rule::parse(&words, Place::Line(self.file.clone(), number)) {
-            Ok(rule) => self.rules.push(rule),
+        match Rule::parse_all(&words, Place::Line(self.file.clone(), number), self.groups) {
+            Ok(rules) => self.rules.extend(rules),
             Err(mistakes) => {
                 for Mistake { column, what, remedy } in mistakes {
                     // A value that cannot be read under a misnamed column is the header's mistake.
@@ -202,7 +212,7 @@ fn split(line: &str) -> Option<::csv::StringRecord> {
 pub fn arbitrary_input(bytes: &[u8]) {
     match parse("any.csv", bytes) {
         Ok(rules) => {
-            assert!(rules.len() <= bytes.len() && rules.len() <= MAX_RULES + 1);
+            assert!(rules.len() <= MAX_RULES + MAX_PAIRS);
             for rule in &rules {
                 assert!((1..=super::rule::MAX_ENTRIES).contains(&rule.entries()), "{rule:?}");
                 assert!(rule.covers(rule) && rule.overlaps(rule), "{rule:?}");

@@ -92,7 +92,7 @@ pub fn search(rules: &[Rule], key: &Key, mut seen: impl FnMut(usize)) -> Option<
 /// For a flow that is denied as its key stands: the rule that allows the reverse, and says that the other side opens such flows (`flows.rs`).
 pub fn allows_reverse(rules: &[Rule], key: &Key) -> Option<usize> {
     let number = search(rules, &key.reversed(), |_| ())?;
-    rules.get(number).filter(|rule| rule.action == Action::Allow && !rule.matches(key))?;
+    rules.get(number).filter(|rule| rule.action == Action::Allow && !rule.matches_as_written(key))?;
     Some(number)
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::groups::Groups;
 use super::linear::Key;
 
 /// Columns of a rule file, and keys of an inline rule.
@@ -27,8 +28,11 @@ pub const COLUMNS: [&str; 11] = [
     "export",
 ];
 
-/// Most classifier entries that the lists of one rule may multiply to.
+/// Most classifier entries that the lists of one rule may multiply to, for each pair of addresses.
 pub const MAX_ENTRIES: usize = 256;
+
+/// Most pairs of addresses that one rule may name.
+pub const MAX_PAIRS: usize = 4096;
 
 const ICMP: [u8; 2] = [1, 58];
 const WITH_PORTS: [u8; 5] = [6, 17, 33, 132, 136];
@@ -136,11 +140,11 @@ pub struct Words<'a> {
     pub action: &'a str,
     /// Names or numbers: `tcp`, `tcp|udp`, `50`.
     pub protocol: &'a str,
-    /// Address or prefix.
+    /// Addresses, prefixes and groups of them: `10.0.0.0/8`, `servers|192.0.2.1`.
     pub source: &'a str,
-    /// Address or prefix.
+    /// As `source`.
     pub destination: &'a str,
-    /// Ports and port ranges: `80`, `1000-2000`, `80|443`.
+    /// Ports, port ranges and groups: `80`, `1000-2000`, `80|443`, `web|8443`.
     pub source_port: &'a str,
     /// As `source_port`.
     pub destination_port: &'a str,
@@ -170,7 +174,14 @@ pub enum Nets {
     V6(Ipv6Net, Ipv6Net),
 }
 
-/// A rule that was read and checked.
+/// All addresses that a rule names, where these are several: in order, none within another; none at all means any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    sources: Vec<IpNet>,
+    destinations: Vec<IpNet>,
+}
+
+/// A rule that was read and checked. One that names several addresses is one for each pair of them, with the same place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// What to do.
@@ -179,6 +190,8 @@ pub struct Rule {
     pub protocols: Vec<u8>,
     /// Source and destination addresses.
     pub nets: Nets,
+    /// All that were written, if it is one of several.
+    pub written: Option<Arc<Written>>,
     /// Source ports, or ICMP type and code.
     pub source_ports: Ranges,
     /// Destination ports.
@@ -196,20 +209,33 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Reads a rule. Every mistake is found at once.
+    /// Reads a rule without groups or lists of addresses. Every mistake is found at once.
     pub fn parse(words: &Words<'_>, place: Place) -> Result<Self, Vec<Mistake>> {
+        let rules = Self::parse_all(words, place, &Groups::default())?;
+        match <[Rule; 1]>::try_from(rules) {
+            Ok([rule]) => Ok(rule),
+            Err(_) => {
+                let what = "one address or prefix can be here".into();
+                Err(vec![Mistake { column: "source", what, remedy: "write it as several".into() }])
+            }
+        }
+    }
+
+    /// Reads a rule, which is one for each pair of addresses that it names. Every mistake is found at once.
+    pub fn parse_all(words: &Words<'_>, place: Place, groups: &Groups) -> Result<Vec<Self>, Vec<Mistake>> {
         let mut wrong = Vec::new();
         let action = keep(action(words.action), &mut wrong);
         let protocols = keep(protocols(words.protocol), &mut wrong);
-        let source = keep(net("source", words.source), &mut wrong);
-        let destination = keep(net("destination", words.destination), &mut wrong);
-        let ports = keep(ports("source_port", words.source_port), &mut wrong);
-        let destination_ports = keep(self::ports("destination_port", words.destination_port), &mut wrong);
+        let source = keep(nets("source", words.source, groups), &mut wrong);
+        let destination = keep(nets("destination", words.destination, groups), &mut wrong);
+        let ports = keep(ports("source_port", words.source_port, groups), &mut wrong);
+        let destination_ports =
+            keep(self::ports("destination_port", words.destination_port, groups), &mut wrong);
         let icmp = keep(icmp_types(words.icmp_type), &mut wrong);
         let id = keep(id(words.id), &mut wrong);
         let severity = keep(severity(words.severity), &mut wrong);
         let export = keep(export(words.export), &mut wrong);
-        let nets = source.zip(destination).and_then(|pair| keep(family(pair), &mut wrong));
+        let nets = source.zip(destination).and_then(|pair| keep(pairs(pair), &mut wrong));
         if let Some(protocols) = &protocols {
             for (column, text) in
                 [("source_port", words.source_port), ("destination_port", words.destination_port)]
@@ -240,10 +266,12 @@ impl Rule {
         let (Some(id), Some(severity), Some(export)) = (id, severity, export) else { return Err(wrong) };
         let source_ports = if icmp.is_empty() { ports } else { icmp };
         let comment = words.comment.trim().to_owned();
-        let rule = Rule {
+        let (nets, written) = nets;
+        let mut rule = Rule {
             action,
             protocols,
-            nets,
+            nets: Nets::Any,
+            written,
             source_ports,
             destination_ports,
             comment,
@@ -263,7 +291,22 @@ impl Rule {
                 remedy: "write it as several rules".into(),
             });
         }
-        if wrong.is_empty() { Ok(rule) } else { Err(wrong) }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        if let [one] = nets.as_slice() {
+            rule.nets = *one;
+            return Ok(vec![rule]);
+        }
+        Ok(nets.into_iter().map(|nets| Rule { nets, ..rule.clone() }).collect())
+    }
+
+    /// The same as [`Self::matches`] for the rule as it was written: it, or another of the pairs of addresses.
+    pub fn matches_as_written(&self, key: &Key) -> bool {
+        let Some(written) = &self.written else { return self.matches(key) };
+        has(&written.sources, key.source)
+            && has(&written.destinations, key.destination)
+            && self.matches_transport(key)
     }
 
     /// Does it match a packet? The meaning of a rule: every classifier must agree with this.
@@ -278,7 +321,11 @@ impl Rule {
             }
             _ => false,
         };
-        nets && (self.protocols.is_empty() || self.protocols.contains(&key.protocol))
+        nets && self.matches_transport(key)
+    }
+
+    fn matches_transport(&self, key: &Key) -> bool {
+        (self.protocols.is_empty() || self.protocols.contains(&key.protocol))
             && match key.ports {
                 Some((from, to)) => within(&self.source_ports, from) && within(&self.destination_ports, to),
                 None => !self.reads_ports(),
@@ -426,7 +473,77 @@ fn protocols(text: &str) -> Result<Vec<u8>, Mistake> {
     Ok(numbers)
 }
 
-fn net(column: &'static str, text: &str) -> Result<Option<IpNet>, Mistake> {
+/// The addresses of one side, put together; none means any.
+fn nets(column: &'static str, text: &str, groups: &Groups) -> Result<Vec<IpNet>, Mistake> {
+    let mut all: Vec<IpNet> = Vec::new();
+    let mut count = 0;
+    for word in list(text) {
+        count += 1;
+        if let Some(nets) = groups.addresses(word) {
+            all.extend(nets);
+            continue;
+        }
+        match net(column, word) {
+            Ok(Some(net)) => all.push(net),
+            Ok(None) => {
+                let what = format!("{} is in a list, and is every address", quoted(word));
+                return mistake(column, what, "leave the rest out");
+            }
+            Err(Mistake { column, what, remedy }) => {
+                let remedy =
+                    groups.known(word, true).map_or(remedy.clone(), |known| format!("{remedy}; {known}"));
+                return Err(Mistake { column, what, remedy });
+            }
+        }
+    }
+    // One address is left as it stands.
+    Ok(if count > 1 || all.len() > 1 { IpNet::aggregate(&all) } else { all })
+}
+
+/// Every pair of a source and a destination of one family, and all of them as they were written if there are several.
+type Pairs = (Vec<Nets>, Option<Arc<Written>>);
+
+fn pairs((sources, destinations): (Vec<IpNet>, Vec<IpNet>)) -> Result<Pairs, Mistake> {
+    let side = |nets: &[IpNet]| -> Vec<Option<IpNet>> {
+        if nets.is_empty() { vec![None] } else { nets.iter().copied().map(Some).collect() }
+    };
+    let (from, to) = (side(&sources), side(&destinations));
+    if let ([from], [to]) = (from.as_slice(), to.as_slice()) {
+        return Ok((vec![family((*from, *to))?], None));
+    }
+    if from.len().saturating_mul(to.len()) > 2 * MAX_PAIRS {
+        return too_many(from.len().saturating_mul(to.len()));
+    }
+    let all = from.iter().flat_map(|from| to.iter().map(|to| (*from, *to)));
+    let nets: Vec<Nets> = all.filter_map(|pair| family(pair).ok()).collect();
+    match nets.len() {
+        0 => mistake(
+            "destination",
+            "no address of it is of the same family as one of the source".into(),
+            "use IPv4 or IPv6 on both sides",
+        ),
+        1..=MAX_PAIRS => {
+            let written = Written { sources, destinations };
+            Ok((nets, Some(Arc::new(written))))
+        }
+        more => too_many(more),
+    }
+}
+
+fn too_many<T>(pairs: usize) -> Result<T, Mistake> {
+    let what = format!("sources and destinations make {pairs} pairs, and one rule has at most {MAX_PAIRS}");
+    mistake("destination", what, "join prefixes, or write it as several rules")
+}
+
+/// Is the address in one of these, which are in order and not within each other? In any, if there is none.
+fn has(nets: &[IpNet], address: IpAddr) -> bool {
+    let behind = nets.partition_point(|net| net.addr() <= address);
+    nets.is_empty()
+        || behind.checked_sub(1).and_then(|n| nets.get(n)).is_some_and(|net| net.contains(&address))
+}
+
+/// One address or prefix; `None` is any.
+pub(super) fn net(column: &'static str, text: &str) -> Result<Option<IpNet>, Mistake> {
     let text = text.trim();
     if is_any(text) {
         return Ok(None);
@@ -465,9 +582,14 @@ fn family((source, destination): (Option<IpNet>, Option<IpNet>)) -> Result<Nets,
     })
 }
 
-fn ports(column: &'static str, text: &str) -> Result<Ranges, Mistake> {
+/// Ports of a list; none means any.
+pub(super) fn ports(column: &'static str, text: &str, groups: &Groups) -> Result<Ranges, Mistake> {
     let mut ranges = Vec::new();
     for word in list(text) {
+        if let Some(group) = groups.ports(word) {
+            ranges.extend(group);
+            continue;
+        }
         let (low, high) = word.split_once('-').unwrap_or((word, word));
         match (low.trim().parse::<u16>(), high.trim().parse::<u16>()) {
             (Ok(low), Ok(high)) if low <= high => ranges.push((low, high)),
@@ -480,7 +602,9 @@ fn ports(column: &'static str, text: &str) -> Result<Ranges, Mistake> {
             }
             _ => {
                 let what = format!("{} is not a port", quoted(word));
-                return mistake(column, what, "write 80, 1000-2000 or 80|443; ports go up to 65535");
+                let remedy = "write 80, 1000-2000 or 80|443; ports go up to 65535";
+                let known = groups.known(word, false).map(|known| format!("{remedy}; {known}"));
+                return mistake(column, what, known.as_deref().unwrap_or(remedy));
             }
         }
     }

@@ -232,6 +232,6 @@ impl Verdicts<'_> {
         let Some(rule) = answer.rule().and_then(|n| self.set.rules().get(n)) else { return false };
         let key = Key::of(batch.meta(slot), batch.inner(slot));
         let key = key.map(|key| if self.asking.turns_round(batch, slot) { key.reversed() } else { key });
-        rule.action == Action::Allow && key.is_some_and(|key| !rule.matches(&key))
+        rule.action == Action::Allow && key.is_some_and(|key| !rule.matches_as_written(&key))
     }
 }

@@ -38,7 +38,10 @@ impl RuleSet {
     pub fn new(rules: Vec<Rule>, default: Action) -> Result<Self, Refused> {
         debug_assert!(default.decides());
         if rules.len() > MAX_RULES {
-            let what = format!("{} rules are more than the {MAX_RULES} that one stage takes", rules.len());
+            let what = format!(
+                "{} rules are more than the {MAX_RULES} that one stage takes, one for each pair of addresses",
+                rules.len()
+            );
             return Err(Refused { rule: MAX_RULES, what, remedy: "join rules, or use a second stage" });
         }
         let layers = layers(&rules)?;
@@ -48,6 +51,15 @@ impl RuleSet {
     /// The rules in order.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The same as they were written: which of [`Self::rules`] are one, for several pairs of addresses. They follow each other.
+    pub fn written(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let parts = self.rules.chunk_by(|one, next| one.written.is_some() && one.place == next.place);
+        parts.scan(0, |at, part| {
+            let first = std::mem::replace(at, *at + part.len());
+            Some(first..*at)
+        })
     }
 
     /// What happens to packets that no rule decides on.

@@ -1,4 +1,5 @@
 mod alerts;
+mod groups;
 mod flows;
 
 use std::net::IpAddr;
