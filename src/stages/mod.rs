@@ -19,6 +19,7 @@ pub mod tls;
 pub mod dns;
 pub mod appid;
 pub mod names;
+mod places;
 mod buckets;
 mod whom;
 
