@@ -17,6 +17,7 @@ pub mod synguard;
 pub mod acl;
 pub mod tls;
 pub mod dns;
+pub mod http;
 pub mod appid;
 pub mod names;
 mod places;
@@ -33,6 +34,7 @@ pub const ALL: &[&StageKind] = &[
     &acl::KIND,
     &tls::KIND,
     &dns::KIND,
+    &http::KIND,
     &appid::KIND,
 ];
 
