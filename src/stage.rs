@@ -222,6 +222,11 @@ pub trait Parsed: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Has to see all of a connection: wherever such a stage reads, `stream.depth_kb` bounds nothing.
+    fn reads_whole_streams(&self) -> bool {
+        false
+    }
+
     /// Can decide on a flow by any packet of it. After a reload that changed the stage, flows ask it again then; of one that has to see a flow
     /// from its beginning, what it said of older flows holds. `on_reload` in its table says otherwise.
     fn judges_any_packet(&self) -> bool {

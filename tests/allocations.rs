@@ -703,6 +703,80 @@ fn appid_does_not_allocate() {
     }
 }
 
+/// Requests and answers, whole and in pieces, allowed, denied, malformed and never ended: reading and deciding allocates nothing; what a record of
+/// each request with its answer costs is said.
+#[test]
+fn http_does_not_allocate() {
+    use common::inner::{tcp, v4, wrap};
+    let stage = "[[stage]]\nuse = \"http\"\nheads = 16\nrequests = 64\n[[stage.rule]]\naction = \"log\"\nquery_regex = ['x=\\d+']\n\
+                 [[stage.rule]]\naction = \"deny\"\nhosts = [\".ads.example\"]\n[[stage.rule]]\naction = \"deny\"\npaths = [\"/admin\"]\n\
+                 header = [{ name = \"User-Agent\", regex = [\"(?i)curl\"] }]\n";
+    let sink = "[events]\ntypes = [\"http\", \"alert\", \"anomaly\"]\n[[events.sink]]\nto = \"stdout\"\n";
+    let flow = "[flow]\ncapacity = 1024\n[stream]\nhold = 16\nmemory_mb = 1\n";
+    let server = v4(192, 0, 2, 1, 80);
+    for (sink, most) in [("", 0), (sink, 30)] {
+        let mut rig = Rig::new(&plan(&format!("{TUNNEL}{sink}{flow}{stage}")));
+        let mut back = Vec::with_capacity(9000);
+        let (mut spent, mut requests) = (0, 0);
+        for round in 0..1200u64 {
+            let client = v4(10, 0, 0, (round % 64) as u8, 1000 + (round / 64) as u16);
+            let head = |host: &str, more: &str| {
+                format!(
+                    "GET /a/../b%41?x={round} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: Mozilla/5.0\r\n{more}\r\n"
+                )
+            };
+            let good = head("www.example.com", "");
+            let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n0\r\n\r\n";
+            let mut sent = [100, 500];
+            let mut say = |reply: bool, bytes: &[u8]| {
+                let [own, other] = if reply { [sent[1], sent[0]] } else { sent };
+                let (from, to) = if reply { (server, client) } else { (client, server) };
+                sent[usize::from(reply)] += bytes.len() as u32;
+                tcp(from, to, "PA", own, other, bytes)
+            };
+            let mut frames =
+                vec![tcp(client, server, "S", 99, 0, b""), tcp(server, client, "SA", 499, 100, b"")];
+            match round % 4 {
+                0 => {
+                    let twice = [good.as_bytes(), good.as_bytes()].concat();
+                    frames.extend([say(false, &twice), say(true, answer.repeat(2).as_bytes())]);
+                }
+                1 => {
+                    frames.extend(good.as_bytes().chunks(9).map(|part| say(false, part)));
+                    frames.extend(answer.as_bytes().chunks(40).map(|part| say(true, part)));
+                    frames.push(say(false, head("www.example.com", "no colon\r\nHost: b\r\n").as_bytes()));
+                }
+                2 => frames.push(say(false, head("x.ads.example", "").as_bytes())),
+                _ => frames.push(say(false, &good.as_bytes()[..30])), // and nothing more
+            }
+            for frame in &frames {
+                rig.set_clock(round * 20_000_000);
+                rig.wire.send_copy(&wrap(frame, round as u32, 61_000));
+                let calls = calls(|| while rig.worker.poll() > 0 {});
+                // The soft wire grows its buffers in the first half.
+                spent += if round < 600 { 0 } else { calls };
+                while rig.wire.receive_into(&mut back) {}
+            }
+            requests += if round < 600 { 0 } else { [2, 2, 1, 0][round as usize % 4] };
+            while rig.rings.take(|_| ()) {}
+        }
+        let counts: Vec<(String, u64)> =
+            rig.pipeline.stages().flat_map(|(_, shared)| shared.counts()).collect();
+        let count =
+            |what: &str| counts.iter().find(|(label, _)| label == what).map_or(0, |(_, count)| *count);
+        assert!(count("requests") > 1400 && count("answers") > 800, "{counts:?}");
+        assert!(
+            count("malformed") > 200 && count("ambiguous") > 200 && count("given up") > 100,
+            "{counts:?}"
+        );
+        common::say(&format!(
+            "{spent} calls of the allocator for {requests} requests of HTTP{}",
+            if most > 0 { " and their records" } else { "" }
+        ));
+        assert!(spent <= most * requests, "{spent}");
+    }
+}
+
 /// Golden frames of every fate and generated ones, in an order that mixes them.
 fn mixed() -> Vec<Vec<u8>> {
     let mut generator = Generator::new(Arc::new(Traffic::new(&Mix { flows: 200, ..Mix::default() })));

@@ -27,7 +27,7 @@ const MS: u64 = 1_000_000;
 
 const FIREWALL: &str = r#"
 [events]
-types = ["flow", "flow_start", "alert", "drop", "anomaly", "tls", "dns", "ssh", "stats"]
+types = ["flow", "flow_start", "alert", "drop", "anomaly", "tls", "http", "dns", "ssh", "stats"]
 account = "123456789012"
 
 [[events.sink]]
@@ -56,7 +56,7 @@ severity = 2
 action = "allow"
 protocol = "tcp|udp"
 destination = "10.2.0.0/16"
-destination_port = "53|443"
+destination_port = "53|80|443"
 "#;
 
 fn client() -> End {
@@ -271,6 +271,19 @@ fn alerts_of_later_stages_say_what_is_spoken() {
     }
 }
 
+/// A page is asked for, and answered.
+fn visit(more: &str, head: &str) -> Teller {
+    let mut teller = Teller::new(&format!("\n[[stage]]\nuse = \"http\"\n{more}\n"));
+    teller.send(&tcp(client(), server(80), "S", 100, 0, &[]));
+    teller.send(&tcp(server(80), client(), "SA", 500, 101, &[]));
+    teller.send(&tcp(client(), server(80), "PA", 101, 501, head.as_bytes()));
+    let answer = b"HTTP/1.1 302 Found\r\nLocation: /cart/\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nmoved";
+    teller.send(&tcp(server(80), client(), "PA", 501, 101 + head.len() as u32, answer));
+    teller
+}
+
+const PAGE: &str = "GET /cart?id=7 HTTP/1.1\r\nHost: shop.example:80\r\nUser-Agent: curl/8.14.1\r\nReferer: http://shop.example/\r\n\r\n";
+
 /// The records of the documents are those of this story, to the letter, and every key in them is explained there.
 #[test]
 fn examples_of_the_documents_are_what_is_written() {
@@ -296,6 +309,9 @@ fn examples_of_the_documents_are_what_is_written() {
     let shell = shell("").said();
     let (_, line) = shell.iter().find(|(_, line)| line.contains("\"event_type\":\"ssh\"")).expect("ssh");
     examples.push(("ssh", line.clone()));
+    let visit = visit("", PAGE).said();
+    let (_, line) = visit.iter().find(|(_, line)| line.contains("\"event_type\":\"http\"")).expect("http");
+    examples.push(("http", line.clone()));
     let record = stats(&teller.plan, &teller.snapshot()).record(Stats::capture_time(teller.now));
     examples.push(("stats", record.to_string()));
     examples.push(("reload", reload_record(teller.now).to_string()));
@@ -515,6 +531,57 @@ fn malformed_messages_and_tunnels_are_anomalies() {
             assert_eq!((&anomaly["type"], &anomaly["event"]), (&"applayer".into(), &event.into()), "{more}");
             assert_eq!((&anomaly["dropped"], &record["stage"]), (&dropped.into(), &"dns".into()), "{record}");
         }
+    }
+}
+
+/// A request and its answer are one record, told when the answer has ended.
+#[test]
+fn requests_are_told_with_their_answers() {
+    let record = visit("", PAGE).one("http");
+    assert_eq!((&record["direction"], &record["stage"]), (&"to_client".into(), &"http".into()), "{record}");
+    assert_eq!((&record["src_ip"], &record["dest_port"]), (&"10.1.0.5".into(), &80.into()), "{record}");
+    let http = &record["http"];
+    for (key, value) in [
+        ("hostname", Value::from("shop.example")),
+        ("http_port", 80.into()),
+        ("url", "/cart?id=7".into()),
+        ("http_user_agent", "curl/8.14.1".into()),
+        ("http_content_type", "text/html".into()),
+        ("http_refer", "http://shop.example/".into()),
+        ("http_method", "GET".into()),
+        ("protocol", "HTTP/1.1".into()),
+        ("status", 302.into()),
+        ("redirect", "/cart/".into()),
+        ("length", 5.into()),
+    ] {
+        assert_eq!(http[key], value, "{key}");
+    }
+}
+
+/// Rules on requests: the alert knows what becomes of the request, which is told as well; and so are requests that can be read in two ways.
+#[test]
+fn rules_on_requests_and_smuggling_are_told() {
+    let rules = "[[stage.rule]]\naction = \"log\"\npaths = [\"/cart\"]\ncomment = \"carts\"\nid = 77\n\
+                 [[stage.rule]]\naction = \"deny\"\nhosts = [\".example\"]\n";
+    let records = visit(rules, PAGE).records();
+    let of = |kind: &str| records.iter().filter(|r| r["event_type"] == kind).collect::<Vec<_>>();
+    let (alerts, drops) = (of("alert"), of("drop"));
+    assert_eq!((alerts.len(), of("http").len()), (1, 1), "{records:?}");
+    let alert = &alerts[0]["alert"];
+    assert_eq!((&alert["signature"], &alert["action"]), (&"carts".into(), &"blocked".into()));
+    assert!(drops.iter().any(|record| record["drop"]["reason"] == "http.denied"), "{drops:?}");
+    let two = PAGE.replace("Host:", "Host: a.example\r\nHost:");
+    let broken = PAGE.replace("Host:", "Host");
+    for (settings, head, event, dropped) in [
+        ("", &two, "http_ambiguous_host", false),
+        ("ambiguous = \"deny\"", &two, "http_ambiguous_host", true),
+        ("", &broken, "http_malformed", false),
+        ("malformed = \"deny\"", &broken, "http_malformed", true),
+    ] {
+        let record = visit(settings, head).one("anomaly");
+        let anomaly = &record["anomaly"];
+        assert_eq!((&anomaly["type"], &anomaly["event"]), (&"applayer".into(), &event.into()), "{settings}");
+        assert_eq!((&anomaly["dropped"], &record["stage"]), (&dropped.into(), &"http".into()), "{record}");
     }
 }
 
@@ -1066,6 +1133,82 @@ mod program {
         common::say(&format!("{right} of {all} facts, {} missing", missing.len()));
         missing.iter().take(40).for_each(|line| common::say(line));
         assert!(right * 100 >= all * 99 && right > 900, "{right} of {all}\n{}", missing.join("\n"));
+    }
+
+    /// Every HTTP capture of the corpus: a record for each request and answer that others find, and in it what they read.
+    #[test]
+    fn visits_of_the_corpus_are_what_others_read() {
+        let Some(corpus) = common::capture::corpus("visits_of_the_corpus_are_what_others_read") else {
+            return;
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = "[[port]]\ndevice = \"net_null0\"\n[tunnel]\nmax_return = \"unlimited\"\n[events]\ntypes = [\"http\"]\n\
+                    [[stage]]\nuse = \"http\"\n";
+        std::fs::write(folder.path().join("http.toml"), text).expect("a file");
+        let mut captures = BTreeMap::<String, Vec<Value>>::new();
+        for fact in read(&corpus.join("expected.jsonl")) {
+            let is_http = fact["kind"].as_str().expect("a word").starts_with("http.");
+            // What lies within VXLAN is not looked into.
+            if is_http && fact["tunnelled"] != true {
+                captures.entry(fact["capture"].as_str().expect("a name").to_owned()).or_default().push(fact);
+            }
+        }
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (mut right, mut all, mut missing) = (0, 0, Vec::new());
+        for (capture, facts) in &captures {
+            let input = corpus.join("pcap").join(capture);
+            let args =
+                ["replay", "http.toml", "--in", input.to_str().expect("UTF-8"), "--events", "eve.jsonl"];
+            let output = sluicegate(folder.path(), &args);
+            let said = String::from_utf8_lossy(&output.stderr);
+            if said.contains("is not Ethernet or raw IP") {
+                continue;
+            }
+            assert_eq!(output.status.code(), Some(0), "{said}");
+            let mut told = BTreeMap::<String, usize>::new();
+            for record in read(&folder.path().join("eve.jsonl")) {
+                assert_eq!(record["event_type"], "http", "{record}");
+                let http = &record["http"];
+                let mut ends = [("src_ip", "src_port"), ("dest_ip", "dest_port")].map(|(address, port)| {
+                    let address: std::net::IpAddr = word(&record[address]).parse().expect("an address");
+                    (address, record[port].as_u64())
+                });
+                ends.sort();
+                if http["http_method"].is_string() {
+                    let port = http["http_port"].as_u64().map(|port| format!(":{port}")).unwrap_or_default();
+                    let (method, host) = (word(&http["http_method"]), word(&http["hostname"]) + &port);
+                    let (url, agent) = (word(&http["url"]), word(&http["http_user_agent"]));
+                    *told.entry(format!("{ends:?} {method} {host} {url} {agent}")).or_default() += 1;
+                }
+                if let Some(status) = http["status"].as_u64() {
+                    *told.entry(format!("{ends:?} {status}")).or_default() += 1;
+                }
+            }
+            for fact in facts {
+                let (flow, value) = (&fact["flow"], &fact["value"]);
+                let mut ends = [("src_ip", "src_port"), ("dst_ip", "dst_port")].map(|(address, port)| {
+                    let address: std::net::IpAddr = word(&flow[address]).parse().expect("an address");
+                    (address, flow[port].as_u64())
+                });
+                ends.sort();
+                let wanted = match value.as_u64() {
+                    Some(status) => format!("{ends:?} {status}"),
+                    None => {
+                        let [method, host, url, agent] =
+                            ["method", "host", "uri", "user_agent"].map(|key| word(&value[key]));
+                        format!("{ends:?} {method} {host} {url} {agent}")
+                    }
+                };
+                all += 1;
+                match told.get_mut(&wanted).filter(|times| **times > 0) {
+                    Some(times) => (*times, right) = (*times - 1, right + 1),
+                    None => missing.push(format!("{capture} {fact}")),
+                }
+            }
+        }
+        common::say(&format!("{right} of {all} facts, {} missing", missing.len()));
+        missing.iter().take(40).for_each(|line| common::say(line));
+        assert!(right * 100 >= all * 99 && right > 1000, "{right} of {all}\n{}", missing.join("\n"));
     }
 
     /// logrotate's way with the program as it runs: rename, SIGHUP, and a file that begins anew.

@@ -19,9 +19,10 @@ struct Spoken {
     good: Vec<u8>,
 }
 
-fn spoken() -> [Spoken; 2] {
+fn spoken() -> [Spoken; 3] {
     let hello = |name| client_hello(0x0303, &[0x0304], Some(name));
     let question = |name| over_tcp(&[query(asked(7, name))]);
+    let request = |name| format!("GET /a/long/path HTTP/1.1\r\nHost: {name}\r\n\r\n").into_bytes();
     [
         Spoken {
             stage: "[[stage]]\nuse = \"tls\"\ndeny_names = [\"x.ads.example\"]\n",
@@ -34,6 +35,12 @@ fn spoken() -> [Spoken; 2] {
             port: 53,
             bad: question("x.ads.example"),
             good: question("www.example"),
+        },
+        Spoken {
+            stage: "[[stage]]\nuse = \"http\"\n[[stage.rule]]\naction = \"deny\"\nhosts = [\"x.ads.example\"]\n",
+            port: 80,
+            bad: request("x.ads.example"),
+            good: request("www.example"),
         },
     ]
 }

@@ -65,6 +65,7 @@ impl Type {
         Type::Drop,
         Type::Anomaly,
         Type::Tls,
+        Type::Http,
         Type::Dns,
         Type::Ssh,
         Type::Stats,

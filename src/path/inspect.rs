@@ -93,8 +93,12 @@ impl Pipeline {
             stages.fold(0, |bits, (n, stage)| bits | u16::from(picked(stage)) << n)
         };
         let readers = bits(&|stage| stage.parsed.wants_streams());
+        let mut terms = plan.stream.clone();
+        if plan.stages.iter().any(|stage| stage.parsed.reads_whole_streams()) {
+            terms.depth = u32::MAX;
+        }
         let streams = (readers != 0).then(|| Setup {
-            plan: plan.stream.clone(),
+            plan: terms,
             tenants: plan.flow.tenants.len(),
             readers,
             active: readers & bits(&|stage| stage.mode == Mode::Enforce),

@@ -76,9 +76,10 @@ use crate::stage::{
     Backend, Cx, Make, ParseResult, Parsed, PerFlow, PerStream, Shared, Stage, StageKind, StreamInspect,
     WorkerId,
 };
+use crate::stages::places::Places;
 use crate::stream::{End, Spot};
 use crate::wire::transport;
-use gather::{PREFIX, Places, Side, Step};
+use gather::{PREFIX, Side, Step};
 use judge::{Denial, Judge};
 
 /// Datagrams of a flow on a port that is not listed that are looked at before it counts as none of DNS.
@@ -276,7 +277,7 @@ impl<T: Tell> Dns<T> {
             hold: settings.hold,
             can_deny: settings.can_deny(),
             flows: PerFlow::new(make),
-            places: Places::new(settings.messages, settings.message_bytes),
+            places: Places::new(settings.messages, PREFIX + settings.message_bytes),
             judge: Judge::new(settings, counts, tell),
         }
     }
@@ -304,7 +305,7 @@ impl<T: Tell> Dns<T> {
         if !missed && (*known || (listed && spot.from_syn)) {
             (direction.begun, *known) = (true, true);
         }
-        let (mut decided, most) = (false, self.places.size());
+        let (mut decided, most) = (false, self.places.size() - PREFIX);
         loop {
             let step = direction.side.take(&mut bytes, &mut self.places, cx.now);
             if !direction.begun {

@@ -17,8 +17,10 @@ pub mod synguard;
 pub mod acl;
 pub mod tls;
 pub mod dns;
+pub mod http;
 pub mod appid;
 pub mod names;
+mod places;
 mod buckets;
 mod whom;
 
@@ -32,6 +34,7 @@ pub const ALL: &[&StageKind] = &[
     &acl::KIND,
     &tls::KIND,
     &dns::KIND,
+    &http::KIND,
     &appid::KIND,
 ];
 

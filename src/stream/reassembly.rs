@@ -117,6 +117,11 @@ impl Reassembly {
         }
     }
 
+    /// From now on so many bytes of each direction are given on. A direction that has ended stays so.
+    pub fn show(&mut self, depth: u32) {
+        self.terms.depth = depth;
+    }
+
     /// Blocks on loan, and all there are.
     pub fn blocks(&self) -> (u32, u32) {
         (self.slab.used(), self.slab.capacity())

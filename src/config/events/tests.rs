@@ -22,7 +22,10 @@ fn what_is_not_said_has_its_usual_value() {
     let plan = load("[[events.sink]]\nto = \"file\"\npath = \"eve.json\"\n").unwrap();
     let events = &plan.events;
     let words: Vec<&str> = events.wanted().iter().map(Type::word).collect();
-    assert_eq!(words, ["flow", "alert", "drop", "anomaly", "tls", "dns", "ssh", "stats", "reload", "shadow"]);
+    assert_eq!(
+        words,
+        ["flow", "alert", "drop", "anomaly", "tls", "http", "dns", "ssh", "stats", "reload", "shadow"]
+    );
     assert_eq!((events.ring, events.stats_every), (4096, MINUTE));
     let SinkPlan { name, to, format, .. } = &events.sinks[0];
     assert_eq!((name.as_str(), *format), ("file", Format::Eve));
@@ -36,7 +39,7 @@ fn what_is_not_said_has_its_usual_value() {
     assert!(events.anomaly.reasons.contains(&DropReason::GeneveVersion.into()));
     assert!(events.drop.reasons.contains(&DropReason::TableFull.into()));
     let text = plan.to_string();
-    assert!(text.contains("events: flow, alert, drop, anomaly, tls, dns, ssh, stats"), "{text}");
+    assert!(text.contains("events: flow, alert, drop, anomaly, tls, http, dns, ssh, stats"), "{text}");
     assert!(text.contains("file /etc/sg/eve.json, a new one after 100 MB, 5 kept"), "{text}");
     assert_eq!(plan.to_json()["events"]["sink"][0]["rotate_mb"], 100);
 }
@@ -73,7 +76,6 @@ fn everything_can_be_said() {
 #[test]
 fn mistakes_are_named() {
     let cases = [
-        ("[events]\ntypes = [\"http\"]", "events.types[0]: no stage makes http records yet; leave it out"),
         (
             "[events]\ntypes = [\"flows\"]",
             "events.types[0]: there is no type \"flows\"; did you mean \"flow\"?",

@@ -75,11 +75,14 @@ fn ids(text: &str) -> Vec<u64> {
 #[test]
 fn what_is_emitted_is_written_in_order() {
     let folder = tempfile::tempdir().unwrap();
-    let plan = plan("[[events.sink]]\nto = \"file\"\npath = \"eve.json\"\n", folder.path());
+    let plan = plan(
+        "types = [\"alert\", \"drop\"]\n[[events.sink]]\nto = \"file\"\npath = \"eve.json\"\n",
+        folder.path(),
+    );
     let mut bench = bench(&plan);
     assert!(
         bench.emitter.wants(Type::Alert) && !bench.emitter.wants(Type::Http),
-        "what nobody makes has no ring"
+        "what nobody asked for has no ring"
     );
     for rule in 0..500 {
         bench.alert(rule);

@@ -226,9 +226,11 @@ impl Pipeline {
             let stage = same.is_none().then(|| built.shared.make(&make));
             Running::new(stage, built, counters.stage(&built.name))
         });
-        let mut moves = Moves { readers: 0, active: 0, closed: 0, to: [0; MOST_STAGES], cut: false };
+        let mut moves =
+            Moves { readers: 0, active: 0, closed: 0, depth: 0, to: [0; MOST_STAGES], cut: false };
         if let Some(setup) = &self.streams {
             (moves.readers, moves.active, moves.closed) = (setup.readers, setup.active, setup.closed);
+            moves.depth = setup.plan.depth;
         }
         for (n, (same, stage)) in since.iter().zip(&self.stages).enumerate().take(MOST_STAGES) {
             match same.and_then(|was| moves.to.get_mut(was)) {

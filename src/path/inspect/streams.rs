@@ -99,6 +99,8 @@ pub(in crate::path) struct Moves {
     pub readers: u16,
     pub active: u16,
     pub closed: u16,
+    /// Bytes of each direction that they are shown.
+    pub depth: u32,
     /// The bit of a stage that stays, by where it stood.
     pub to: [u16; MOST_STAGES],
     /// Flows from before are dropped.
@@ -175,6 +177,7 @@ impl Streams {
     /// may go, or are dropped with their flows.
     pub fn change(&mut self, moves: &Moves, counters: &WorkerCounters) {
         (self.readers, self.active, self.closed) = (moves.readers, moves.active, moves.closed);
+        self.reassembly.show(moves.depth);
         self.holds.generation = self.holds.generation.wrapping_add(1);
         for place in 0..self.waiting.len() {
             let Some(Some(waiting)) = self.waiting.get_mut(place) else { continue };

@@ -2,14 +2,15 @@
 //! broken. Compiled for tests and fuzzing only.
 
 use super::event;
-use super::gather::{Places, Side, Step};
+use super::gather::{PREFIX, Side, Step};
 use super::message::{HEADER, Message, Name, State};
 use super::shape;
+use crate::stages::places::Places;
 
 /// A byte that chooses how the rest is cut, then a stream: the same messages, whatever the cuts. The rest is taken as one datagram as well.
 pub fn messages(bytes: &[u8]) {
     let Some((&cut, stream)) = bytes.split_first() else { return };
-    let mut places = Places::new(2, 512);
+    let mut places = Places::new(2, PREFIX + 512);
     let whole = read(stream, stream.len().max(1), &mut places);
     for cut in [usize::from(cut).max(1), 1] {
         let found = read(stream, cut, &mut places);

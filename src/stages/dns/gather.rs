@@ -4,16 +4,10 @@
 //! at the start, all of one size: what is longer is cut, as its sender might have done. When they are all in use the oldest makes room; the message
 //! that was there is passed over by its length, so that the ones behind it are still read. Nothing is allocated.
 
+use crate::stages::places::{Places, Ticket};
+
 /// Bytes of the length in front of a message.
 pub const PREFIX: usize = 2;
-
-/// Where the message of a direction is being gathered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Ticket {
-    /// Plus one; 0: none.
-    place: u16,
-    serial: u32,
-}
 
 /// One direction of a connection. Small: every flow has two.
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,118 +92,6 @@ impl Side {
     }
 }
 
-/// One message.
-#[derive(Clone, Copy, Debug, Default)]
-struct Place {
-    /// Changes whenever somebody else gets the place.
-    serial: u32,
-    used: bool,
-    since: u64,
-    len: u32,
-}
-
-/// The places of a worker.
-#[derive(Debug)]
-pub struct Places {
-    all: Box<[Place]>,
-    bytes: Box<[u8]>,
-    size: usize,
-    free: Vec<u16>,
-    hand: usize,
-    /// Messages that made room for others.
-    pub given_up: u64,
-}
-
-impl Places {
-    /// So many, each for a message of so many bytes.
-    pub fn new(count: u16, size: usize) -> Self {
-        let size = size + PREFIX;
-        Places {
-            all: (0..count).map(|_| Place::default()).collect(),
-            bytes: vec![0; usize::from(count) * size].into(),
-            size,
-            free: (0..count).rev().collect(),
-            hand: 0,
-            given_up: 0,
-        }
-    }
-
-    /// Bytes that so many places of that size take.
-    pub fn memory(count: u16, size: usize) -> usize {
-        usize::from(count) * (size + PREFIX + size_of::<Place>() + size_of::<u16>())
-    }
-
-    fn begin(&mut self, now: u64) -> Ticket {
-        let place = match self.free.pop() {
-            Some(place) => place,
-            None => {
-                self.given_up += 1;
-                self.oldest()
-            }
-        };
-        let Some(of) = self.all.get_mut(usize::from(place)) else { return Ticket::default() };
-        *of = Place { serial: of.serial.wrapping_add(1), used: true, since: now, len: 0 };
-        Ticket { place: place + 1, serial: of.serial }
-    }
-
-    /// The oldest of a few that are looked at in turn.
-    fn oldest(&mut self) -> u16 {
-        const LOOK_AT: usize = 8;
-        let (mut best, mut since) = (self.hand, u64::MAX);
-        for _ in 0..LOOK_AT {
-            self.hand = if self.hand + 1 < self.all.len() { self.hand + 1 } else { 0 };
-            if let Some(place) = self.all.get(self.hand).filter(|place| place.since < since) {
-                (best, since) = (self.hand, place.since);
-            }
-        }
-        best as u16
-    }
-
-    fn get(&mut self, ticket: Ticket) -> Option<(usize, &mut Place)> {
-        let at = usize::from(ticket.place.checked_sub(1)?);
-        let place = self.all.get_mut(at).filter(|place| place.serial == ticket.serial)?;
-        Some((at, place))
-    }
-
-    fn add(&mut self, ticket: Ticket, part: &[u8]) {
-        let size = self.size;
-        let Some((at, place)) = self.get(ticket) else { return };
-        let from = place.len as usize;
-        let n = part.len().min(size - from.min(size));
-        place.len += n as u32;
-        let start = at * size + from;
-        if let (Some(to), Some(part)) = (self.bytes.get_mut(start..start + n), part.get(..n)) {
-            to.copy_from_slice(part);
-        }
-    }
-
-    /// What a ticket's message has come to, until somebody else gets the place.
-    fn left_in(&self, ticket: Ticket) -> Option<&[u8]> {
-        let at = usize::from(ticket.place.checked_sub(1)?);
-        let place = self.all.get(at).filter(|place| place.serial == ticket.serial)?;
-        self.bytes.get(at * self.size..at * self.size + place.len as usize)
-    }
-
-    fn end(&mut self, ticket: Ticket) {
-        if let Some((at, place)) = self.get(ticket)
-            && std::mem::take(&mut place.used)
-        {
-            self.free.push(at as u16);
-        }
-    }
-
-    /// Bytes of a message that are kept.
-    pub fn size(&self) -> usize {
-        self.size - PREFIX
-    }
-
-    /// Places that are in use.
-    #[cfg(any(test, fuzzing))]
-    pub fn used(&self) -> usize {
-        self.all.iter().filter(|place| place.used).count()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,7 +118,7 @@ mod tests {
         let messages: Vec<Vec<u8>> = [0, 1, 30, 300, 12, 0].map(|n| (0..n).map(|b| b as u8).collect()).into();
         let stream = stream(&messages);
         for cut in 1..stream.len() + 1 {
-            let mut places = Places::new(2, 400);
+            let mut places = Places::new(2, PREFIX + 400);
             assert_eq!(read(&stream, cut, &mut places), messages, "{cut}");
             assert_eq!(places.used(), 0, "{cut}");
         }
@@ -245,7 +127,7 @@ mod tests {
     #[test]
     fn what_is_longer_than_a_place_is_cut() {
         let messages = vec![vec![7; 100], vec![8; 10]];
-        let found = read(&stream(&messages), 9, &mut Places::new(1, 40));
+        let found = read(&stream(&messages), 9, &mut Places::new(1, PREFIX + 40));
         assert_eq!(found, [vec![7; 40], vec![8; 10]]);
     }
 

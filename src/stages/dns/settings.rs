@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::gather::Places;
+use super::gather::PREFIX;
 use super::rules::{Action, Rule, Rules};
 use super::tunnel::{Signs, Watch};
 use super::words;
 use crate::config::{self, Problem};
 use crate::stages::names::{self, Names};
+use crate::stages::places::Places;
 
 /// Rules of one stage. Each is asked in turn, so they are few; names belong into sets.
 const MOST_RULES: usize = 256;
@@ -224,7 +225,7 @@ impl Settings {
     /// Bytes that each worker takes beside what it keeps of flows.
     pub(super) fn memory(&self) -> usize {
         let tunnel = self.tunnel.as_ref().map_or(0, |signs| Watch::memory(signs));
-        Places::memory(self.messages, self.message_bytes) + tunnel
+        Places::memory(self.messages, PREFIX + self.message_bytes) + tunnel
     }
 
     /// Can a message be denied?
