@@ -36,7 +36,7 @@ fn start() -> Eal {
 }
 
 /// Small choices, so that rules overlap and keys hit them.
-struct Dice(ChaCha8Rng);
+struct Dice(ChaCha8Rng, bool); // and whether rules are tenants'
 
 impl Dice {
     fn below(&mut self, n: usize) -> usize {
@@ -127,7 +127,11 @@ impl Dice {
             comment: "",
             ..Words::default()
         };
-        Rule::parse(&words, Place::Inline(number)).unwrap_or_else(|wrong| panic!("{words:?}: {wrong:?}"))
+        let rule = Rule::parse(&words, Place::Inline(number));
+        let rule = rule.unwrap_or_else(|wrong| panic!("{words:?}: {wrong:?}"));
+        // Of a quarter of the sets, some rules are some tenants'.
+        let tenants: &[u16] = if self.1 { self.one(&[&[], &[], &[1], &[3], &[1, 2], &[0]]) } else { &[] };
+        Rule { tenants: tenants.to_vec(), ..rule }
     }
 
     /// Any key, or one inside a rule with one detail perhaps changed.
@@ -138,7 +142,13 @@ impl Dice {
             false => IpAddr::V4(Ipv4Addr::from_bits(dice.v4())),
         };
         let protocol = self.one(&[6, 17, 1, 58, 132, 50, 0, 255]);
-        let mut key = Key { protocol, source: address(self), destination: address(self), ports: None };
+        let mut key = Key {
+            protocol,
+            source: address(self),
+            destination: address(self),
+            ports: None,
+            tenant: self.below(5) as u16,
+        };
         if matches!(protocol, 6 | 17 | 132) && self.below(6) != 0 {
             key.ports = Some((self.port(), self.port()));
         } else if matches!(protocol, 1 | 58) && self.below(6) != 0 {
@@ -185,10 +195,11 @@ impl Dice {
 #[test]
 fn rte_acl_agrees_with_the_reference() {
     let _eal = start();
-    let mut dice = Dice(ChaCha8Rng::seed_from_u64(SEED));
+    let mut dice = Dice(ChaCha8Rng::seed_from_u64(SEED), false);
     let mut reversed = 0;
     let (mut cases, mut decided, mut observed, mut bare, mut v6) = (0, 0, 0, 0, 0);
     for set_number in 0..SETS {
+        dice.1 = set_number % 4 == 3;
         let count = 1 + dice.below(if set_number % 10 == 0 { 120 } else { 30 });
         let rules: Vec<Rule> = (0..count).map(|n| dice.rule(n)).collect();
         // Too many overlapping observers are refused by design; the rest of the set is as good.
@@ -206,7 +217,7 @@ fn rte_acl_agrees_with_the_reference() {
         // Every batch size takes its own way through rte_acl: one at a time, 4, 8, 16, 32.
         let batch = 1 + set_number % BURST;
         let mut seen = vec![Vec::new(); KEYS];
-        let got = compiled.search(&keys, batch, |key, rule| seen[key].push(rule));
+        let got = compiled.search(set.classes(), &keys, batch, |key, rule| seen[key].push(rule));
         for ((key, got), mut seen) in keys.iter().zip(got).zip(seen) {
             let mut expected_seen = Vec::new();
             let expected = linear::search(set.rules(), key, |n| expected_seen.push(n));
@@ -234,7 +245,9 @@ fn rte_acl_agrees_with_the_reference() {
 /// Answers to denied flows, asked in reverse: the rule that says that the other side opens them.
 fn agree_in_reverse(compiled: &Compiled, set: &RuleSet, keys: &[Key], found: &mut usize) {
     let back: Vec<Key> = keys.iter().map(Key::reversed).collect();
-    for ((key, back), got) in keys.iter().zip(&back).zip(compiled.search(&back, BURST, |_, _| ())) {
+    for ((key, back), got) in
+        keys.iter().zip(&back).zip(compiled.search(set.classes(), &back, BURST, |_, _| ()))
+    {
         assert_eq!(back.reversed(), *key);
         let allows = |&(number, action): &(usize, Action)| {
             action == Action::Allow && !set.rules()[number].matches(key)
@@ -250,7 +263,7 @@ fn agree_in_reverse(compiled: &Compiled, set: &RuleSet, keys: &[Key], found: &mu
 
 /// In the same process, because DPDK starts once.
 fn a_set_that_does_not_fit_says_which_setting_to_raise() {
-    let mut dice = Dice(ChaCha8Rng::seed_from_u64(1));
+    let mut dice = Dice(ChaCha8Rng::seed_from_u64(1), false);
     let mut text = String::from("action,protocol,source,destination,destination_port\n");
     for _ in 0..15_000 {
         let net = |dice: &mut Dice| {

@@ -55,6 +55,11 @@ impl Settings<'_> {
         })
     }
 
+    /// What tenants are called, in the order of their numbers; `None` if the rest of the file could not be read.
+    pub fn tenant_names(&self) -> Option<&[String]> {
+        self.tenants
+    }
+
     /// How many tenants there are: their numbers are below that.
     pub fn tenants(&self) -> usize {
         self.tenants.map_or(1, <[String]>::len)

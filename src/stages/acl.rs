@@ -94,8 +94,8 @@ pub const KIND: StageKind = StageKind {
 
 const HELP: &str = r#"rules    file or list of files, relative to the configuration; none by default
          CSV with a header line: action,protocol,source,destination,source_port,
-         destination_port,icmp_type,comment,id,severity,export in any order; a missing column or
-         an empty value means any; lines that start with # are comments.
+         destination_port,icmp_type,comment,id,severity,export,tenant in any order; a missing
+         column or an empty value means any; lines that start with # are comments.
 rule     [[stage.rule]] tables with the same names as keys; they stand in front of the files
 addresses  [stage.addresses]: names for lists of addresses and prefixes, of both families if
          need be: servers = ["10.0.1.0/24", "2001:db8:1::/64"]
@@ -121,6 +121,10 @@ A rule:
   source_port       80, 1000-2000 or a group, several as "80|443" or "web|8443"; 0-65535 is any
   destination_port
   icmp_type         8, or type/code such as 3/4; several as "0|8"
+  tenant            a [[tenant]]'s name, several as "payments|shop": the rule is for their
+                    packets only, and in their search as if the others' were not there. Rules
+                    may differ for up to 64 sets of tenants, each of which has a classifier of
+                    its own, with the rules for all
   comment           shown beside the rule's counter, and the signature of its alerts
   id                signature_id of its alerts, unique among log rules; else the rule's place
                     among all, from 1, which changes as rules come and go
@@ -221,6 +225,7 @@ struct Inline {
     #[serde(deserialize_with = "words::text")]
     severity: String,
     export: bool,
+    tenant: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -307,6 +312,7 @@ impl Inline {
             id: &self.id,
             severity: &self.severity,
             export: if self.export { "true" } else { "" },
+            tenant: &self.tenant,
         }
     }
 }
@@ -337,7 +343,7 @@ impl Parsed for Acl {
     }
 
     fn wants_flows(&self) -> bool {
-        self.stateful
+        self.stateful || self.set.classes().count() > 1 // whose a packet is, track says
     }
 
     fn settles(&self) -> bool {
@@ -479,6 +485,9 @@ impl Shared for Built {
 
     fn judge(&self, ends: &Tuple) -> Option<Judged> {
         let rules = self.set.rules();
+        if self.set.classes().count() > 1 {
+            return None; // ends do not tell the tenant
+        }
         let key = Key::of_ends(ends);
         let label = |number: usize| rules.get(number).map(Rule::label);
         let mut also = Vec::new();

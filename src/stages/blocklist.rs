@@ -19,11 +19,11 @@
 //!
 //! Place on the path: in front of `acl`, which then need not look at what is dropped here. Assumes that decap has checked the inner headers.
 //! Promises: a flow is asked about once, by the addresses of both its ends, and the answer holds for its replies, its fragments and the ICMP errors
-//! that speak of it, as in `acl` ([`super::acl::flows`]); packets without a flow ask each for itself. Of a flow that is on a list whose action is
+//! that speak of it, as in `acl` (`acl/flows.rs`); packets without a flow ask each for itself. Of a flow that is on a list whose action is
 //! `allow` nothing else counts; else the first list that drops or rejects decides, and every list that has one of its ends counts it and tells of it.
 //!
-//! Addresses are looked up in a hash set, IPv4 prefixes by `rte_fib`, IPv6 prefixes among ranges ([`compiled`]); without DPDK each length is tried
-//! in turn ([`plain`]). What is read is compiled off the packet path, once for all workers; a reload that finds a file with other content compiles
+//! Addresses are looked up in a hash set, IPv4 prefixes by `rte_fib`, IPv6 prefixes among ranges (`compiled`); without DPDK each length is tried
+//! in turn (`plain`). What is read is compiled off the packet path, once for all workers; a reload that finds a file with other content compiles
 //! it again, and flows from before are asked about again.
 
 use std::sync::Arc;

@@ -24,7 +24,7 @@
 //! behind it. Packets and bytes (of inner packets) are limited packet by packet: such a limit is shown every packet, settles nothing, and the flow goes
 //! on. A flow that is one too many is dropped as a whole; where all limits of a stage are of new flows it settles, and sees each flow once.
 //!
-//! What is promised, and what it is under several workers, is said in [`super::buckets`]: never more than rate x time + burst, whichever workers the packets
+//! What is promised, and what it is under several workers, is said in `buckets.rs`: never more than rate x time + burst, whichever workers the packets
 //! come to; all but one packet of that for whoever asks for more. A flow's own buckets are with its worker, and begin full when it changes hands.
 
 use std::sync::Arc;

@@ -26,12 +26,12 @@
 //! | the client's ACK | it acknowledges the server's SYN, whose number only who got it knows |
 //! | a RST of the client | it has the number behind the SYN (RFC 5961 section 3.2) |
 //! | a RST of the server | it acknowledges the client's SYN, or has the number behind its own |
-//! | time | `half_open_time` is over ([`half_open`]) |
+//! | time | `half_open_time` is over (`half_open.rs`) |
 //!
 //! What it does not do: answer SYNs for the server (cookies, a proxy), which takes rewriting the numbers of every segment of the connection. It protects servers
 //! and what lies behind by dropping; the attacker's SYNs below the limits pass.
 //!
-//! Workers count together, in tables of fixed size, as [`super::buckets`] says; an entry that has nothing half-open and a full bucket goes to whoever asks.
+//! Workers count together, in tables of fixed size, as `buckets.rs` says; an entry that has nothing half-open and a full bucket goes to whoever asks.
 
 use std::sync::Arc;
 

@@ -74,10 +74,10 @@ pub fn search(rules: &[Rule]) -> Findings {
 }
 
 type Ports<'a> = &'a [(u16, u16)];
-type Transport<'a> = (&'a [u8], Ports<'a>, Ports<'a>);
+type Transport<'a> = (&'a [u8], Ports<'a>, Ports<'a>, &'a [u16]);
 
 fn transport(rule: &Rule) -> Transport<'_> {
-    (&rule.protocols, &rule.source_ports, &rule.destination_ports)
+    (&rule.protocols, &rule.source_ports, &rule.destination_ports, &rule.tenants)
 }
 
 fn says(rule: &Rule) -> (Nets, Transport<'_>) {
@@ -174,22 +174,27 @@ impl<'a> Bucket<'a> {
     fn add(&mut self, number: usize, rule: &'a Rule) {
         self.exact.entry(transport(rule)).or_insert(number);
         let wide = |ranges: Ports<'_>| ranges.iter().any(|(low, high)| low < high) || ranges.len() > 1;
-        if rule.protocols.len() > 1 || wide(&rule.source_ports) || wide(&rule.destination_ports) {
+        if rule.protocols.len() > 1
+            || rule.tenants.len() > 1
+            || wide(&rule.source_ports)
+            || wide(&rule.destination_ports)
+        {
             self.wide.push(number);
         }
     }
 
     fn cover(&self, rules: &[Rule], rule: &Rule, steps: &mut u64) -> Option<usize> {
-        let (protocols, source, destination) = transport(rule);
+        let (protocols, source, destination, tenants) = transport(rule);
         let mut first = None;
         for p in [protocols, &[]] {
             for s in [source, &[]] {
                 for d in [destination, &[]] {
-                    first = first.into_iter().chain(self.exact.get(&(p, s, d)).copied()).min();
+                    let of = |t| self.exact.get(&(p, s, d, t)).copied();
+                    first = first.into_iter().chain(of(tenants)).chain(of(&[])).min();
                 }
             }
         }
-        *steps += 8;
+        *steps += 16;
         for &other in &self.wide {
             if first.is_some_and(|first| first <= other) {
                 break; // in order: nothing earlier follows

@@ -5,6 +5,9 @@
 //! it would differ. Rules that let the search go on are compiled apart, one category per layer
 //! ([`RuleSet::layers`]); those behind the deciding rule do not count.
 //!
+//! Rules of some tenants: each set of tenants for which they differ ([`super::set::Classes`]) has classifiers of its own, with the rules that are for it.
+//! So rules that name no tenant cost nothing more, and no key has to bear one.
+//!
 //! A key is protocol, three bytes of padding, source, destination, and the two ports, all in network order.
 
 use std::net::IpAddr;
@@ -15,7 +18,7 @@ use super::cost::{self, SAMPLES};
 use super::flows::answering_type;
 use super::linear::Key;
 use super::rule::{Action, Nets, Rule};
-use super::set::RuleSet;
+use super::set::{Classes, RuleSet};
 use crate::dpdk::acl::{self, Acl, Entry, Field, Kind, MAX_CATEGORIES, MAX_PRIORITY};
 use crate::dpdk::{BURST, Error};
 
@@ -60,20 +63,25 @@ const CONTEXT_BYTES: u64 = 1 << 20;
 
 /// An upper estimate of the EAL memory that the rules need.
 pub fn memory(set: &RuleSet) -> u64 {
+    let classes = set.classes().count();
     let entries = |applies: fn(&Nets) -> bool| {
         let rules = set.rules().iter().filter(|rule| applies(&rule.nets));
-        rules.map(|rule| rule.entries() as u64 * if rule.reads_ports() { 1 } else { 2 }).sum::<u64>()
+        let times =
+            |rule: &Rule| (0..classes).filter(|class| set.classes().takes(*class, rule)).count() as u64;
+        let each = |rule: &Rule| rule.entries() as u64 * if rule.reads_ports() { 1 } else { 2 };
+        rules.map(|rule| each(rule) * times(rule)).sum::<u64>()
     };
     let v4 = entries(|nets| !matches!(nets, Nets::V6(..)));
     let v6 = entries(|nets| !matches!(nets, Nets::V4(..)));
-    8 * CONTEXT_BYTES + (v4 + v6) * ENTRY_BYTES
+    8 * classes as u64 * CONTEXT_BYTES + (v4 + v6) * ENTRY_BYTES
 }
 
 /// The rules, compiled.
 #[derive(Debug)]
 pub struct Compiled {
-    pub(super) v4: Family<V4_KEY>,
-    pub(super) v6: Family<V6_KEY>,
+    /// One for each class of tenants, like those of IPv6.
+    v4: Vec<Family<V4_KEY>>,
+    v6: Vec<Family<V6_KEY>>,
     seconds: f64,
     bytes: u64,
     cycles: Vec<(&'static str, u64)>,
@@ -97,8 +105,11 @@ impl Compiled {
     /// Compiles the rules. The EAL must be up; may take seconds.
     pub fn build(set: &RuleSet) -> Result<Self, Error> {
         let (start, before) = (Instant::now(), acl::heap_in_use());
-        let v4 = Family::build(&V4, set, v4_conditions)?;
-        let v6 = Family::build(&V6, set, v6_conditions)?;
+        let classes = || 0..set.classes().count();
+        let v4 =
+            classes().map(|class| Family::build(&V4, set, class, v4_conditions)).collect::<Result<_, _>>()?;
+        let v6 =
+            classes().map(|class| Family::build(&V6, set, class, v6_conditions)).collect::<Result<_, _>>()?;
         let seconds = start.elapsed().as_secs_f64();
         let bytes = acl::heap_in_use().saturating_sub(before);
         let mut rules = Compiled { v4, v6, seconds, bytes, cycles: Vec::new() };
@@ -108,8 +119,8 @@ impl Compiled {
 
     /// What compiling took and what a search costs.
     pub fn report(&self) -> Vec<(String, String)> {
-        let v4 = self.v4.full.deciding.as_ref().map(Acl::algorithm);
-        let v6 = self.v6.full.deciding.as_ref().map(Acl::algorithm);
+        let v4 = self.v4.iter().find_map(|family| family.full.deciding.as_ref()).map(Acl::algorithm);
+        let v6 = self.v6.iter().find_map(|family| family.full.deciding.as_ref()).map(Acl::algorithm);
         let algorithm = v4.or(v6).unwrap_or("no rules to search");
         let mut out = vec![
             ("classifier".into(), format!("rte_acl ({algorithm})")),
@@ -126,20 +137,29 @@ impl Compiled {
         out
     }
 
+    /// The classifiers for tenants of a class.
+    #[inline(always)]
+    pub(super) fn of(&self, class: usize) -> Option<(&Family<V4_KEY>, &Family<V6_KEY>)> {
+        self.v4.get(class).zip(self.v6.get(class))
+    }
+
     /// For each key the deciding rule (from 0) and its action, and to `seen` the number of a key with each rule that
     /// matches it in front of the decision. `batch` keys of one shape are classified at a time.
     ///
     /// For tests and tools: it allocates.
     pub fn search(
         &self,
+        classes: &Classes,
         keys: &[Key],
         batch: usize,
         mut seen: impl FnMut(usize, usize),
     ) -> Vec<Option<(usize, Action)>> {
         let mut out = vec![None; keys.len()];
-        for shows_ports in [true, false] {
+        let shapes = (0..self.v4.len()).flat_map(|class| [(class, true), (class, false)]);
+        for (class, shows_ports) in shapes {
             let (mut v4, mut v6) = (Vec::new(), Vec::new());
-            for (number, key) in keys.iter().enumerate().filter(|(_, k)| k.ports.is_some() == shows_ports) {
+            let is_one = |key: &Key| key.ports.is_some() == shows_ports && classes.of(key.tenant) == class;
+            for (number, key) in keys.iter().enumerate().filter(|(_, key)| is_one(key)) {
                 let ports = key.ports.unwrap_or_default();
                 match (key.source, key.destination) {
                     (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -155,8 +175,9 @@ impl Compiled {
                     _ => {} // of no family, so of no rule
                 }
             }
-            self.v4.of(shows_ports).search(&v4, batch, &mut out, &mut seen);
-            self.v6.of(shows_ports).search(&v6, batch, &mut out, &mut seen);
+            let (Some(v4_rules), Some(v6_rules)) = (self.v4.get(class), self.v6.get(class)) else { continue };
+            v4_rules.of(shows_ports).search(&v4, batch, &mut out, &mut seen);
+            v6_rules.of(shows_ports).search(&v6, batch, &mut out, &mut seen);
         }
         out
     }
@@ -166,12 +187,15 @@ impl<const KEY: usize> Family<KEY> {
     fn build<const FIELDS: usize>(
         fields: &[Field; FIELDS],
         set: &RuleSet,
+        class: usize,
         conditions: fn(&Rule) -> Vec<Conditions<FIELDS>>,
     ) -> Result<Self, Error> {
-        let full = Tables::build(fields, set, conditions, |_| true)?;
-        let differs = set.rules().iter().any(|rule| rule.reads_ports() && !conditions(rule).is_empty());
+        let takes = |rule: &Rule| set.classes().takes(class, rule);
+        let full = Tables::build(fields, set, conditions, &takes)?;
+        let mut rules = set.rules().iter().filter(|rule| takes(rule));
+        let differs = rules.any(|rule| rule.reads_ports() && !conditions(rule).is_empty());
         let bare = match differs {
-            true => Some(Tables::build(fields, set, conditions, |rule| !rule.reads_ports())?),
+            true => Some(Tables::build(fields, set, conditions, &|rule| takes(rule) && !rule.reads_ports())?),
             false => None,
         };
         Ok(Family { full, bare })
@@ -191,7 +215,7 @@ impl<const KEY: usize> Tables<KEY> {
         fields: &[Field; FIELDS],
         set: &RuleSet,
         conditions: fn(&Rule) -> Vec<Conditions<FIELDS>>,
-        takes: fn(&Rule) -> bool,
+        takes: &dyn Fn(&Rule) -> bool,
     ) -> Result<Self, Error> {
         let entries = |number: usize, rule: &Rule, categories: u32| {
             let answer = Answer::of(number, rule.action);

@@ -155,6 +155,7 @@ impl Reader<'_> {
             id,
             severity,
             export,
+            tenant,
         ] = std::array::from_fn(value);
         let words = Words {
             action,
@@ -168,6 +169,7 @@ impl Reader<'_> {
             id,
             severity,
             export,
+            tenant,
         };
         match Rule::parse_all(&words, Place::Line(self.file.clone(), number), self.groups) {
             Ok(rules) => self.rules.extend(rules),

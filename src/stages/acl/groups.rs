@@ -1,4 +1,4 @@
-//! Names for lists of addresses and of ports, which rules speak of.
+//! What names in rules mean: those of lists of addresses and of ports, and of tenants.
 //!
 //! ```toml
 //! [stage.addresses]
@@ -27,6 +27,8 @@ const LONGEST_NAME: usize = 64;
 pub struct Groups {
     addresses: BTreeMap<String, Vec<IpNet>>,
     ports: BTreeMap<String, Ranges>,
+    /// In the order of their numbers, if they are known.
+    tenants: Option<Vec<String>>,
 }
 
 impl Groups {
@@ -37,7 +39,8 @@ impl Groups {
         ports: &BTreeMap<String, String>,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let mut groups = Groups::default();
+        let tenants = settings.tenant_names().map(<[String]>::to_vec);
+        let mut groups = Groups { tenants, ..Groups::default() };
         let mut left = MOST_ENTRIES;
         for (name, entries) in addresses {
             let place = format!("addresses.{name}");
@@ -89,6 +92,19 @@ impl Groups {
     /// The ports of that name.
     pub fn ports(&self, name: &str) -> Option<&[(u16, u16)]> {
         self.ports.get(name).map(Vec::as_slice)
+    }
+
+    /// The number of the tenant of that name; where nobody knows the tenants, that of the first. Or what to do about the name.
+    pub fn tenant(&self, name: &str) -> Result<u16, String> {
+        let Some(tenants) = &self.tenants else { return Ok(0) };
+        let found = tenants.iter().position(|tenant| tenant == name);
+        found.and_then(|n| u16::try_from(n).ok()).ok_or_else(|| {
+            let nearest = tenants.iter().min_by_key(|tenant| strsim::levenshtein(tenant, name));
+            match nearest.filter(|nearest| strsim::levenshtein(nearest, name) <= 3) {
+                Some(nearest) => format!("did you mean {nearest}?"),
+                None => "tenants are in [[tenant]] tables, or in their own file".into(),
+            }
+        })
     }
 
     /// What to say of a word that is no group of addresses, or none of ports.

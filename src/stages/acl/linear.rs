@@ -26,6 +26,8 @@ pub struct Key {
     pub destination: IpAddr,
     /// Ports, or ICMP type and code and the echo identifier; `None` if the packet shows none.
     pub ports: Option<(u16, u16)>,
+    /// Number of the tenant.
+    pub tenant: u16,
 }
 
 impl Key {
@@ -41,10 +43,10 @@ impl Key {
             (IpAddr::from(source), IpAddr::from(destination))
         };
         let ports = shows_ports(meta).then_some((meta.source_port, meta.destination_port));
-        Some(Key { protocol: meta.protocol, source, destination, ports })
+        Some(Key { protocol: meta.protocol, source, destination, ports, tenant: meta.tenant })
     }
 
-    /// The key of the first packet between these ends. One of ICMP is an echo request; the identifier is the port's.
+    /// The key of the first packet between these ends, of the default tenant. One of ICMP is an echo request; the identifier is the port's.
     pub fn of_ends(ends: &Tuple) -> Self {
         let Tuple { source, destination, source_port, destination_port, protocol } = *ends;
         let echo = |icmp_type: u8| Some((u16::from_be_bytes([icmp_type, 0]), source_port));
@@ -54,7 +56,7 @@ impl Key {
             58 => echo(128),
             _ => None,
         };
-        Key { protocol, source, destination, ports }
+        Key { protocol, source, destination, ports, tenant: 0 }
     }
 
     /// The key of an answer to this packet. An answer to an ICMP echo bears the same identifier, and the type that answers it.
@@ -66,7 +68,7 @@ impl Key {
             }
             _ => (to, from),
         });
-        Key { protocol: self.protocol, source: self.destination, destination: self.source, ports }
+        Key { source: self.destination, destination: self.source, ports, ..*self }
     }
 }
 

@@ -14,7 +14,7 @@ use super::groups::Groups;
 use super::linear::Key;
 
 /// Columns of a rule file, and keys of an inline rule.
-pub const COLUMNS: [&str; 11] = [
+pub const COLUMNS: [&str; 12] = [
     "action",
     "protocol",
     "source",
@@ -26,6 +26,7 @@ pub const COLUMNS: [&str; 11] = [
     "id",
     "severity",
     "export",
+    "tenant",
 ];
 
 /// Most classifier entries that the lists of one rule may multiply to, for each pair of addresses.
@@ -158,6 +159,8 @@ pub struct Words<'a> {
     pub severity: &'a str,
     /// `true` or `false`.
     pub export: &'a str,
+    /// Names of tenants: `payments`, `payments|shop`.
+    pub tenant: &'a str,
 }
 
 /// Inclusive ranges of 16-bit values: sorted, not empty, not touching. No range at all means "any".
@@ -196,6 +199,8 @@ pub struct Rule {
     pub source_ports: Ranges,
     /// Destination ports.
     pub destination_ports: Ranges,
+    /// Numbers of tenants, sorted; empty means any.
+    pub tenants: Vec<u16>,
     /// The author's words.
     pub comment: String,
     /// Number of its alerts, if one was given.
@@ -235,6 +240,7 @@ impl Rule {
         let id = keep(id(words.id), &mut wrong);
         let severity = keep(severity(words.severity), &mut wrong);
         let export = keep(export(words.export), &mut wrong);
+        let tenants = keep(tenants(words.tenant, groups), &mut wrong);
         let nets = source.zip(destination).and_then(|pair| keep(pairs(pair), &mut wrong));
         if let Some(protocols) = &protocols {
             for (column, text) in
@@ -263,7 +269,9 @@ impl Rule {
         else {
             return Err(wrong);
         };
-        let (Some(id), Some(severity), Some(export)) = (id, severity, export) else { return Err(wrong) };
+        let (Some(id), Some(severity), Some(export), Some(tenants)) = (id, severity, export, tenants) else {
+            return Err(wrong);
+        };
         let source_ports = if icmp.is_empty() { ports } else { icmp };
         let comment = words.comment.trim().to_owned();
         let (nets, written) = nets;
@@ -274,6 +282,7 @@ impl Rule {
             written,
             source_ports,
             destination_ports,
+            tenants,
             comment,
             id,
             severity,
@@ -326,10 +335,16 @@ impl Rule {
 
     fn matches_transport(&self, key: &Key) -> bool {
         (self.protocols.is_empty() || self.protocols.contains(&key.protocol))
+            && self.is_of(key.tenant)
             && match key.ports {
                 Some((from, to)) => within(&self.source_ports, from) && within(&self.destination_ports, to),
                 None => !self.reads_ports(),
             }
+    }
+
+    /// Is it for packets of that tenant?
+    pub fn is_of(&self, tenant: u16) -> bool {
+        self.tenants.is_empty() || self.tenants.binary_search(&tenant).is_ok()
     }
 
     /// Does it name ports or ICMP types?
@@ -347,6 +362,8 @@ impl Rule {
         };
         nets && (self.protocols.is_empty()
             || (!other.protocols.is_empty() && other.protocols.iter().all(|p| self.protocols.contains(p))))
+            && (self.tenants.is_empty()
+                || (!other.tenants.is_empty() && other.tenants.iter().all(|t| self.is_of(*t))))
             && covers(&self.source_ports, &other.source_ports)
             && covers(&self.destination_ports, &other.destination_ports)
     }
@@ -366,6 +383,9 @@ impl Rule {
         nets && (self.protocols.is_empty()
             || other.protocols.is_empty()
             || self.protocols.iter().any(|p| other.protocols.contains(p)))
+            && (self.tenants.is_empty()
+                || other.tenants.is_empty()
+                || self.tenants.iter().any(|t| other.is_of(*t)))
             && overlap(&self.source_ports, &other.source_ports)
             && overlap(&self.destination_ports, &other.destination_ports)
     }
@@ -439,6 +459,21 @@ fn export(text: &str) -> Result<bool, Mistake> {
             mistake("export", format!("{} is not true or false", quoted(text)), "write true, or leave it out")
         }
     }
+}
+
+fn tenants(text: &str, groups: &Groups) -> Result<Vec<u16>, Mistake> {
+    let mut numbers = Vec::new();
+    for name in list(text) {
+        match groups.tenant(name) {
+            Ok(number) => numbers.push(number),
+            Err(remedy) => {
+                return mistake("tenant", format!("there is no tenant {}", quoted(name)), &remedy);
+            }
+        }
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    Ok(numbers)
 }
 
 fn severity(text: &str) -> Result<u8, Mistake> {

@@ -65,10 +65,13 @@ impl Running {
         Running { rules, set, stateful, counters, asking, alerts, v4, v6, room }
     }
 
-    /// Sorts the packets that ask into lanes.
+    /// Sorts the packets that ask into lanes: those of tenants of one class.
     #[inline(always)]
-    fn gather(&mut self, batch: &mut Batch) {
+    fn gather(&mut self, batch: &mut Batch, class: usize, classes: usize) {
         for slot in self.asking.asking() {
+            if classes > 1 && self.set.classes().of(batch.meta(slot).tenant) != class {
+                continue;
+            }
             let (meta, inner) = (batch.meta(slot), batch.inner(slot));
             let ports = (meta.source_port, meta.destination_port);
             let bare = usize::from(!shows_ports(meta));
@@ -101,18 +104,22 @@ impl Stage for Running {
     fn run(&mut self, batch: &mut Batch, cx: &mut Cx<'_>) {
         self.alerts.begin(cx);
         self.asking.sort(batch, self.stateful);
-        self.gather(batch);
         let reasons = Reasons::of(cx);
-        let Running { rules, set, counters, asking, alerts, v4, v6, room, .. } = self;
-        let mut verdicts = Verdicts { reasons, counters, asking, alerts, set };
-        let [full, bare, reverse] = v4;
-        verdicts.judge(rules.v4.of(true), full, reverse, room, batch);
-        verdicts.judge(rules.v4.of(false), bare, reverse, room, batch);
-        let [full, bare, reverse] = v6;
-        verdicts.judge(rules.v6.of(true), full, reverse, room, batch);
-        verdicts.judge(rules.v6.of(false), bare, reverse, room, batch);
-        alerts.tell(batch, cx);
-        asking.follow_up(batch);
+        let classes = self.set.classes().count();
+        for class in 0..classes {
+            self.gather(batch, class, classes);
+            let Running { rules, set, counters, asking, alerts, v4, v6, room, .. } = self;
+            let Some((v4_rules, v6_rules)) = rules.of(class) else { continue };
+            let mut verdicts = Verdicts { reasons, counters, asking, alerts, set };
+            let [full, bare, reverse] = v4;
+            verdicts.judge(v4_rules.of(true), full, reverse, room, batch);
+            verdicts.judge(v4_rules.of(false), bare, reverse, room, batch);
+            let [full, bare, reverse] = v6;
+            verdicts.judge(v6_rules.of(true), full, reverse, room, batch);
+            verdicts.judge(v6_rules.of(false), bare, reverse, room, batch);
+        }
+        self.alerts.tell(batch, cx);
+        self.asking.follow_up(batch);
     }
 }
 

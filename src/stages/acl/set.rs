@@ -1,5 +1,7 @@
 //! The rules of one stage, in order, as every classifier takes them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::rule::{Action, Rule};
 
 /// Most rules of one stage.
@@ -11,6 +13,9 @@ pub const MAX_OBSERVERS: usize = 4_096;
 /// Most layers of rules that let the search go on: what `rte_acl` can answer for one packet at a time.
 pub const MAX_LAYERS: usize = 16;
 
+/// Most sets of tenants for which rules differ: each has a classifier of its own.
+pub const MAX_CLASSES: usize = 64;
+
 /// Rules in order, and what happens to packets that none of them decides on.
 ///
 /// Rules that let the search go on (log, count) are put into *layers*, such that no packet matches two rules of one
@@ -20,6 +25,66 @@ pub struct RuleSet {
     rules: Vec<Rule>,
     default: Action,
     layers: Vec<Vec<u32>>,
+    classes: Classes,
+}
+
+/// Tenants for which the same rules are, by number: those that no rule names are class 0.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Classes {
+    /// Of each tenant up to the last that is named.
+    of: Vec<u8>,
+    /// One tenant of each class but the first.
+    one: Vec<u16>,
+}
+
+impl Classes {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.one.len() + 1
+    }
+
+    /// The class of a tenant.
+    #[inline(always)]
+    pub fn of(&self, tenant: u16) -> usize {
+        self.of.get(usize::from(tenant)).copied().unwrap_or_default().into()
+    }
+
+    /// Is the rule for tenants of that class?
+    pub fn takes(&self, class: usize, rule: &Rule) -> bool {
+        match class.checked_sub(1).and_then(|n| self.one.get(n)) {
+            Some(tenant) => rule.is_of(*tenant),
+            None => rule.tenants.is_empty(),
+        }
+    }
+
+    /// Tenants go together if every rule names all of them or none.
+    fn new(rules: &[Rule]) -> Option<Self> {
+        let mut named: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
+        // Each way in which rules name tenants counts once.
+        let ways: BTreeSet<&[u16]> = rules.iter().map(|rule| rule.tenants.as_slice()).collect();
+        for (way, tenants) in ways.iter().enumerate() {
+            for tenant in *tenants {
+                named.entry(*tenant).or_default().push(way as u32);
+            }
+        }
+        let mut classes = Classes::default();
+        let mut known: BTreeMap<&[u32], u8> = BTreeMap::new();
+        classes.of = vec![0; named.last_key_value().map_or(0, |(last, _)| usize::from(*last) + 1)];
+        for (tenant, ways) in &named {
+            let next = known.len() + 1;
+            let class = *known.entry(ways).or_insert(next.min(255) as u8);
+            if known.len() > MAX_CLASSES {
+                return None;
+            }
+            if usize::from(class) == next {
+                classes.one.push(*tenant);
+            }
+            if let Some(place) = classes.of.get_mut(usize::from(*tenant)) {
+                *place = class;
+            }
+        }
+        Some(classes)
+    }
 }
 
 /// A rule that cannot be part of the set.
@@ -45,7 +110,13 @@ impl RuleSet {
             return Err(Refused { rule: MAX_RULES, what, remedy: "join rules, or use a second stage" });
         }
         let layers = layers(&rules)?;
-        Ok(RuleSet { rules, default, layers })
+        let Some(classes) = Classes::new(&rules) else {
+            let rule = rules.iter().position(|rule| !rule.tenants.is_empty()).unwrap_or_default();
+            let what = format!("rules name tenants in more than {MAX_CLASSES} ways");
+            let remedy = "name the same tenants together, or give tenants pipelines with stages of their own";
+            return Err(Refused { rule, what, remedy });
+        };
+        Ok(RuleSet { rules, default, layers, classes })
     }
 
     /// The rules in order.
@@ -60,6 +131,11 @@ impl RuleSet {
             let first = std::mem::replace(at, *at + part.len());
             Some(first..*at)
         })
+    }
+
+    /// Tenants, by the rules that are for them.
+    pub fn classes(&self) -> &Classes {
+        &self.classes
     }
 
     /// What happens to packets that no rule decides on.

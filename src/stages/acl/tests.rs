@@ -26,7 +26,13 @@ fn problems(text: &str) -> Vec<String> {
 }
 
 fn key(protocol: u8, source: &str, destination: &str, ports: Option<(u16, u16)>) -> Key {
-    Key { protocol, source: source.parse().unwrap(), destination: destination.parse().unwrap(), ports }
+    Key {
+        protocol,
+        source: source.parse().unwrap(),
+        destination: destination.parse().unwrap(),
+        ports,
+        tenant: 0,
+    }
 }
 
 /// Number of the deciding rule, and of those seen before it.

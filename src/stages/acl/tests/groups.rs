@@ -176,7 +176,7 @@ proptest! {
         for (a, b) in keys {
             let address = |n: u32| std::net::Ipv4Addr::from_bits(0x0a00_0000 + n);
             let (a, b) = (address(a), address(b));
-            let key = Key { protocol: 6, source: a.into(), destination: b.into(), ports: None };
+            let key = Key { protocol: 6, source: a.into(), destination: b.into(), ports: None, tenant: 0 };
             let expected = from.iter().any(|net| net.contains(&a)) && to.iter().any(|net| net.contains(&b));
             let matching = rules.iter().filter(|rule| rule.matches(&key)).count();
             prop_assert_eq!(matching, usize::from(expected));
