@@ -39,6 +39,8 @@ mod recognise;
 mod follow;
 mod banners;
 mod rules;
+mod counts;
+mod tell;
 mod event;
 mod settings;
 #[cfg(any(test, fuzzing))]
@@ -57,13 +59,14 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use counts::Counts;
 pub use settings::Settings;
+pub use tell::{Records, Tell};
 
 use crate::config;
 use crate::dpdk::Error;
-use crate::event::{Alert, Signature, Type};
+use crate::event::Signature;
 use crate::packet::{App, FlowFlags, InnerFlags, Meta, Spoken, Verdict, View};
-use crate::path::Counter;
 use crate::stage::{
     Backend, Cx, Make, ParseResult, Parsed, PerFlow, PerStream, Shared, Stage, StageKind, StreamInspect,
     WorkerId,
@@ -169,68 +172,7 @@ impl Shared for Built {
 
     fn counts(&self) -> Vec<(String, u64)> {
         let all = self.counts.lock();
-        let sum = |pick: &dyn Fn(&Counts) -> u64| all.iter().map(|(_, counts)| pick(counts)).sum();
-        let apps = App::ALL.iter().enumerate().map(|(n, app)| {
-            (app.word().to_owned(), sum(&|counts| counts.flows.get(n).map_or(0, Counter::get)))
-        });
-        let others = [
-            ("changed to tls", sum(&|counts| counts.encrypted.get())),
-            ("plaintext", sum(&|counts| counts.plaintext.get())),
-            ("ssh banners given up", sum(&|counts| counts.given_up.get())),
-        ];
-        apps.chain(others.map(|(label, count)| (label.to_owned(), count))).collect()
-    }
-}
-
-/// What one worker counts.
-#[derive(Debug)]
-pub struct Counts {
-    /// Flows by what they speak (first), in the order of [`App::ALL`].
-    flows: [Counter; App::ALL.len()],
-    /// Flows that changed over to TLS.
-    encrypted: Counter,
-    /// Flows that are in the clear, where that is asked.
-    plaintext: Counter,
-    /// SSH connections whose banners made room for others.
-    given_up: Counter,
-}
-
-impl Default for Counts {
-    fn default() -> Self {
-        Counts {
-            flows: std::array::from_fn(|_| Counter::default()),
-            encrypted: Counter::default(),
-            plaintext: Counter::default(),
-            given_up: Counter::default(),
-        }
-    }
-}
-
-/// Who hears of what is found out.
-pub trait Tell: Send {
-    /// What a flow speaks, and again when it has changed over.
-    fn spoken(&mut self, _spoken: Spoken, _packet: &View<'_>, _cx: &mut Cx<'_>) {}
-
-    /// It is in the clear.
-    fn plaintext(&mut self, _app: App, _blocked: bool, _packet: &View<'_>, _cx: &mut Cx<'_>) {}
-
-    /// Lines of both ends of an SSH connection: the originator's and the responder's, as far as they were seen.
-    fn ssh(&mut self, _lines: [Option<&[u8]>; 2], _packet: &View<'_>, _cx: &mut Cx<'_>) {}
-}
-
-/// Tells by events.
-#[derive(Clone, Copy, Debug)]
-pub struct Records;
-
-impl Tell for Records {
-    fn plaintext(&mut self, app: App, blocked: bool, packet: &View<'_>, cx: &mut Cx<'_>) {
-        cx.emit(packet.meta(), packet.inner(), Alert { rule: app as u32, blocked });
-    }
-
-    fn ssh(&mut self, lines: [Option<&[u8]>; 2], packet: &View<'_>, cx: &mut Cx<'_>) {
-        if cx.wants(Type::Ssh) && lines.iter().any(Option::is_some) {
-            cx.emit(packet.meta(), packet.inner(), Box::new(event::ssh(lines)));
-        }
+        counts::sums(all.iter().map(|(_, counts)| &**counts))
     }
 }
 

@@ -122,3 +122,32 @@ fn envelopes_and_turns_keep_the_version() {
     assert_eq!([entry.outer(true), entry.outer(false)], [envelope(0xfffe, 1), envelope(0x8002, 2)].map(Some));
     assert_eq!(entry.version(), version);
 }
+
+/// What a flow speaks lies above its numbers of packets: neither disturbs the other, and the entry's next flow speaks nothing.
+#[test]
+fn what_is_spoken_and_packets_share_a_word() {
+    use crate::packet::{App, Spoken};
+    let lines = Lines::new(1);
+    let entry = lines.get(0).unwrap();
+    entry.open(&key(1), life(1), birth(1));
+    assert_eq!(entry.spoken(), Spoken::default());
+    let mail = Spoken::of(App::Smtp).became(App::Tls);
+    entry.count(false, 100);
+    entry.set_spoken(mail);
+    entry.count(false, 100);
+    entry.count(true, 7);
+    assert_eq!((entry.spoken(), entry.counts()), (mail, [(2, 200), (1, 7)]));
+    entry.turn();
+    assert_eq!(
+        (entry.spoken(), entry.counts()),
+        (mail, [(1, 7), (2, 200)]),
+        "who opened it makes no difference"
+    );
+    let record = entry.read().unwrap().unwrap();
+    assert_eq!((record.spoken, record.counts), (mail, entry.counts()));
+    entry.set_spoken(Spoken::of(App::Failed));
+    assert_eq!((entry.spoken().words(), entry.counts()), ((Some("failed"), None), record.counts));
+    entry.close();
+    entry.open(&key(2), life(2), birth(2));
+    assert_eq!((entry.spoken(), entry.counts()), (Spoken::default(), [(0, 0); 2]));
+}

@@ -483,3 +483,20 @@ fn flows_are_json() {
     });
     assert_eq!(found, expected);
 }
+
+/// What flows speak is shown and asked for, also what they spoke before TLS.
+#[test]
+fn flows_are_found_by_what_they_speak() {
+    use crate::packet::{App, FlowSlot, Spoken};
+    let mut house = House::new("");
+    let entries = [0, 1, 2].map(|n| house.open(&what(n)).expect("a new flow"));
+    house.flows.name(FlowSlot::new(entries[0]), Spoken::of(App::Smtp).became(App::Tls));
+    house.flows.name(FlowSlot::new(entries[1]), Spoken::of(App::Tls));
+    let ports = |app| {
+        let filter = Filter { app: Some(app), ..Filter::default() };
+        house.view.iter(&filter).map(|flow| flow.tuple.source_port).collect::<Vec<_>>()
+    };
+    assert_eq!((ports(App::Tls), ports(App::Smtp), ports(App::Ssh)), (vec![1000, 1001], vec![1000], vec![]));
+    let shown: Vec<_> = house.all().iter().map(|flow| (flow.app_proto, flow.app_proto_orig)).collect();
+    assert_eq!(shown, [(Some("tls"), Some("smtp")), (Some("tls"), None), (None, None)]);
+}
