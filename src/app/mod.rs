@@ -311,6 +311,11 @@ impl RunningApp {
             xstats: self.ports.iter().map(RunningPort::xstats).collect(),
             management: self.management.as_ref().map(Management::snapshot),
             sinks: self.sinks(),
+            followers: self
+                .telling
+                .as_ref()
+                .map(|telling| telling.following().snapshot())
+                .unwrap_or_default(),
             reloads: self.reloads.counts(),
             judged: self.reloads.judged(),
             flows: self.flows.clone(),

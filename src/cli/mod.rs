@@ -5,6 +5,7 @@ mod check;
 #[cfg(feature = "dpdk")]
 mod demo;
 mod doctor;
+mod events;
 mod explain;
 mod flows;
 mod health;
@@ -81,6 +82,8 @@ enum Command {
     Stats(stats::Stats),
     /// How much a running instance logs, or shall log from now on
     Level(level::Level),
+    /// What a running instance tells of packets and flows, as it tells it (--follow): drops, alerts, handshakes, flows
+    Events(events::Events),
     /// Why packets become what they become: by their ends, of a running instance; or of a capture, stage by stage
     Explain(explain::Explain),
     /// Frames of a running instance, as pcapng, with what became of each
@@ -133,6 +136,7 @@ pub fn main_with(own: &[&'static crate::stage::StageKind]) -> ExitCode {
         Command::Flows(command) => command.run(),
         Command::Stats(command) => command.run(),
         Command::Level(command) => command.run(),
+        Command::Events(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Capture(command) => command.run(),
         Command::Reload(command) => command.run(),
