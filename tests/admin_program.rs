@@ -28,12 +28,17 @@ impl Program {
 
     /// The same with another verdict on what no rule names, and more in its file.
     fn with(name: &str, default: &str, more: &str) -> Program {
+        Program::on("net_pcap0,rx_pcap=in.pcap,infinite_rx=1", name, default, more)
+    }
+
+    /// The same on another device.
+    fn on(device: &str, name: &str, default: &str, more: &str) -> Program {
         let folder = tempfile::tempdir().expect("a folder");
         let mix = Mix { flows: FLOWS as u32, ..Mix::default() };
         traffic::pcap::write(&folder.path().join("in.pcap"), &mix, 1000).expect("a capture");
         let text = format!(
             "[eal]\nmemory = \"no-huge\"\nidle = \"backoff\"\nextra_buffers = 2000\n[[port]]\n\
-             device = \"net_pcap0,rx_pcap=in.pcap,infinite_rx=1\"\nqueues = 1\n\
+             device = \"{device}\"\nqueues = 1\n\
              [tunnel]\nmax_return = \"unlimited\"\n[management]\nsocket = \"admin.sock\"\n\
              {more}[[stage]]\nuse = \"acl\"\ndefault = \"{default}\"\n\
              [[stage.rule]]\naction = \"deny\"\nprotocol = \"udp\"\nsource_port = 1\ncomment = \"nobody\"\n"
@@ -366,4 +371,79 @@ fn a_follower_sees_reloads_and_the_end() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("the instance has ended"));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+/// A program is asked to leave: it says how many flows are left, and ends at the deadline, which can be another one.
+#[test]
+fn a_program_is_drained() {
+    let mut program = Program::with("drained", "allow", "");
+    let asked = program.text(&["drain", "edge.toml", "--no-wait", "--deadline", "1h"]);
+    assert!(asked.starts_with("draining: ") && asked.contains(" left, 1h to the deadline"), "{asked}");
+    let begun = Instant::now();
+    let status = loop {
+        let status: Value =
+            serde_json::from_slice(&program.ask(&["status", "--of", "edge.toml", "--json"]).stdout)
+                .expect("JSON");
+        if status["drain"]["flows"] == FLOWS && status["state"] == "draining" {
+            break status;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{status}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert_eq!((&status["fit"], &status["drain"]["state"]), (&false.into(), &"going".into()));
+    assert!(status["drain"]["left_s"].as_f64() > Some(3500.0), "{status}");
+    let text = String::from_utf8_lossy(&program.ask(&["status", "--of", "edge.toml"]).stdout).into_owned();
+    assert!(text.contains("drain    draining: 100 flows left, "), "{text}");
+    // Again: nothing is changed without a deadline, and with one it is that.
+    let again: Value =
+        serde_json::from_str(&program.text(&["drain", "edge.toml", "--no-wait", "--json"])).expect("JSON");
+    assert!(again["left_s"].as_f64() > Some(3500.0), "{again}");
+    assert!(program.fails(2, &["drain", "edge.toml", "--deadline", "2days"]).contains("at most a day"));
+    let output = program.ask(&["drain", "edge.toml", "--deadline", "1s"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("draining: 100 flows left, 1s") && said.contains("; cut: 100 flows"), "{said}");
+    assert!(program.child.wait().expect("its end").success());
+    assert!(program.fails(2, &["drain", "edge.toml"]).contains("there is no such socket"));
+}
+
+/// Whoever waits for the end of a drain hears of another end.
+#[test]
+fn an_end_before_the_end_is_told() {
+    let mut program = Program::with("undrained", "allow", "");
+    let waiting = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
+        .args(["drain", "edge.toml"])
+        .current_dir(program.folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let begun = Instant::now();
+    while program.ask(&["status", "--of", "edge.toml"]).status.success() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it never drains");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let asked = Command::new("kill").args(["-TERM", &program.child.id().to_string()]).status();
+    assert!(asked.is_ok_and(|status| status.success()));
+    assert!(program.child.wait().expect("its end").success());
+    let output = waiting.wait_with_output().expect("its end");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("ended before it was drained"));
+}
+
+/// When no flow is left it is over, and nothing was cut.
+#[test]
+fn a_drain_without_flows_is_done() {
+    let more = "drain_at_least = \"1s\"\n";
+    let mut program = Program::on("net_pcap0,rx_pcap=in.pcap", "done", "allow", more);
+    let flows = || program.json(&["flows", "--of", "edge.toml", "--count", "--json"])["flows"].as_u64();
+    let begun = Instant::now();
+    while flows() != Some(FLOWS) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", flows());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    program.text(&["flows", "--of", "edge.toml", "--flush", "--yes"]);
+    let said = program.text(&["drain", "edge.toml"]);
+    assert!(said.lines().last().is_some_and(|line| line.starts_with("drained after ")), "{said}");
+    assert!(program.child.wait().expect("its end").success());
 }

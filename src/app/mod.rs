@@ -362,6 +362,7 @@ impl RunningApp {
                 rates: self.pace.rates().to_vec(),
                 health: management.status().to_json(management.at()),
                 uptime: self.started.elapsed(),
+                drain: management.drain_json(),
                 reloaded: self.reloaded.clone(),
             });
         }

@@ -55,6 +55,8 @@ pub(super) struct Scene {
     /// State of health, with reasons.
     pub health: Value,
     pub uptime: Duration,
+    /// How leaving is; null if nobody leaves.
+    pub drain: Value,
     /// When the newest reload ended, and how.
     pub reloaded: Option<(Instant, Reloaded)>,
 }
