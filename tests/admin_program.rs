@@ -3,11 +3,13 @@
 
 mod common;
 
+use std::io::BufRead;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sluicegate::mgmt::admin::client::{Client, Stream};
 use sluicegate::traffic::{self, Mix};
 
 const FLOWS: u64 = 100;
@@ -21,15 +23,26 @@ struct Program {
 impl Program {
     /// A capture of 100 flows again and again, through a firewall.
     fn start(name: &str) -> Program {
+        Program::with(name, "allow", "")
+    }
+
+    /// The same with another verdict on what no rule names, and more in its file.
+    fn with(name: &str, default: &str, more: &str) -> Program {
+        Program::on("net_pcap0,rx_pcap=in.pcap,infinite_rx=1", name, default, more)
+    }
+
+    /// The same on another device.
+    fn on(device: &str, name: &str, default: &str, more: &str) -> Program {
         let folder = tempfile::tempdir().expect("a folder");
         let mix = Mix { flows: FLOWS as u32, ..Mix::default() };
         traffic::pcap::write(&folder.path().join("in.pcap"), &mix, 1000).expect("a capture");
-        let text = "[eal]\nmemory = \"no-huge\"\nidle = \"backoff\"\nextra_buffers = 2000\n[[port]]\n\
-             device = \"net_pcap0,rx_pcap=in.pcap,infinite_rx=1\"\nqueues = 1\n\
+        let text = format!(
+            "[eal]\nmemory = \"no-huge\"\nidle = \"backoff\"\nextra_buffers = 2000\n[[port]]\n\
+             device = \"{device}\"\nqueues = 1\n\
              [tunnel]\nmax_return = \"unlimited\"\n[management]\nsocket = \"admin.sock\"\n\
-             [[stage]]\nuse = \"acl\"\ndefault = \"allow\"\n\
+             {more}[[stage]]\nuse = \"acl\"\ndefault = \"{default}\"\n\
              [[stage.rule]]\naction = \"deny\"\nprotocol = \"udp\"\nsource_port = 1\ncomment = \"nobody\"\n"
-            .to_owned();
+        );
         std::fs::write(folder.path().join("edge.toml"), text).expect("a file");
         let child = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
             .args(["run", "edge.toml", "--stats-interval", "0s"])
@@ -220,4 +233,217 @@ fn whoever_is_not_there_is_named() {
     assert!(says(&["flows", "--of", "none.toml"]).contains("none.toml"));
     std::fs::write(folder.path().join("off.toml"), "[management]\nsocket = \"off\"\n").expect("a file");
     assert!(says(&["flows", "--of", "off.toml"]).contains("management.socket is off"));
+}
+
+/// All dropped packets are told, as many as there are.
+const TELL_ALL: &str = "[events.drop]\nreasons = [\"*\"]\nper_s = 1000000\n";
+
+impl Program {
+    /// A follower, and what it reads.
+    fn follow(&self, filter: &str) -> Stream {
+        let client = Client::new(&self.folder.path().join("admin.sock"));
+        client.stream("events", &[("filter", filter)]).expect("it follows")
+    }
+
+    /// Drops that workers have told.
+    fn told(&self) -> u64 {
+        self.json(&["stats", "--of", "edge.toml", "--json"])["events"]["drop"]["emitted"]
+            .as_u64()
+            .expect("a number")
+    }
+}
+
+fn follow<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&["events", "--of", "edge.toml", "--follow"], more].concat()
+}
+
+fn next(stream: &mut Stream) -> Option<Value> {
+    let mut line = String::new();
+    (stream.read_line(&mut line).expect("a line") > 0).then(|| serde_json::from_str(&line).expect("JSON"))
+}
+
+/// Records are followed by the subcommand, without any sink; and while nobody follows, none is made.
+#[test]
+fn events_are_followed() {
+    let program = Program::with("followed", "deny", TELL_ALL);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(program.told(), 0, "nobody follows");
+    let lines = program.text(&follow(&["--type", "drop", "-c", "50", "--json"]));
+    let drops: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let drops: Vec<&Value> = drops.iter().filter(|drop| drop["event_type"] != "missing").collect();
+    assert!(drops.len() == 50 && drops.iter().all(|drop| drop["event_type"] == "drop"), "{lines}");
+    let source = format!("src={}", drops[0]["src_ip"].as_str().expect("an address"));
+    let text = program.text(&follow(&[&source, "type=drop", "-c", "3"]));
+    let source = source.trim_start_matches("src=");
+    let shown: Vec<&str> = text.lines().filter(|line| !line.starts_with("...")).collect();
+    assert!(shown.len() == 3 && shown.iter().all(|line| line.contains(source)), "{text}");
+    // Flows are told as well, to whoever asks for them.
+    let ended = std::thread::scope(|scope| {
+        let ended = scope.spawn(|| program.text(&follow(&["--type", "flow", "-c", "5"])));
+        std::thread::sleep(Duration::from_millis(500));
+        program.text(&["flows", "--of", "edge.toml", "--flush", "--yes"]);
+        ended.join().expect("flows")
+    });
+    assert_eq!(ended.lines().filter(|line| line.contains("ended (flushed)")).count(), 5, "{ended}");
+    let text = program.text(&["events", "--of", "edge.toml"]);
+    assert!(text.contains("drop") && text.contains("0 follow; "), "{text}");
+    // It was wanted a moment ago; now nothing is made any more.
+    std::thread::sleep(Duration::from_millis(300));
+    let before = program.told();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(before >= 53 && program.told() == before, "{before}");
+
+    let wrong = program.fails(2, &follow(&["type=drop,allert"]));
+    assert!(wrong.contains("did you mean \"alert\"?") && wrong.contains("^^^^"), "{wrong}");
+    assert!(
+        program.fails(2, &follow(&["--stage", "acll"])).contains("there is no stage \"acll\"; there are acl")
+    );
+    assert!(program.fails(2, &follow(&["--tenant", "nobody"])).contains("there is no tenant"));
+    program.end();
+}
+
+/// Who does not read misses records and is told so; others miss nothing by it, and there is a bound to how many may follow.
+#[test]
+fn followers_are_bounded() {
+    let program = Program::with("followers", "deny", TELL_ALL);
+    let mut slow = program.follow("type=drop");
+    let begun = Instant::now();
+    let lost = |program: &Program| {
+        program.json(&["stats", "--of", "edge.toml", "--json"])["followers"]["lost"]
+            .as_u64()
+            .expect("a number")
+    };
+    while lost(&program) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(9), "it has had everything");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Nobody else is held up by that.
+    program.text(&["events", "--of", "edge.toml", "-f", "type=drop", "-c", "10"]);
+    let missing = std::iter::from_fn(|| next(&mut slow)).find(|record| record["event_type"] == "missing");
+    assert!(missing.expect("word of it")["missing"]["records"].as_u64() > Some(0));
+    drop(slow);
+    let there: Vec<Stream> = (0..8).map(|_| program.follow("type=alert")).collect();
+    let none = program.fails(2, &["events", "--of", "edge.toml", "--follow"]);
+    assert!(none.contains("8 follow already"), "{none}");
+    assert!(program.text(&["events", "--of", "edge.toml"]).contains("8 follow; "), "others can still ask");
+    drop(there);
+    let begun = Instant::now();
+    while !program.text(&["events", "--of", "edge.toml"]).contains("0 follow; ") {
+        assert!(begun.elapsed() < Duration::from_secs(9), "they have gone");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    program.end();
+}
+
+/// Who follows goes on after a reload, which is told, and hears the end.
+#[test]
+fn a_follower_sees_reloads_and_the_end() {
+    let mut program = Program::with("follower-reloads", "allow", TELL_ALL);
+    let path = program.folder.path().join("edge.toml");
+    let mut stream = program.follow("type=reload,drop");
+    let text = std::fs::read_to_string(&path).expect("the file").replace("\"allow\"", "\"deny\"");
+    std::fs::write(&path, text.replace("use = \"acl\"", "use = \"acl\"\nname = \"other\"")).expect("written");
+    program.text(&["reload", "edge.toml"]);
+    let (mut reloaded, mut dropped) = (None, None);
+    while reloaded.is_none() || dropped.is_none() {
+        let record = next(&mut stream).expect("more");
+        match record["event_type"].as_str() {
+            Some("reload") => reloaded = Some(record),
+            Some("drop") if record["stage"] == "other" => dropped = Some(record),
+            _ => {}
+        }
+    }
+    assert_eq!(reloaded.expect("a reload")["reload"]["outcome"], "done");
+    assert_eq!(dropped.expect("a drop")["drop"]["reason"], "other.default_deny");
+    drop(stream);
+    let following = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
+        .args(["events", "--of", "edge.toml", "--follow", "type=alert"])
+        .current_dir(program.folder.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    std::thread::sleep(Duration::from_millis(500));
+    let begun = Instant::now();
+    let asked = Command::new("kill").args(["-TERM", &program.child.id().to_string()]).status();
+    assert!(asked.is_ok_and(|status| status.success()));
+    assert!(program.child.wait().expect("its end").success());
+    let output = following.wait_with_output().expect("its end");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the instance has ended"));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+/// A program is asked to leave: it says how many flows are left, and ends at the deadline, which can be another one.
+#[test]
+fn a_program_is_drained() {
+    let mut program = Program::with("drained", "allow", "");
+    let asked = program.text(&["drain", "edge.toml", "--no-wait", "--deadline", "1h"]);
+    assert!(asked.starts_with("draining: ") && asked.contains(" left, 1h to the deadline"), "{asked}");
+    let begun = Instant::now();
+    let status = loop {
+        let status: Value =
+            serde_json::from_slice(&program.ask(&["status", "--of", "edge.toml", "--json"]).stdout)
+                .expect("JSON");
+        if status["drain"]["flows"] == FLOWS && status["state"] == "draining" {
+            break status;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{status}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert_eq!((&status["fit"], &status["drain"]["state"]), (&false.into(), &"going".into()));
+    assert!(status["drain"]["left_s"].as_f64() > Some(3500.0), "{status}");
+    let text = String::from_utf8_lossy(&program.ask(&["status", "--of", "edge.toml"]).stdout).into_owned();
+    assert!(text.contains("drain    draining: 100 flows left, "), "{text}");
+    // Again: nothing is changed without a deadline, and with one it is that.
+    let again: Value =
+        serde_json::from_str(&program.text(&["drain", "edge.toml", "--no-wait", "--json"])).expect("JSON");
+    assert!(again["left_s"].as_f64() > Some(3500.0), "{again}");
+    assert!(program.fails(2, &["drain", "edge.toml", "--deadline", "2days"]).contains("at most a day"));
+    let output = program.ask(&["drain", "edge.toml", "--deadline", "1s"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("draining: 100 flows left, 1s") && said.contains("; cut: 100 flows"), "{said}");
+    assert!(program.child.wait().expect("its end").success());
+    assert!(program.fails(2, &["drain", "edge.toml"]).contains("there is no such socket"));
+}
+
+/// Whoever waits for the end of a drain hears of another end.
+#[test]
+fn an_end_before_the_end_is_told() {
+    let mut program = Program::with("undrained", "allow", "");
+    let waiting = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
+        .args(["drain", "edge.toml"])
+        .current_dir(program.folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let begun = Instant::now();
+    while program.ask(&["status", "--of", "edge.toml"]).status.success() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it never drains");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let asked = Command::new("kill").args(["-TERM", &program.child.id().to_string()]).status();
+    assert!(asked.is_ok_and(|status| status.success()));
+    assert!(program.child.wait().expect("its end").success());
+    let output = waiting.wait_with_output().expect("its end");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("ended before it was drained"));
+}
+
+/// When no flow is left it is over, and nothing was cut.
+#[test]
+fn a_drain_without_flows_is_done() {
+    let more = "drain_at_least = \"1s\"\n";
+    let mut program = Program::on("net_pcap0,rx_pcap=in.pcap", "done", "allow", more);
+    let flows = || program.json(&["flows", "--of", "edge.toml", "--count", "--json"])["flows"].as_u64();
+    let begun = Instant::now();
+    while flows() != Some(FLOWS) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", flows());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    program.text(&["flows", "--of", "edge.toml", "--flush", "--yes"]);
+    let said = program.text(&["drain", "edge.toml"]);
+    assert!(said.lines().last().is_some_and(|line| line.starts_with("drained after ")), "{said}");
+    assert!(program.child.wait().expect("its end").success());
 }

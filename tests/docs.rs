@@ -96,7 +96,7 @@ const SECTIONS: [(&str, &str, usize); 16] = [
     ("[management]", "## `[management]`", 13),
     ("[management.health]", "### `[management.health]`", 6),
     ("[metrics]", "## `[metrics]`", 1),
-    ("[events]", "## `[events]`", 7),
+    ("[events]", "## `[events]`", 8),
     ("[events.drop]", "### `[events.drop]`", 2),
     ("[events.anomaly]", "### `[events.drop]`", 2),
     ("[[events.sink]]", "### `[[events.sink]]`", 8),

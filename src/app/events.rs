@@ -10,35 +10,44 @@ use super::Snapshot;
 use crate::config::{Machine, Plan};
 use crate::dpdk::Error;
 use crate::event::{
-    Emitter, Eve, Lines, Parts, Renamed, Rings, SinkSnapshot, StageStats, Stats, Type, Writer, emitters,
+    Emitter, Eve, Following, Lines, Parts, Renamed, Rings, SinkSnapshot, StageStats, Stats, Type, Types,
+    Writer, emitters,
 };
 use crate::flow::{Flows, Names};
 use crate::path::{Clock, Pipeline, WorkerCounters};
 
 /// What is needed before workers run, and given to the writer then.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Setup {
     /// Reading ends of the rings that were made.
     rings: Rings,
     counters: Vec<Arc<WorkerCounters>>,
+    following: Arc<Following>,
 }
 
 impl Setup {
+    /// For the workers of a plan.
+    pub fn of(plan: &Plan) -> Self {
+        let of_flows = Types::NONE.with(Type::Flow).with(Type::FlowStart);
+        let open = if plan.flow.tracking { plan.events.follow } else { plan.events.follow.without(of_flows) };
+        let following = Following::new(plan.events.wanted(), open);
+        Setup { rings: Rings::default(), counters: Vec::new(), following }
+    }
+
     /// Rings of one worker.
     pub fn worker(&mut self, plan: &Plan, counters: &Arc<WorkerCounters>) -> Emitter {
         self.counters.push(counters.clone());
-        let wanted = plan.events.wanted();
-        emitters(&plan.events, wanted, plan.reasons.len(), counters.events.clone(), &mut self.rings)
+        let (wanted, counters) = (plan.events.rings(), counters.events.clone());
+        let emitter = emitters(&plan.events, wanted, plan.reasons.len(), counters, &mut self.rings);
+        emitter.asked_by(self.following.asked())
     }
 
-    /// And of its flows, if a sink wants them.
+    /// And of its flows, if anybody can want them.
     pub fn flows(&mut self, plan: &Plan, flows: &mut Flows) {
-        let wanted = plan.events.wanted();
+        let wanted = plan.events.rings();
         if wanted.has(Type::Flow) || wanted.has(Type::FlowStart) {
             self.rings.flows.push(flows.listen(plan.flow.events_ring as usize));
-            if !wanted.has(Type::FlowStart) {
-                flows.tell_ends_only();
-            }
+            flows.asked_by(self.following.asked());
         }
     }
 
@@ -51,7 +60,7 @@ impl Setup {
         cpus: Vec<u32>,
         reopen: Arc<AtomicBool>,
     ) -> Result<Option<Telling>, Error> {
-        if plan.events.sinks.is_empty() {
+        if plan.events.rings().is_empty() {
             return Ok(None);
         }
         let eve = Eve::of(plan).with_signatures(pipeline);
@@ -64,11 +73,12 @@ impl Setup {
             cpus,
             reopen,
             lost: Box::new(lost),
+            following: self.following.clone(),
         };
         let writer = Writer::start(&plan.events, parts)
             .map_err(|error| Error::refused(error.to_string(), "check the paths in [[events.sink]]"))?;
-        let every = plan.events.wanted().has(Type::Stats).then_some(plan.events.stats_every);
-        Ok(Some(Telling { writer, every, next: Mutex::new(Instant::now()) }))
+        let (every, next) = (plan.events.stats_every, Mutex::new(Instant::now()));
+        Ok(Some(Telling { writer, following: self.following, every, next }))
     }
 }
 
@@ -82,7 +92,8 @@ pub(super) fn spare_cpus(plan: &Plan) -> Vec<u32> {
 #[derive(Debug)]
 pub(super) struct Telling {
     writer: Writer,
-    every: Option<Duration>,
+    following: Arc<Following>,
+    every: Duration,
     next: Mutex<Instant>,
 }
 
@@ -92,19 +103,27 @@ impl Telling {
         let stages = pipeline.numbers().zip(pipeline.stages());
         let stages = stages.map(|(number, (name, shared))| (number, name.to_owned(), shared.signatures()));
         self.writer.rename(Renamed { names: Names::of(plan), stages: stages.collect() });
-        self.every = self.every.map(|_| plan.events.stats_every);
+        self.every = plan.events.stats_every;
     }
 
-    /// Counters, if they are due.
+    /// Who follows.
+    pub fn following(&self) -> &Arc<Following> {
+        &self.following
+    }
+
+    /// Counters, if they are due and somebody wants them.
     pub fn tick(&self, plan: &Plan, snapshot: impl FnOnce() -> Snapshot) {
-        let Some(every) = self.every else { return };
         let now = Instant::now();
         let mut next = self.next.lock();
-        if *next > now {
+        if *next > now || !self.counters_wanted() {
             return;
         }
-        *next = now + every;
+        *next = now + self.every;
         self.tell(plan, &snapshot());
+    }
+
+    fn counters_wanted(&self) -> bool {
+        self.following.asked().types().has(Type::Stats)
     }
 
     fn tell(&self, plan: &Plan, snapshot: &Snapshot) {
@@ -128,7 +147,8 @@ impl Telling {
 
     /// The last counters, and everything that is left. The workers have stopped.
     pub fn finish(self, plan: &Plan, snapshot: &Snapshot) -> (Vec<SinkSnapshot>, Vec<String>) {
-        if self.every.is_some() {
+        self.following.close();
+        if self.counters_wanted() {
             self.tell(plan, snapshot);
         }
         self.writer.finish()

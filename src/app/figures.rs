@@ -183,6 +183,24 @@ const FIGURES: &[Fixed] = &[
         SINK,
         "Records that a sink should have written and could not, or not in time.",
     ),
+    (
+        "sluicegate_event_followers",
+        GAUGE,
+        &[],
+        "Readers that follow events over the admin API at this moment.",
+    ),
+    (
+        "sluicegate_event_followers_given_total",
+        COUNTER,
+        EVENT,
+        "Records that were given to followers, by type.",
+    ),
+    (
+        "sluicegate_event_followers_lost_total",
+        COUNTER,
+        EVENT,
+        "Records that a follower wanted and did not get, because it does not keep up.",
+    ),
     ("sluicegate_event_sink_bytes_total", COUNTER, &["sink"], "Bytes that a sink has written."),
     (
         "sluicegate_event_sink_errors_total",

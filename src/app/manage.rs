@@ -180,6 +180,18 @@ impl RunningApp {
         }
     }
 
+    /// The same, and it is over so long from now, flows or not; for one that has begun, this is another deadline.
+    pub fn drain_within(&mut self, deadline: Duration) {
+        if let Some(management) = &mut self.management {
+            management.drain_within(deadline);
+        }
+    }
+
+    /// How draining is: `state` (`going`, `done`, `deadline`), `flows` that are left, and times; null if nobody drains.
+    pub fn draining(&self) -> serde_json::Value {
+        self.management.as_ref().map(Management::drain_json).unwrap_or_default()
+    }
+
     /// State of health, with reasons.
     pub fn health(&self) -> Option<&Status> {
         self.management.as_ref().map(Management::status)

@@ -311,6 +311,11 @@ impl RunningApp {
             xstats: self.ports.iter().map(RunningPort::xstats).collect(),
             management: self.management.as_ref().map(Management::snapshot),
             sinks: self.sinks(),
+            followers: self
+                .telling
+                .as_ref()
+                .map(|telling| telling.following().snapshot())
+                .unwrap_or_default(),
             reloads: self.reloads.counts(),
             judged: self.reloads.judged(),
             flows: self.flows.clone(),
@@ -357,6 +362,7 @@ impl RunningApp {
                 rates: self.pace.rates().to_vec(),
                 health: management.status().to_json(management.at()),
                 uptime: self.started.elapsed(),
+                drain: management.drain_json(),
                 reloaded: self.reloaded.clone(),
             });
         }

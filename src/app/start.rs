@@ -32,7 +32,7 @@ impl RunningApp {
         (reopen, admin, cpus): (Arc<AtomicBool>, Option<Admin>, Vec<u32>),
     ) -> Result<(), (Error, Vec<QueuePair>)> {
         let mut queues = Vec::new();
-        let mut telling = events::Setup::default();
+        let mut telling = events::Setup::of(&self.plan);
         for (i, port) in ports.into_iter().enumerate() {
             let config = port_config(&self.plan, i, &port);
             match port.start(&config, &self.pool) {
@@ -143,7 +143,8 @@ impl RunningApp {
         let telling = telling.start(&self.plan, &self.pipeline, clock, cpus, reopen);
         self.telling = telling.map_err(|error| (error, Vec::new()))?;
         let lenses = Arc::new(parking_lot::Mutex::new(Some(lenses)));
-        self.desk.open(Here { flows: self.flows.clone(), clock: clock.clone(), lenses });
+        let following = self.telling.as_ref().map(|telling| telling.following().clone());
+        self.desk.open(Here { flows: self.flows.clone(), clock: clock.clone(), lenses, following });
         Ok(())
     }
 }

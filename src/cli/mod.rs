@@ -5,6 +5,8 @@ mod check;
 #[cfg(feature = "dpdk")]
 mod demo;
 mod doctor;
+mod drain;
+mod events;
 mod explain;
 mod flows;
 mod health;
@@ -47,6 +49,8 @@ Start here:
   sluicegate run FILE                        packets, until SIGINT or SIGTERM
   sluicegate status | flows | stats          what the running instance does
   sluicegate reload FILE                     the running instance gets the file as it is now
+  sluicegate events --follow                 what it tells of packets and flows
+  sluicegate drain FILE                      it leaves when its flows are over
 
 Any value of a pipeline file can be set from outside, the command line winning:
   SLUICEGATE_TUNNEL__PROFILE=tencent sluicegate run FILE --set tunnel.port=6081
@@ -81,12 +85,16 @@ enum Command {
     Stats(stats::Stats),
     /// How much a running instance logs, or shall log from now on
     Level(level::Level),
+    /// What a running instance tells of packets and flows, as it tells it (--follow): drops, alerts, handshakes, flows
+    Events(events::Events),
     /// Why packets become what they become: by their ends, of a running instance; or of a capture, stage by stage
     Explain(explain::Explain),
     /// Frames of a running instance, as pcapng, with what became of each
     Capture(capture::Capture),
     /// Ask a running instance to load its configuration anew; exit code 1 if it refuses
     Reload(reload::Reload),
+    /// Ask a running instance to leave: health says no, flows that are there are served, and it ends with them; exit code 1 if flows were cut
+    Drain(drain::Drain),
     /// Show what the candidate of a running instance would do (`reload --shadow` loads one), put it in force, or let it go
     Shadow(reload::Shadow),
     /// Check the machine, and the instance that runs on it; exit code 1 if something is bad
@@ -133,9 +141,11 @@ pub fn main_with(own: &[&'static crate::stage::StageKind]) -> ExitCode {
         Command::Flows(command) => command.run(),
         Command::Stats(command) => command.run(),
         Command::Level(command) => command.run(),
+        Command::Events(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Capture(command) => command.run(),
         Command::Reload(command) => command.run(),
+        Command::Drain(command) => command.run(),
         Command::Shadow(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Health(command) => command.run(),

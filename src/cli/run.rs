@@ -24,6 +24,10 @@ use crate::mgmt::{Draining, Flip, log, privileges};
 
 /// Rest between two rounds in which there was nothing to do: a check that comes meanwhile waits that long.
 const REST: Duration = Duration::from_micros(500);
+/// How long a program that is drained stays, so that whoever asked for it sees how it went.
+const LINGER: Duration = Duration::from_secs(1);
+/// A deadline of a drain, at most.
+const LONGEST_DRAIN: Duration = Duration::from_secs(86_400);
 /// Lines that wait for a slow reader; more are not printed.
 const LINES: usize = 64;
 
@@ -116,6 +120,7 @@ impl Run {
         let mut next_watchdog = watchdog.map(|_| begin);
         let mut ready = false;
         let mut draining = false;
+        let mut drained: Option<Instant> = None;
         // A reader that is too slow loses lines; nobody waits for him.
         let say = |said| match printer.try_send(said) {
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
@@ -128,16 +133,23 @@ impl Run {
             if let Some(flip) = round.flip {
                 say(Said::Health(flip));
             }
-            if let Some(drain) = round.draining {
+            if let Some(drain) = round.draining.filter(|_| drained.is_none()) {
                 say(Said::Drain(drain));
-                if drain.is_over() {
+                if drain.is_over() && !renewal.drains {
                     return app;
                 }
+                drained = drain.is_over().then(Instant::now);
+            }
+            if drained.is_some_and(|when| when.elapsed() >= LINGER) {
+                return app;
             }
             if let Some(level) = verbosity.take() {
                 say(Said::Level(level));
             }
-            renewal.look(&mut app);
+            if let Some(asked) = renewal.look(&mut app) {
+                say(Said::Asked(asked));
+                notify(&[NotifyState::Status("draining")]);
+            }
             if let Some(reloaded) = round.reloaded {
                 renewal.answer(&reloaded);
                 say(Said::Reload(Box::new(reloaded)));
@@ -210,22 +222,24 @@ struct Renewal {
     source: Source,
     hangup: Arc<AtomicBool>,
     asked: Option<Asked>,
+    /// Somebody has asked the program to leave, and waits for its end.
+    drains: bool,
 }
 
 impl Renewal {
     fn of(config: &ConfigArgs) -> Self {
         let ConfigArgs { file, set } = config;
         let source = Source { file: file.clone(), sets: set.clone(), machine: Machine::here() };
-        Renewal { source, hangup: Arc::default(), asked: None }
+        Renewal { source, hangup: Arc::default(), asked: None, drains: false }
     }
 
-    /// Begins a reload, if somebody asks for one.
-    fn look(&mut self, app: &mut RunningApp) {
+    /// Begins what somebody asks for: a reload, a drain. Says who wants the program to leave.
+    fn look(&mut self, app: &mut RunningApp) -> Option<String> {
         let asked = app.asked();
         // One after the other: what a command needs the flag for would be lost.
         let hangup = asked.is_none() && self.hangup.swap(false, Ordering::Relaxed);
         if asked.is_none() && !hangup {
-            return;
+            return None;
         }
         let source = self.source.clone();
         let by = asked.as_ref().map_or_else(|| "SIGHUP".to_owned(), |asked| asked.by.clone());
@@ -238,11 +252,12 @@ impl Renewal {
             }
             Command::Promote => app.promote(&by),
             Command::CancelShadow => app.cancel_shadow(&by),
+            Command::Drain { deadline_ms } => return self.drain(app, asked?, deadline_ms),
             Command::Facts => {
                 if let Some(asked) = asked {
                     asked.tell(serde_json::to_value(app.facts()).unwrap_or_default()); // plain data
                 }
-                return;
+                return None;
             }
             Command::ShadowStatus => {
                 if let Some(asked) = asked {
@@ -251,7 +266,7 @@ impl Renewal {
                         None => asked.is_absent("no candidate is loaded"),
                     }
                 }
-                return;
+                return None;
             }
         };
         match (begun, asked) {
@@ -260,6 +275,24 @@ impl Renewal {
             // Whatever changed since the one under way began is not lost.
             (Err(_), None) => self.hangup.store(true, Ordering::Relaxed),
         }
+        None
+    }
+
+    fn drain(&mut self, app: &mut RunningApp, asked: Asked, deadline_ms: Option<u64>) -> Option<String> {
+        let deadline = deadline_ms.map(Duration::from_millis);
+        match deadline {
+            Some(deadline) if deadline > LONGEST_DRAIN => {
+                asked.is_wrong("a deadline is at most a day away".into());
+                return None;
+            }
+            Some(deadline) => app.drain_within(deadline),
+            None => app.drain(),
+        }
+        self.drains = true;
+        let until = deadline.map(|time| format!(", within {}", humantime::format_duration(time)));
+        let said = format!("asked for by {}{}", asked.by, until.unwrap_or_default());
+        asked.drains(app.draining());
+        Some(said)
     }
 
     /// Tells whoever asked.
@@ -277,6 +310,7 @@ enum Said {
     Port(Vec<String>),
     Health(Flip),
     Drain(Draining),
+    Asked(String),
     Interval(Box<(Snapshot, Snapshot)>),
 }
 
@@ -337,6 +371,7 @@ fn print_one(said: Said, json: bool) {
             }
             tracing::info!(target: "drain", "{}", show::drained(drain));
         }
+        Said::Asked(text) => tracing::info!(target: "drain", "{text}"),
         Said::Interval(pair) => show::interval(&pair.0, &pair.1, json),
     }
 }

@@ -44,6 +44,9 @@ fn text(status: &Value) -> String {
     for reason in list(&status["reasons"]) {
         row("", format!("{}: {}", word(&reason["cause"]), word(&reason["text"])));
     }
+    if !status["drain"].is_null() {
+        row("drain", super::drain::text(&status["drain"]));
+    }
     let program = &status["program"];
     let up = time(status["uptime_s"].as_f64().unwrap_or(0.0) as u64);
     let (version, revision) = (word(&program["sluicegate"]), word(&program["revision"]));

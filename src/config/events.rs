@@ -19,6 +19,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// The plan of `[events]`; reasons are those of the path and of all stages.
 pub(super) fn check(check: &mut Check<'_>, given: &schema::Events, reasons: &ReasonTable) -> EventsPlan {
     let usual = Type::PRODUCED.iter().copied().filter(|kind| *kind != Type::FlowStart).collect();
+    let all = Type::PRODUCED.iter().copied().collect();
+    let follow = types(check, "events.follow", given.follow.as_deref(), all);
     let types = types(check, "events.types", given.types.as_deref(), usual);
     let ring = power(check, "events.ring", given.ring, 4096, 64, 1 << 20);
     let stats_every =
@@ -35,7 +37,7 @@ pub(super) fn check(check: &mut Check<'_>, given: &schema::Events, reasons: &Rea
         );
     }
     let sinks = sinks(check, &given.sink, types);
-    EventsPlan { types, ring, stats_every, drop, anomaly, flow_log: FlowLog { account }, sinks }
+    EventsPlan { types, ring, stats_every, drop, anomaly, flow_log: FlowLog { account }, follow, sinks }
 }
 
 /// Malformed packets are anomalies; so is what cannot belong to its connection.

@@ -265,6 +265,7 @@ fn events(plan: &Plan, list: &mut List) {
     list.section("events");
     let events = &plan.events;
     list.fixed("types", events.types);
+    list.fixed("follow", events.follow);
     list.fixed("ring", events.ring);
     list.live_time("stats_every", events.stats_every);
     list.fixed("account", &events.flow_log.account);

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::kind::{TYPES, Type, Types};
+use super::kind::{Asked, TYPES, Type, Types};
 use super::record::{About, Anomaly, AnomalyKind, Body, Drop, Event};
 use crate::config::{EventsPlan, ReportPlan};
 use crate::packet::{Batch, DropReason, Mask, Meta, ReasonId};
@@ -12,6 +12,8 @@ use crate::path::Counter;
 use crate::stage::WorkerId;
 
 const SECOND: u64 = 1_000_000_000;
+/// What a dropped packet is told as.
+const REPORTED: Types = Types::NONE.with(Type::Drop).with(Type::Anomaly);
 
 /// One worker's counters of events: it alone adds, anybody reads.
 #[derive(Debug, Default)]
@@ -56,7 +58,8 @@ impl EventCounters {
 /// Where a worker's events go.
 #[derive(Debug, Default)]
 pub struct Emitter {
-    wanted: Types,
+    /// What somebody wants to know; there is a ring for each of these.
+    asked: Arc<Asked>,
     rings: [Option<rtrb::Producer<Event>>; TYPES],
     reports: Option<Reports>,
     /// Anomalies of packets that were not dropped for them, by their layer.
@@ -108,7 +111,7 @@ impl Limit {
 }
 
 impl Reports {
-    /// Of a plan that has so many reasons, as far as somebody `wanted` to know when the program started.
+    /// Of a plan that has so many reasons, as far as there are rings for the types: those that were `wanted` when the program started.
     pub(crate) fn of(plan: &EventsPlan, reasons: usize, wanted: Types) -> Option<Self> {
         let mut table = vec![Report::default(); reasons].into_boxed_slice();
         let mut each = |kind: Type, plan: &ReportPlan, set: &mut dyn FnMut(&mut Report, ReasonId)| {
@@ -148,19 +151,26 @@ impl Emitter {
         let is_there = |kind: &Type| rings.get(*kind as usize).is_some_and(Option::is_some);
         let wanted: Types = Type::IN_RINGS.iter().copied().filter(is_there).collect();
         let (noted, anomalies) = (Default::default(), plan.anomaly.per_s);
-        Emitter { wanted, rings, reports: Reports::of(plan, reasons, wanted), noted, anomalies, counters }
+        let reports = Reports::of(plan, reasons, wanted);
+        Emitter { asked: Arc::new(Asked::of(wanted)), rings, reports, noted, anomalies, counters }
+    }
+
+    /// The same, where not all that has a ring is wanted at all times.
+    #[must_use]
+    pub fn asked_by(self, asked: Arc<Asked>) -> Self {
+        Emitter { asked, ..self }
     }
 
     /// Does anybody want events of this type? Whoever would have to allocate for one asks first.
     #[inline(always)]
     pub fn wants(&self, kind: Type) -> bool {
-        self.wanted.has(kind)
+        self.asked.types().has(kind)
     }
 
     /// Tells of something, if anybody wants to know; of anomalies the first of each layer in a second.
     #[inline(always)]
     pub fn emit(&mut self, at: u64, about: impl FnOnce() -> About, mut body: Body) {
-        if self.wanted.has(body.kind()) && self.is_due(at, &mut body) {
+        if self.wants(body.kind()) && self.is_due(at, &mut body) {
             self.push(Event { at, about: about(), body });
         }
     }
@@ -184,7 +194,7 @@ impl Emitter {
 
     /// One of this type was not made, because there were many of its kind in that second.
     pub(crate) fn limited(&self, kind: Type) {
-        if self.wanted.has(kind) {
+        if self.wants(kind) {
             EventCounters::add(&self.counters.limited, kind);
         }
     }
@@ -207,7 +217,7 @@ impl Emitter {
     /// Are drops told at all?
     #[inline(always)]
     pub(crate) fn tells_drops(&self) -> bool {
-        self.reports.is_some()
+        self.reports.is_some() && !self.asked.types().within(REPORTED).is_empty()
     }
 
     /// Tells of packets that were dropped, as far as somebody wants to know and there are not too many of them.
@@ -221,12 +231,14 @@ impl Emitter {
         dropped: Mask,
         stage_of: impl Fn(ReasonId) -> u8,
     ) {
+        let asked = self.asked.types();
         for slot in dropped {
             let reason = batch.reason(slot);
             let Some(reports) = &mut self.reports else { return };
             let Some(report) = reports.reasons.get_mut(usize::from(reason.0)) else { continue };
             let (meta, inner, frame) = (batch.meta(slot), batch.inner(slot), batch.frame(slot));
-            let limit = report.as_drop.as_mut().map(|limit| limit.take(now, reports.drops));
+            let as_drop = report.as_drop.as_mut().filter(|_| asked.has(Type::Drop));
+            let limit = as_drop.map(|limit| limit.take(now, reports.drops));
             let told = match limit {
                 Some(Some(skipped)) => Some(Drop::of(reason, skipped, meta, inner, frame)),
                 Some(None) => {
@@ -235,7 +247,8 @@ impl Emitter {
                 }
                 None => None,
             };
-            let anomaly = report.as_anomaly.as_mut().and_then(|(kind, event, limit)| {
+            let as_anomaly = report.as_anomaly.as_mut().filter(|_| asked.has(Type::Anomaly));
+            let anomaly = as_anomaly.and_then(|(kind, event, limit)| {
                 let skipped = limit.take(now, reports.anomalies);
                 if skipped.is_none() {
                     EventCounters::add(&self.counters.limited, Type::Anomaly);

@@ -18,7 +18,10 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
+use super::follow::Subject;
+use super::kind::Type;
 use super::record::{About, Alert, Anomaly, Body, Drop, Event, Signature, WouldDrop};
+use super::rings::Said;
 use super::vpc::{Direction, FlowLog};
 use crate::config::{Plan, endpoint_name};
 use crate::flow::{FlowEvent, Names, Standing};
@@ -123,6 +126,11 @@ pub fn protocol(number: u8) -> Option<&'static str> {
     })
 }
 
+/// The number of a protocol as [`Protocol`] writes it.
+fn numbered(word: &str) -> Option<u8> {
+    (0..=u8::MAX).find(|number| protocol(*number) == Some(word)).or_else(|| word.parse().ok())
+}
+
 impl Eve {
     /// For the events of this plan's workers.
     pub fn of(plan: &Plan) -> Self {
@@ -178,6 +186,45 @@ impl Eve {
         Record { eve: self, event, time: now.wall_of(event.at) }
     }
 
+    /// What is known of something that was said, for who chooses.
+    pub(super) fn subject<'a>(&'a self, said: &'a Said, kind: Type) -> Subject<'a> {
+        match said {
+            Said::Flow(event) => {
+                let tuple = event.tuple();
+                let ends = [(tuple.source, tuple.source_port), (tuple.destination, tuple.destination_port)];
+                Subject {
+                    kind,
+                    ends: Some(ends),
+                    protocol: Some(tuple.protocol),
+                    tenant: Some(self.tenant(event)),
+                    endpoint: self.names.endpoint(&event.key),
+                    stage: None,
+                    reason: self.reason(event),
+                }
+            }
+            Said::Event(event) => {
+                let about = &event.about;
+                let name = |number: usize| self.stages.get(number).map(|(name, _)| name.as_str());
+                let reason = match &event.body {
+                    Body::Drop(drop) => Some(drop.reason),
+                    Body::Anomaly(anomaly) => anomaly.reason,
+                    Body::WouldDrop(would) => Some(would.reason),
+                    _ => None,
+                };
+                Subject {
+                    kind,
+                    ends: about.ends().map(|ends| ends.map(|(address, port)| (address, port.unwrap_or(0)))),
+                    protocol: about.protocol(),
+                    tenant: about.tenant().map(|number| self.names.tenant(number)),
+                    endpoint: about.endpoint(),
+                    stage: about.stage().and_then(name),
+                    reason: reason.map(|id| self.names.reason(id)),
+                }
+            }
+            Said::Told(_, record) => told(record, kind),
+        }
+    }
+
     /// The lines of a flow log: one for each direction that had packets.
     pub(super) fn flow_log(&self, log: &FlowLog, event: &FlowEvent, now: Moment, out: &mut String) {
         let (tuple, times) = (event.tuple(), (now.wall(event.began), now.wall(event.seen)));
@@ -202,6 +249,25 @@ impl Eve {
     fn signature(&self, about: &About, alert: &Alert) -> Option<&Signature> {
         let (_, signatures) = self.stages.get(about.stage()?)?;
         signatures.get(alert.rule as usize)
+    }
+}
+
+/// The same of a record that the management side has made: those of a candidate's differences are of packets.
+fn told(record: &serde_json::Value, kind: Type) -> Subject<'_> {
+    let end = |address: &str, port: &str| {
+        let address = record.get(address)?.as_str()?.parse().ok()?;
+        Some((address, record.get(port).and_then(serde_json::Value::as_u64).unwrap_or(0) as u16))
+    };
+    let word = |key: &str| record.get(key).and_then(serde_json::Value::as_str);
+    let ends = end("src_ip", "src_port").zip(end("dest_ip", "dest_port")).map(|(from, to)| [from, to]);
+    Subject {
+        kind,
+        ends,
+        protocol: word("proto").and_then(numbered),
+        tenant: word("tenant"),
+        endpoint: word("endpoint").and_then(|text| crate::config::endpoint_of(text).ok()),
+        stage: None,
+        reason: None,
     }
 }
 

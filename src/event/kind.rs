@@ -1,6 +1,7 @@
 //! The types of records.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 macro_rules! types {
     ($($(#[doc = $doc:literal])+ $variant:ident $word:literal,)*) => {
@@ -96,6 +97,8 @@ pub struct Types(u16);
 impl Types {
     /// None.
     pub const NONE: Types = Types(0);
+    /// All.
+    pub const ALL: Types = Types(u16::MAX >> (16 - TYPES));
 
     /// Is the type in it?
     #[inline(always)]
@@ -121,6 +124,12 @@ impl Types {
         Types(self.0 & other.0)
     }
 
+    /// Those that are in this one and not in the other.
+    #[must_use]
+    pub const fn without(self, other: Types) -> Types {
+        Types(self.0 & !other.0)
+    }
+
     /// Is there none in it?
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -129,6 +138,30 @@ impl Types {
     /// Each of them.
     pub fn iter(self) -> impl Iterator<Item = Type> {
         Type::ALL.iter().copied().filter(move |kind| self.has(*kind))
+    }
+}
+
+/// The types that somebody wants at this moment: those of sinks always, those of followers while they are there. Everybody reads it, and it
+/// changes when a follower comes or goes; who reads a moment late makes a record more or less, so nothing is ordered by it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Asked(AtomicU16);
+
+impl Asked {
+    /// These.
+    pub fn of(types: Types) -> Self {
+        Asked(AtomicU16::new(types.0))
+    }
+
+    /// What is wanted now.
+    #[inline(always)]
+    pub fn types(&self) -> Types {
+        Types(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Something else is wanted from now on.
+    pub(super) fn set(&self, types: Types) {
+        self.0.store(types.0, Ordering::Relaxed);
     }
 }
 
@@ -158,6 +191,9 @@ mod tests {
         assert_eq!(set.iter().collect::<Vec<_>>(), [Type::Alert, Type::Stats]);
         assert_eq!(set.within(Types::NONE.with(Type::Stats)), Types::NONE.with(Type::Stats));
         assert!(Types::NONE.is_empty() && !set.is_empty());
+        assert_eq!(Types::ALL.iter().count(), TYPES);
+        assert_eq!(Types::ALL, Type::ALL.iter().copied().collect());
+        assert_eq!(set.without(Types::NONE.with(Type::Stats)), Types::NONE.with(Type::Alert));
     }
 
     /// What goes through rings and what does not are all types together.

@@ -8,7 +8,7 @@
 //! *Nobody waits.* A worker writes fixed-size events into bounded rings of its own, and counts by type what finds no room ([`Emitter`]).
 //! The writer ([`Writer`]) makes lines of them and gives these to sinks through bounded queues; a sink that does not keep up loses
 //! lines, counted by type, and neither the writer nor another sink waits for it. So memory is bounded by the plan, and a disk that hangs
-//! costs records, not packets.
+//! costs records, not packets. Whoever follows what is told while the program runs ([`Following`]) has such a queue, too.
 //!
 //! *A ring for each type.* A flood makes one type boil over: a scan makes flows and drops, broken frames make anomalies. With a ring for
 //! all, such a flood would push out the few alerts that say what it is. So each type that is wanted has a ring of its own, on
@@ -33,13 +33,15 @@ mod stats;
 mod vpc;
 mod rings;
 mod writer;
+mod follow;
 mod sink;
 
 pub use emit::{Emitter, EventCounters, EventSnapshot};
 pub(crate) use emit::{Limit, Reports};
 pub use eve::{Eve, FlowRecord, Moment, Record, protocol};
 pub(crate) use eve::{Renamed, about_json};
-pub use kind::{Type, Types};
+pub use follow::{Came, Choice, FollowSnapshot, Follower, Following, Full, Piece, Subject};
+pub use kind::{Asked, Type, Types};
 pub use record::{About, Alert, Anomaly, AnomalyKind, Body, Drop, Event, Signature, TcpHeader, WouldDrop};
 pub use rings::{Rings, Said, emitters};
 pub use sink::SinkSnapshot;

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::eve::{Eve, Moment, Renamed};
+use super::follow::Following;
 use super::kind::{TYPES, Type, Types};
 use super::rings::{Rings, Said};
 use super::sink::{BATCH, Batch, Complaints, Queue, Sink, SinkSnapshot};
@@ -25,6 +26,8 @@ use crate::path::Clock;
 
 /// How long the writer sleeps when there was nothing: a ring of 4096 takes 800,000 events a second meanwhile.
 const NAP: Duration = Duration::from_millis(5);
+/// And where there is nobody to write for, until somebody follows.
+const LONG_NAP: Duration = Duration::from_millis(50);
 /// Records of the management side that wait for the writer.
 const TOLD: usize = 64;
 /// How often it asks whether flow records are missing.
@@ -62,13 +65,7 @@ impl Lines {
     /// The record as a line of JSON, with its end.
     pub fn json(&mut self, said: &Said, now: Moment) -> &[u8] {
         self.json.clear();
-        // Writing into a vector cannot fail, and keys are strings.
-        let _ = match said {
-            Said::Flow(event) => serde_json::to_writer(&mut self.json, &self.eve.flow(event, now)),
-            Said::Event(event) => serde_json::to_writer(&mut self.json, &self.eve.record(event, now)),
-            Said::Told(_, record) => serde_json::to_writer(&mut self.json, record),
-        };
-        self.json.push(b'\n');
+        line(&self.eve, said, now, &mut self.json);
         &self.json
     }
 
@@ -82,6 +79,17 @@ impl Lines {
         }
         self.text.as_bytes()
     }
+}
+
+/// Writes a record as a line of JSON.
+fn line(eve: &Eve, said: &Said, now: Moment, mut out: &mut Vec<u8>) {
+    // Writing into a vector cannot fail, and keys are strings.
+    let _ = match said {
+        Said::Flow(event) => serde_json::to_writer(&mut out, &eve.flow(event, now)),
+        Said::Event(event) => serde_json::to_writer(&mut out, &eve.record(event, now)),
+        Said::Told(_, record) => serde_json::to_writer(&mut out, record),
+    };
+    out.push(b'\n');
 }
 
 /// One sink, as the writer's thread sees it.
@@ -123,6 +131,7 @@ struct Work {
     told: Receiver<(Type, Box<Value>)>,
     lines: Lines,
     outlets: Vec<Outlet>,
+    following: Arc<Following>,
     clock: Clock,
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicBool>,
@@ -153,7 +162,8 @@ impl Work {
             if last {
                 return;
             }
-            thread::sleep(NAP);
+            let idle = self.outlets.is_empty() && !self.following.any();
+            thread::sleep(if idle { LONG_NAP } else { NAP });
         }
     }
 
@@ -171,7 +181,7 @@ impl Work {
         found.sort_by_key(|(time, ..)| *time);
         let any = !found.is_empty();
         for (_, kind, said) in self.found.drain(..) {
-            let mut json = None;
+            let mut json: Option<Vec<u8>> = None;
             for outlet in self.outlets.iter_mut().filter(|outlet| outlet.types.has(kind)) {
                 match outlet.format {
                     Format::Eve => {
@@ -181,7 +191,18 @@ impl Work {
                     Format::VpcFlowLog => outlet.add(kind, self.lines.flow_log(&said, now)),
                 }
             }
+            if self.following.wants(kind) {
+                let eve = &self.lines.eve;
+                let make = || {
+                    let mut made = Vec::new();
+                    line(eve, &said, now, &mut made);
+                    made
+                };
+                self.following.tell(&eve.subject(&said, kind), &mut json, make);
+            }
         }
+        // Not only when there is nothing more: who follows a flood wants to see it.
+        self.following.flush();
         any
     }
 
@@ -220,6 +241,8 @@ pub struct Parts {
     pub reopen: Arc<AtomicBool>,
     /// How many flow records workers have lost.
     pub lost: Box<dyn Fn() -> u64 + Send>,
+    /// Who else gets lines.
+    pub following: Arc<Following>,
 }
 
 /// The writer and its sinks at work.
@@ -236,7 +259,7 @@ pub struct Writer {
 impl Writer {
     /// Opens the sinks of a plan and starts to write.
     pub fn start(plan: &EventsPlan, parts: Parts) -> io::Result<Self> {
-        let Parts { rings, lines, clock, cpus, reopen: asked, lost } = parts;
+        let Parts { rings, lines, clock, cpus, reopen: asked, lost, following } = parts;
         let (complaints, reopen) = (Complaints::default(), Arc::<AtomicU64>::default());
         let (mut sinks, mut outlets) = (Vec::new(), Vec::new());
         for sink in &plan.sinks {
@@ -255,6 +278,7 @@ impl Writer {
             told: records,
             lines,
             outlets,
+            following,
             clock,
             stop: stop.clone(),
             asked,

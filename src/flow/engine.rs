@@ -22,6 +22,7 @@ use super::table::Table;
 use super::turned_away::TurnedAway;
 use super::{Envelope, tcp};
 use crate::config::FlowPlan;
+use crate::event::{Asked, Type, Types};
 use crate::packet::{FlowSlot, Meta, ReasonId, Spoken};
 use crate::stage::WorkerId;
 
@@ -80,8 +81,8 @@ pub struct Flows {
     /// Any worker can have a flow for which the directory has no place.
     stand_ins: bool,
     events: Option<rtrb::Producer<FlowEvent>>,
-    /// Flows that begin are told, too.
-    tells_starts: bool,
+    /// What somebody wants to hear at this moment.
+    asked: Arc<Asked>,
     counters: Arc<FlowCounters>,
     pub(super) commands: Commands,
     /// Of the flows whose masks are those of the pipeline in force, as the flag of [`Life`]; and the others' way to it.
@@ -118,7 +119,7 @@ impl Flows {
             directory: shared.directory.as_ref().and_then(seat),
             stand_ins: false,
             events,
-            tells_starts: true,
+            asked: Arc::new(Asked::of(Types::ALL)),
             counters,
             commands: Commands::default(),
             generation: 0,
@@ -180,9 +181,9 @@ impl Flows {
         listener
     }
 
-    /// From now on only the ends of flows are told.
-    pub fn tell_ends_only(&mut self) {
-        self.tells_starts = false;
+    /// Not all that is told of flows is wanted at all times.
+    pub fn asked_by(&mut self, asked: Arc<Asked>) {
+        self.asked = asked;
     }
 
     /// Flows in the table.
@@ -312,7 +313,8 @@ impl Flows {
 
     fn report(&mut self, entry: u32, what: What) {
         let Some(events) = &mut self.events else { return };
-        if what == What::Start && !self.tells_starts {
+        let kind = if what == What::Start { Type::FlowStart } else { Type::Flow };
+        if !self.asked.types().has(kind) {
             return;
         }
         let Some(line) = self.table.entry(entry) else { return };

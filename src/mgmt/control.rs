@@ -43,6 +43,11 @@ pub enum Command {
     Promote,
     /// Let the candidate go.
     CancelShadow,
+    /// Leave: no new flows are wanted, and when those that are there are over, or at the deadline, the program ends.
+    Drain {
+        /// Milliseconds from now; `None`: the plan's, or what was said before.
+        deadline_ms: Option<u64>,
+    },
     /// What `doctor` wants to know of ports and queues.
     Facts,
 }
@@ -54,6 +59,8 @@ pub enum Answer {
     Reloaded(Reloaded),
     /// What was asked for.
     Facts(Value),
+    /// How leaving is.
+    Drain(Value),
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -139,6 +146,7 @@ pub fn answer(outcome: &Result<Reloaded, Refusal>) -> Value {
 pub fn reply(outcome: Answer) -> Value {
     match outcome {
         Answer::Reloaded(reloaded) => answer(&Ok(reloaded)),
+        Answer::Drain(drain) => json!({ "version": VERSION, "ok": true, "drain": drain }),
         Answer::Facts(facts) => json!({ "version": VERSION, "ok": true, "facts": facts }),
     }
 }
@@ -167,6 +175,16 @@ impl Asked {
     /// Gives the facts.
     pub fn tell(self, facts: Value) {
         let _ = self.answer.try_send(Ok(Answer::Facts(facts))); // likewise
+    }
+
+    /// Says how leaving is.
+    pub fn drains(self, drain: Value) {
+        let _ = self.answer.try_send(Ok(Answer::Drain(drain))); // likewise
+    }
+
+    /// It is not done, for this reason.
+    pub fn is_wrong(self, text: String) {
+        self.answer(Err(Refusal::new("bad-request", text)));
     }
 
     /// Something else is under way.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::config::DrainPlan;
 
@@ -12,8 +13,12 @@ const QUIET: Duration = Duration::from_secs(10);
 /// What is left, and what to wait for.
 #[derive(Debug)]
 pub struct Drain {
-    plan: DrainPlan,
+    at_least: Duration,
     began: Duration,
+    /// It is over then, flows or not.
+    ends: Duration,
+    /// What the last look came to.
+    last: Draining,
     /// Frames sent through the tunnel, and since when there have been no more.
     sent: u64,
     quiet_since: Duration,
@@ -47,7 +52,26 @@ impl Draining {
 impl Drain {
     /// It begins now.
     pub fn new(plan: DrainPlan, at: Duration) -> Self {
-        Drain { plan, began: at, sent: 0, quiet_since: at }
+        let (ends, last) = (at.saturating_add(plan.deadline), Draining::Going { flows: None });
+        Drain { at_least: plan.at_least, began: at, ends, last, sent: 0, quiet_since: at }
+    }
+
+    /// It is over so long from now.
+    pub fn end_after(&mut self, at: Duration, deadline: Duration) {
+        self.ends = at.saturating_add(deadline);
+    }
+
+    /// How it is, for whoever asks.
+    pub fn to_json(&self, at: Duration) -> Value {
+        let (state, flows) = match self.last {
+            Draining::Going { flows } => ("going", flows),
+            Draining::Done => ("done", Some(0)),
+            Draining::Deadline { flows } => ("deadline", flows),
+        };
+        json!({
+            "state": state, "flows": flows, "for_s": at.saturating_sub(self.began).as_secs_f64(),
+            "left_s": self.ends.saturating_sub(at).as_secs_f64(), "at_least_s": self.at_least.as_secs_f64(),
+        })
     }
 
     /// Looks at what is left: flows, where they are followed, and frames that have gone home since the start.
@@ -55,14 +79,19 @@ impl Drain {
         if sent != self.sent {
             (self.sent, self.quiet_since) = (sent, at);
         }
+        self.last = self.now(at, flows);
+        self.last
+    }
+
+    fn now(&self, at: Duration, flows: Option<u64>) -> Draining {
         let spent = at.saturating_sub(self.began);
         let empty = match flows {
             Some(flows) => flows == 0,
             None => at.saturating_sub(self.quiet_since) >= QUIET,
         };
-        if empty && spent >= self.plan.at_least {
+        if empty && spent >= self.at_least {
             Draining::Done
-        } else if spent >= self.plan.deadline {
+        } else if at >= self.ends {
             Draining::Deadline { flows }
         } else {
             Draining::Going { flows }
@@ -95,6 +124,22 @@ mod tests {
         assert!(!drain.look(64 * SECOND, Some(7), 0).is_over());
         assert_eq!(drain.look(65 * SECOND, Some(7), 0), Draining::Deadline { flows: Some(7) });
         assert_eq!(drain.look(65 * SECOND, Some(0), 0), Draining::Done);
+    }
+
+    /// Whoever asks again may mean another end, sooner or later; it counts from then.
+    #[test]
+    fn the_deadline_can_be_another_one() {
+        let mut drain = drain();
+        drain.end_after(10 * SECOND, 100 * SECOND);
+        assert!(!drain.look(109 * SECOND, Some(7), 0).is_over());
+        drain.end_after(109 * SECOND, Duration::ZERO);
+        assert_eq!(drain.look(109 * SECOND, Some(7), 0), Draining::Deadline { flows: Some(7) });
+        let said = drain.to_json(109 * SECOND);
+        let expected =
+            json!({ "state": "deadline", "flows": 7, "for_s": 104.0, "left_s": 0.0, "at_least_s": 30.0 });
+        assert_eq!(said, expected);
+        drain.end_after(SECOND, Duration::MAX);
+        assert!(!drain.look(1000 * SECOND, Some(7), 0).is_over());
     }
 
     #[test]

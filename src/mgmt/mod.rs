@@ -225,6 +225,18 @@ impl Management {
         self.drain.get_or_insert_with(|| Drain::new(self.plan.drain, at));
     }
 
+    /// The same; it is over so long from now, flows or not. For one that has begun this is another deadline.
+    pub(crate) fn drain_within(&mut self, deadline: Duration) {
+        let at = self.at();
+        self.drain();
+        self.drain.as_mut().into_iter().for_each(|drain| drain.end_after(at, deadline));
+    }
+
+    /// How leaving is, for whoever asks; null if nobody leaves.
+    pub(crate) fn drain_json(&self) -> serde_json::Value {
+        self.drain.as_ref().map(|drain| drain.to_json(self.at())).unwrap_or_default()
+    }
+
     /// How far leaving has come.
     pub(crate) fn look_at_drain(&mut self, at: Duration, flows: Option<u64>, sent: u64) -> Option<Draining> {
         self.drain.as_mut().map(|drain| drain.look(at, flows, sent))

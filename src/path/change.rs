@@ -40,7 +40,7 @@ impl Change {
         pool: &Mempool,
         counters: &WorkerCounters,
     ) -> Self {
-        let reports = Reports::of(&plan.events, plan.reasons.len(), plan.events.wanted());
+        let reports = Reports::of(&plan.events, plan.reasons.len(), plan.events.rings());
         Change {
             next: after.follow(before, reports, counters),
             decap: Decap::new(plan.tunnel.clone()),

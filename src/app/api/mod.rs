@@ -10,6 +10,7 @@
 //! copies them when it is asked, once for each request that needs them, and does nothing while nobody asks.
 
 mod capture;
+mod events;
 mod explain;
 mod flows;
 mod query;
@@ -28,6 +29,7 @@ use super::figures::Picture;
 use super::pace::Rate;
 use super::reload::Reloaded;
 use crate::config::Plan;
+use crate::event::Following;
 use crate::flow::FlowView;
 use crate::mgmt::admin::{Api, Request, Rights, page};
 use crate::mgmt::control::{self, Asked, LONGEST_COMMAND, Refusal, WAITING};
@@ -53,6 +55,8 @@ pub(super) struct Scene {
     /// State of health, with reasons.
     pub health: Value,
     pub uptime: Duration,
+    /// How leaving is; null if nobody leaves.
+    pub drain: Value,
     /// When the newest reload ended, and how.
     pub reloaded: Option<(Instant, Reloaded)>,
 }
@@ -74,6 +78,8 @@ pub(super) struct Here {
     /// The workers'.
     pub clock: Clock,
     pub lenses: Lenses,
+    /// Who follows what is told; none where nothing is.
+    pub following: Option<Arc<Following>>,
 }
 
 /// Where requests and answers meet.
@@ -212,9 +218,10 @@ impl Desk {
             "flows/count" => flows::count(&self.here()?, query),
             "flows/flush" => flows::flush(&self.here()?, query),
             "explain" => explain::explain(&self.here()?, &*self.scene()?, query),
-            "capture" if request.rights < Rights::Change => {
-                Err(Refusal::new("not-allowed", "captures are for management.socket only"))
+            "capture" | "events" if request.rights < Rights::Change => {
+                Err(Refusal::new("not-allowed", format!("/v1/{path} is for management.socket only")))
             }
+            "events" => events::events(&self.here()?, &*self.scene()?, query),
             "capture" => capture::capture(&self.here()?, &*self.scene()?, query),
             #[cfg(feature = "program")]
             "level" => level(query),
@@ -250,6 +257,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("flows/count", "GET", "how many flows a filter takes, by tenant, state and verdict"),
     ("flows/flush", "POST", "ends the flows that a filter takes"),
     ("explain", "GET", "what becomes of the packets between two ends, and why"),
+    ("events", "GET", "what is told of packets and flows, as it is told: filter, records, seconds"),
     ("capture", "GET", "frames of a filter, as pcapng, while they go through"),
     #[cfg(feature = "program")]
     ("level", "POST", "how much is logged from now on"),

@@ -71,6 +71,11 @@ pub(super) fn stats(scene: &Scene) -> Value {
         let written: u64 = by_type(&sink.written).map(|(_, n)| n).sum();
         json!({ "sink": sink.name, "written": written, "lost": lost })
     });
+    let of_followers = |counts: &[u64]| counts.iter().sum::<u64>();
+    let followers = &picture.followers;
+    let followers = json!({
+        "now": followers.now, "given": of_followers(&followers.given), "lost": of_followers(&followers.lost),
+    });
     json!({
         "uptime_s": scene.uptime.as_secs_f64(),
         "received": sum(|w| w.received), "received_bytes": sum(|w| w.received_bytes),
@@ -80,7 +85,7 @@ pub(super) fn stats(scene: &Scene) -> Value {
         "stages": stages.collect::<Vec<_>>(), "workers": workers.collect::<Vec<_>>(),
         "ports": ports.collect::<Vec<_>>(), "flows": picture.flows.as_ref().map(|_| flows(all_flows)),
         "answers": each(|w| json!(w.answers)), "host": each(|w| json!(w.punt)),
-        "streams": each(|w| json!(w.streams)), "events": events, "sinks": sinks.collect::<Vec<_>>(),
+        "streams": each(|w| json!(w.streams)), "events": events, "sinks": sinks.collect::<Vec<_>>(), "followers": followers,
         "events_lost_of_flows": all_flows.events_lost,
         "pool": { "buffers": picture.pool.0, "available": picture.pool.1 },
     })

@@ -8,7 +8,7 @@ use crate::path::WorkerSnapshot;
 
 /// The answer to `/v1/status`.
 pub(super) fn status(scene: &Scene) -> Value {
-    let Scene { picture, plan, rates, health, uptime, reloaded } = scene;
+    let Scene { picture, plan, rates, health, uptime, drain, reloaded } = scene;
     let snapshots: Vec<WorkerSnapshot> = picture.workers.iter().map(|worker| worker.snapshot()).collect();
     let workers = picture.workers.iter().zip(&snapshots).enumerate().map(|(n, (counters, now))| {
         let lcore = plan.workers.iter().find(|worker| worker.id == now.worker).map(|worker| &worker.lcore);
@@ -48,7 +48,7 @@ pub(super) fn status(scene: &Scene) -> Value {
         "stages": picture.names.stages,
         "workers": workers.collect::<Vec<_>>(), "ports": ports.collect::<Vec<_>>(), "per_s": per_s,
         "flows": flows, "pool": { "buffers": picture.pool.0, "available": picture.pool.1 },
-        "events_lost": events_lost(scene, &snapshots),
+        "events_lost": events_lost(scene, &snapshots), "drain": drain,
         "reload": {
             "done": counts.done, "unchanged": counts.unchanged, "refused": counts.refused,
             "workers_behind": counts.behind, "last": last,

@@ -93,6 +93,7 @@ impl Estimate {
                 .iter()
                 .map(|sink| SinkSnapshot { name: sink.name.clone(), ..SinkSnapshot::default() })
                 .collect(),
+            followers: Default::default(),
             reloads: Default::default(),
             judged: Default::default(),
             flows: None,

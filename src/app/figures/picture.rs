@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use crate::app::PortReport;
 use crate::app::reload::Counts as ReloadCounts;
 use crate::config::{FlowPlan, Plan};
-use crate::event::SinkSnapshot;
+use crate::event::{FollowSnapshot, SinkSnapshot};
 use crate::flow::FlowView;
 use crate::mgmt::ManagementSnapshot;
 use crate::packet::ReasonTable;
@@ -88,6 +88,8 @@ pub(crate) struct Picture {
     pub xstats: Vec<Vec<(String, u64)>>,
     pub management: Option<ManagementSnapshot>,
     pub sinks: Vec<SinkSnapshot>,
+    /// What those who follow events came to.
+    pub followers: FollowSnapshot,
     pub reloads: ReloadCounts,
     /// What candidates came to.
     pub judged: crate::app::reload::Totals,

@@ -12,7 +12,7 @@ use crate::app::PortReport;
 use crate::app::reload::{Counts as ReloadCounts, Totals};
 use crate::config::{Cause, Mode};
 use crate::dpdk;
-use crate::event::{SinkSnapshot, Type, by_type};
+use crate::event::{FollowSnapshot, SinkSnapshot, Type, by_type};
 use crate::flow::{FlowSnapshot, FlowView};
 use crate::mgmt::{CheckCounts, ManagementSnapshot, State};
 use crate::path::{Buckets, CYCLES, StageCounters, TIMES, WorkerCounters, WorkerSnapshot};
@@ -91,6 +91,7 @@ impl Publisher {
             of_management(management);
         }
         of_sinks(&picture.sinks);
+        of_followers(&picture.followers);
         of_reloads(&picture.reloads);
         of_candidates(&picture.judged);
     }
@@ -388,6 +389,19 @@ fn of_candidates(judged: &Totals) {
     }
     for (verdict, n) in Totals::FLOWS.into_iter().zip(judged.flows) {
         counter!("sluicegate_shadow_flows_total", "verdict" => verdict).absolute(n);
+    }
+}
+
+fn of_followers(followers: &FollowSnapshot) {
+    gauge!("sluicegate_event_followers").set(followers.now as f64);
+    for (counts, name) in [
+        (&followers.given, "sluicegate_event_followers_given_total"),
+        (&followers.lost, "sluicegate_event_followers_lost_total"),
+    ] {
+        for kind in Type::PRODUCED {
+            let n = counts.get(*kind as usize).copied().unwrap_or(0);
+            counter!(name, "type" => kind.word()).absolute(n);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::app::PortReport;
 use crate::config::{Cause, Options, Overrides, Plan, WorkerPlan, load_text};
 use crate::dpdk::{LcorePlan, LinkStatus, PortStats};
-use crate::event::{SinkSnapshot, Type};
+use crate::event::{FollowSnapshot, SinkSnapshot, Type};
 use crate::flow::{FlowView, Flows, FlowsShared, Seed};
 use crate::mgmt::{CheckCounts, HostCounts, ManagementSnapshot, State};
 use crate::packet::DropReason;
@@ -160,6 +160,7 @@ fn busy_picture(plan: &Plan) -> Picture {
         xstats: vec![xstats.map(|(name, n)| (name.to_owned(), n)).to_vec()],
         management: Some(management()),
         sinks: vec![SinkSnapshot { name: "eve".into(), written: [1; _], lost: [2; _], bytes: 4, errors: 3 }],
+        followers: FollowSnapshot { now: 2, given: [61; _], lost: [62; _] },
         reloads: crate::app::reload::Counts {
             done: 31,
             unchanged: 32,
@@ -246,6 +247,9 @@ fn every_figure_is_published_under_its_name() {
         ("sluicegate_health_flips_total", 3.0),
         ("sluicegate_events_lost_total{type=\"alert\"}", 8.0),
         ("sluicegate_event_sink_errors_total{sink=\"eve\"}", 3.0),
+        ("sluicegate_event_followers", 2.0),
+        ("sluicegate_event_followers_given_total{type=\"drop\"}", 61.0),
+        ("sluicegate_event_followers_lost_total{type=\"drop\"}", 62.0),
         ("sluicegate_event_sink_written_total{sink=\"eve\",type=\"flow\"}", 1.0),
         ("sluicegate_flow_opened_total", 7.0),
         ("sluicegate_flow_handed_in_total{worker=\"3\"}", 10.0),
@@ -361,6 +365,7 @@ fn figures_of_flows_need_flows() {
         xstats: Vec::new(),
         management: None,
         sinks: Vec::new(),
+        followers: FollowSnapshot::default(),
         reloads: Default::default(),
         flows: None,
         pool: (4, 4),
@@ -477,6 +482,7 @@ fn a_large_policy_fits_into_a_scrape_alone() {
         xstats: vec![(0..600).map(|n| (format!("rx_q{n}_some_counter_of_ena"), n)).collect()],
         management: Some(ManagementSnapshot::default()),
         sinks: Vec::new(),
+        followers: FollowSnapshot::default(),
         reloads: Default::default(),
         flows: Some(FlowView::new(&plan, shown, Clock::manual().0)),
         pool: (1, 1),

@@ -14,7 +14,7 @@ use crate::packet::ReasonTable;
 impl EventsPlan {
     /// Bytes of one worker's rings.
     fn ring_bytes(&self, flows: u32) -> u64 {
-        let wanted = self.wanted();
+        let wanted = self.rings();
         let rings = Type::IN_RINGS.iter().filter(|kind| wanted.has(**kind)).count() as u64;
         let told = wanted.has(Type::Flow) || wanted.has(Type::FlowStart);
         rings * u64::from(self.ring) * size_of::<Event>() as u64
@@ -22,12 +22,18 @@ impl EventsPlan {
     }
 
     pub(super) fn write(&self, f: &mut fmt::Formatter<'_>, flow_ring: u32) -> fmt::Result {
+        if self.rings().is_empty() {
+            return Ok(());
+        }
+        let told = if self.sinks.is_empty() { "to those who follow".into() } else { words(self.wanted()) };
+        writeln!(f, "\nevents: {told}")?;
+        let follow = if self.follow.is_empty() { "nothing".into() } else { words(self.follow) };
+        row(f, "follow", format!("{follow}; made only while somebody does"))?;
         if self.sinks.is_empty() {
             return Ok(());
         }
-        writeln!(f, "\nevents: {}", words(self.wanted()))?;
         let kb = self.ring_bytes(flow_ring).div_ceil(1 << 10);
-        row(f, "rings", format!("{} events of a type, {kb} KB for each worker in all", self.ring))?;
+        row(f, "rings", format!("{} events of a type, up to {kb} KB for each worker in all", self.ring))?;
         for (name, report) in [("drops", &self.drop), ("anomalies", &self.anomaly)] {
             let ReportPlan { reasons, per_s } = report;
             let n = reasons.len();
@@ -61,6 +67,7 @@ impl EventsPlan {
         };
         json!({
             "types": self.types.iter().map(Type::word).collect::<Vec<_>>(),
+            "follow": self.follow.iter().map(Type::word).collect::<Vec<_>>(),
             "ring": self.ring,
             "stats_every": span(self.stats_every),
             "drop": report(&self.drop),

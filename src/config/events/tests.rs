@@ -14,7 +14,18 @@ fn load(text: &str) -> Result<Plan, Vec<String>> {
 fn without_sinks_nothing_is_told() {
     let plan = load("").unwrap();
     assert!(plan.events.wanted().is_empty() && !plan.flow.tracking);
-    assert!(!plan.to_string().contains("events:"));
+    // But for those who follow.
+    assert_eq!(plan.events.rings().iter().count(), Type::PRODUCED.len());
+    let text = plan.to_string();
+    assert!(
+        text.contains("events: to those who follow") && text.contains("follow       flow, flow_start,"),
+        "{text}"
+    );
+    let plan = load("[events]\nfollow = []\n").unwrap();
+    assert!(plan.events.rings().is_empty() && !plan.to_string().contains("events:"));
+    let plan = load("[events]\nfollow = [\"alert\", \"drop\"]\n").unwrap();
+    assert_eq!(plan.to_json()["events"]["follow"], serde_json::json!(["alert", "drop"]));
+    assert!(load("[events]\nfollow = [\"http\"]\n").unwrap_err()[0].contains("events.follow[0]"));
 }
 
 #[test]

@@ -21,7 +21,9 @@ pub struct EventsPlan {
     pub anomaly: ReportPlan,
     /// Of flow logs.
     pub flow_log: FlowLog,
-    /// Where records go. None: no records are made.
+    /// Types that can be followed while the program runs, whether a sink takes them or not.
+    pub follow: Types,
+    /// Where records go. None: records are made only for those who follow.
     pub sinks: Vec<SinkPlan>,
 }
 
@@ -29,6 +31,11 @@ impl EventsPlan {
     /// Types that some sink takes.
     pub fn wanted(&self) -> Types {
         self.sinks.iter().fold(Types::NONE, |all, sink| all.and(sink.types)).within(self.types)
+    }
+
+    /// Types that have a ring: what sinks take, and what can be followed.
+    pub fn rings(&self) -> Types {
+        self.wanted().and(self.follow)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::config::Format;
 #[serde(default)]
 pub(in crate::config) struct Events {
     pub types: Option<Vec<String>>,
+    pub follow: Option<Vec<String>>,
     pub ring: Option<u32>,
     pub stats_every: Option<Span>,
     pub drop: Report,

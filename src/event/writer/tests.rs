@@ -38,6 +38,7 @@ fn bench(plan: &Plan) -> Bench {
         cpus: Vec::new(),
         reopen: reopen.clone(),
         lost: Box::new(move || missing.load(Ordering::Relaxed)),
+        following: Following::new(plan.events.wanted(), Types::NONE),
     };
     let writer = Writer::start(&plan.events, parts).unwrap();
     Bench { emitter, counters, writer, reopen, lost }
@@ -190,6 +191,7 @@ fn a_file_that_cannot_be_opened_is_an_error_at_start() {
         cpus: Vec::new(),
         reopen: Arc::default(),
         lost: Box::new(|| 0),
+        following: Following::new(Types::NONE, Types::NONE),
     };
     let error = Writer::start(&plan.events, parts).unwrap_err().to_string();
     assert!(error.contains("event sink file") && error.contains("No such file"), "{error}");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Flows;
+use crate::event::Type;
 use crate::flow::event::End;
 use crate::flow::line::Life;
 use crate::flow::state;
@@ -57,7 +58,7 @@ impl Flows {
     /// Ends every flow, if somebody listens: the worker stops. Off the packet path: it waits for whoever reads the ring, `patience` in
     /// all.
     pub(crate) fn end_all(&mut self, patience: Duration) {
-        if self.events.is_none() {
+        if self.events.is_none() || !self.asked.types().has(Type::Flow) {
             return;
         }
         let mut left = patience;

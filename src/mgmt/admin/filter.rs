@@ -11,6 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::{endpoint_name, endpoint_of, suggestion};
+use crate::event::{Subject, Type, Types};
 use crate::flow::{self, STATES, Standing};
 use crate::packet::App;
 
@@ -52,6 +53,10 @@ pub struct Filter {
     pub fate: Option<Fate>,
     /// Why a packet was dropped.
     pub reason: Option<String>,
+    /// Types of records.
+    pub types: Option<Types>,
+    /// Name of the stage that tells.
+    pub stage: Option<String>,
 }
 
 /// What became of a packet.
@@ -111,6 +116,22 @@ pub const OF_PACKETS: &[&str] = &[
     "source-port",
     "destination-port",
     "fate",
+    "reason",
+];
+
+/// Terms that a filter of events may have.
+pub const OF_EVENTS: &[&str] = &[
+    "type",
+    "stage",
+    "tenant",
+    "endpoint",
+    "protocol",
+    "address",
+    "source",
+    "destination",
+    "port",
+    "source-port",
+    "destination-port",
     "reason",
 ];
 
@@ -196,6 +217,8 @@ impl Filter {
             "idle" => self.idle = Some(time(value)?),
             "fate" => self.fate = Some(one_of(value, &Fate::ALL, |fate| fate.word())?),
             "reason" => self.reason = Some(name(value)?),
+            "type" => self.types = Some(types(value)?),
+            "stage" => self.stage = Some(name(value)?),
             other => return Err(format!("{other:?} is not known")),
         }
         Ok(())
@@ -245,6 +268,23 @@ impl Filter {
             && (ports(&self.port, source.1) || ports(&self.port, destination.1))
     }
 
+    /// Does an event have what is asked? One that has no ends, tenant, stage or reason is not among those of which one of these is asked.
+    pub fn takes_event(&self, event: &Subject<'_>) -> bool {
+        let is = |asked: &Option<String>, has: Option<&str>| {
+            asked.as_ref().is_none_or(|asked| has == Some(asked.as_str()))
+        };
+        let ends = || match (event.ends, event.protocol) {
+            (Some([source, destination]), Some(protocol)) => self.takes_ends(source, destination, protocol),
+            _ => !self.asks_ends(),
+        };
+        self.types.is_none_or(|types| types.has(event.kind))
+            && is(&self.stage, event.stage)
+            && is(&self.tenant, event.tenant)
+            && is(&self.reason, event.reason)
+            && self.endpoint.is_none_or(|own| event.endpoint == Some(own))
+            && ends()
+    }
+
     /// Is anything asked of the ends?
     pub fn asks_ends(&self) -> bool {
         let nets = [&self.address, &self.source, &self.destination];
@@ -278,6 +318,9 @@ impl fmt::Display for Filter {
             self.idle.as_ref().map(|idle| format!("idle={}", time(idle))),
             self.fate.map(|fate| format!("fate={}", fate.word())),
             self.reason.as_ref().map(|reason| format!("reason={reason}")),
+            self.types
+                .map(|types| format!("type={}", types.iter().map(Type::word).collect::<Vec<_>>().join(","))),
+            self.stage.as_ref().map(|stage| format!("stage={stage}")),
         ];
         f.write_str(&terms.into_iter().flatten().collect::<Vec<_>>().join(" "))
     }
@@ -332,6 +375,16 @@ fn number<N: std::str::FromStr>(text: &str) -> Option<N> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
+fn types(value: &str) -> Result<Types, String> {
+    let named = |word: &str| Type::named(word).filter(|kind| Type::PRODUCED.contains(kind));
+    let wrong = |word: &str| {
+        let known: Vec<&str> = Type::PRODUCED.iter().map(|kind| kind.word()).collect();
+        let near = suggestion(word, &known).unwrap_or_else(|| format!("there are {}", known.join(", ")));
+        format!("{word:?} is no type of records: {near}")
+    };
+    value.split(',').map(|word| named(word).ok_or_else(|| wrong(word))).collect()
+}
+
 fn time(value: &str) -> Result<Duration, String> {
     humantime::parse_duration(value).map_err(|_| format!("{value:?} is no time: write 30s, 5m or 2h"))
 }
@@ -349,7 +402,7 @@ fn one_of<T: Copy>(value: &str, all: &[T], word: impl Fn(&T) -> &'static str) ->
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a broken promise must panic")]
 pub fn arbitrary_input(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else { return };
-    let terms = [OF_FLOWS, OF_PACKETS][usize::from(*kind) % 2];
+    let terms = [OF_FLOWS, OF_PACKETS, OF_EVENTS][usize::from(*kind) % 3];
     let text = String::from_utf8_lossy(bytes);
     match Filter::parse(&text, terms) {
         Ok(filter) => {

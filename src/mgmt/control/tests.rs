@@ -13,6 +13,10 @@ fn requests_are_read_and_everything_else_is_refused_with_a_word() {
     assert_eq!(parse(GOOD.as_bytes()), Ok(Command::Reload));
     assert_eq!(request(Command::Reload), format!("{GOOD}\n"));
     assert_eq!(parse(format!(" {GOOD} ").as_bytes()), Ok(Command::Reload));
+    let drain = r#"{"version":1,"command":{"drain":{"deadline_ms":60000}}}"#;
+    assert_eq!(parse(drain.as_bytes()), Ok(Command::Drain { deadline_ms: Some(60_000) }));
+    assert_eq!(request(Command::Drain { deadline_ms: Some(60_000) }), format!("{drain}\n"));
+    assert_eq!(code(&drain.replace("60000", "-1")), "bad-request");
     for line in
         ["", "reload", "[]", "1", "{}", "null", r#"{"version":1}"#, r#"{"version":1,"command":"stop"}"#]
     {

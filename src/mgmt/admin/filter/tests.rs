@@ -90,6 +90,52 @@ fn ends_are_compared() {
     }
 }
 
+#[test]
+fn events_are_chosen() {
+    let of = |text| Filter::parse(text, OF_EVENTS).expect("a filter");
+    let drop = Subject {
+        kind: Type::Drop,
+        ends: Some([(IpAddr::from([10, 1, 0, 1]), 40_000), (IpAddr::from([10, 2, 0, 1]), 443)]),
+        protocol: Some(6),
+        tenant: Some("payments"),
+        endpoint: Some(7),
+        stage: Some("edge"),
+        reason: Some("edge.deny"),
+    };
+    let stats = Subject {
+        kind: Type::Stats,
+        ends: None,
+        protocol: None,
+        tenant: None,
+        endpoint: None,
+        stage: None,
+        reason: None,
+    };
+    for (text, of_drop, of_stats) in [
+        ("", true, true),
+        ("type=drop,alert", true, false),
+        ("type=stats", false, true),
+        ("stage=edge tenant=payments reason=edge.deny endpoint=7", true, false),
+        ("stage=other", false, false),
+        ("tenant=lab", false, false),
+        ("reason=edge.other", false, false),
+        ("endpoint=8", false, false),
+        ("address=10.2.0.0/16 port=443 protocol=tcp", true, false),
+        ("src=10.2.0.0/16", false, false),
+    ] {
+        assert_eq!(
+            (of(text).takes_event(&drop), of(text).takes_event(&stats)),
+            (of_drop, of_stats),
+            "{text}"
+        );
+    }
+    let wrong = |text| Filter::parse(text, OF_EVENTS).expect_err(text).what;
+    assert!(wrong("type=alrt").contains("did you mean \"alert\"?"), "{}", wrong("type=alrt"));
+    assert!(wrong("type=drop,").contains("is no type"));
+    assert!(wrong("state=first").contains("there is no \"state\" here"));
+    assert_eq!(of("type=stats,alert").to_string(), "type=alert,stats");
+}
+
 proptest! {
     #[test]
     fn anything_is_a_filter_or_a_mistake_with_its_place(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
@@ -100,7 +146,7 @@ proptest! {
     fn so_is_what_looks_like_one(
         kind in 0u8..3,
         terms in proptest::collection::vec((
-            proptest::sample::select(OF_FLOWS.iter().chain(OF_PACKETS).copied().collect::<Vec<_>>()),
+            proptest::sample::select(OF_FLOWS.iter().chain(OF_PACKETS).chain(OF_EVENTS).copied().collect::<Vec<_>>()),
             prop_oneof!["[a-z0-9.:/-]{0,12}", "[0-9]{1,5}", "[0-9]{1,4}-[0-9]{1,4}", "[0-9]{1,9}(s|ms|h|days|years)", "10\\.[0-9]\\.[0-9]\\.0/[0-9]{1,2}"],
         ), 0..6),
     ) {
