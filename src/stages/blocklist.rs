@@ -43,7 +43,12 @@ use crate::stage::{Backend, Judged, Make, ParseResult, Parsed, Shared, Stage, St
 pub mod entry;
 pub mod text;
 pub mod plain;
+#[cfg_attr(
+    not(feature = "dpdk"),
+    allow(dead_code, reason = "the compiled form is DPDK's; its parts are tested everywhere")
+)]
 mod addresses;
+#[cfg_attr(not(feature = "dpdk"), allow(dead_code, reason = "as above"))]
 mod ranges;
 #[cfg(feature = "dpdk")]
 pub mod compiled;
