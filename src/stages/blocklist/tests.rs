@@ -4,8 +4,9 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::text::{Column, Counts, Format};
 use super::*;
-use crate::config::parse_stage;
+use crate::config::{Problem, parse_stage};
 
 fn parsed(text: &str) -> Result<Box<dyn Parsed>, Vec<String>> {
     parse_stage(&KIND, text, Path::new("")).map_err(|wrong| wrong.iter().map(Problem::to_string).collect())
