@@ -117,10 +117,10 @@ pub fn mssql_client(bytes: &[u8]) -> Fit {
         Ok(_) if bytes.get(4..6) != Some(&[0, 0]) => No, // a client names no channel
         Ok(kind) => match body {
             [22, 0, 0, 0, 18, 0, 0, 0, 2, 0, ..] => Is,
-            [len @ 1..=128, 0, a, 0, b, 0, ..] if kind == 3 => {
+            [len @ 1..=128, 0, a, 0, b, 0, ..] if kind == 3 && *a != 0 => {
                 is(a.is_ascii_graphic() && (b.is_ascii_graphic() || *len == 1))
             }
-            [a, 0, b, 0, c, 0, ..] if kind == 1 => {
+            [a, 0, b, 0, c, 0, ..] if kind == 1 && *b != 0 => {
                 like([a, b, c].iter().all(|letter| letter.is_ascii_alphabetic()))
             }
             _ if body.len() < 10 => NotYet,
@@ -348,9 +348,7 @@ pub fn cassandra_client(bytes: &[u8]) -> Fit {
             // A map of at least one pair of strings.
             let map = bytes.get(at + 5..).unwrap_or(&[]);
             match map {
-                [0, 1..=9, 0, 5..=32, text @ ..] if !text.is_empty() => is(text.iter().all(|b| {
-                    b.is_ascii_uppercase() || matches!(b, b'_' | b'.') || b.is_ascii_digit() || *b < 32
-                })),
+                [0, 1..=9, 0, 5..=32, first, ..] => is(first.is_ascii_uppercase()),
                 _ if map.len() < 5 => NotYet,
                 _ => No,
             }

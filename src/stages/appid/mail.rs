@@ -77,14 +77,17 @@ pub fn ftp_client(bytes: &[u8]) -> Fit {
 
 /// POP3, who answers.
 pub fn pop3_server(bytes: &[u8]) -> Fit {
-    match begins(bytes, b"+OK") {
-        Is if contains(bytes, b"POP") => Is,
-        Is => match bytes.get(3) {
-            None => NotYet,
-            Some(b' ' | b'\r') => Like,
-            Some(_) => No,
-        },
-        fit => fit,
+    match (begins(bytes, b"+OK"), bytes.get(3)) {
+        (Is, Some(b' ' | b'\r' | b'\n')) => {
+            if contains(bytes, b"POP") {
+                Is
+            } else {
+                Like
+            }
+        }
+        (Is, None) => NotYet,
+        (Is, Some(_)) => No,
+        (fit, _) => fit,
     }
 }
 

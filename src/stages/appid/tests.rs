@@ -474,6 +474,13 @@ fn what_was_lost_is_not_guessed() {
     assert_eq!(Follow::of(App::Ldap, b"").unwrap().lose(5), Turn::Over);
 }
 
+/// What fuzzing has found: a control character in what a request asks for, and a blank behind it.
+#[test]
+fn what_was_found_once() {
+    arbitrary_input::flows(b"\x47\x45T /P6\x124\x01\x00220 \x00\x00\x00\x00\x03www\x07exa00le\x03com");
+    arbitrary_input::flows(b"\x01\x82CONNGET /\xffCONNECT1\x13GET / \x13\xad");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 512 }))]
 

@@ -144,9 +144,8 @@ fn authority(target: &[u8]) -> Fit {
 
 /// Behind the first blank: the version, if it is here.
 fn version(target: &[u8]) -> Fit {
-    let end = target.iter().position(|b| matches!(b, b' ' | b'\r' | b'\n'));
+    let end = target.iter().position(|b| *b == b' ' || b.is_ascii_control());
     match end.and_then(|end| target.get(end..)) {
-        None if target.iter().any(|b| b.is_ascii_control()) => No,
         None => NotYet,
         Some([b' ', rest @ ..]) => begins(rest, b"HTTP/"),
         Some(_) => No,
