@@ -447,3 +447,30 @@ fn a_drain_without_flows_is_done() {
     assert!(said.lines().last().is_some_and(|line| line.starts_with("drained after ")), "{said}");
     assert!(program.child.wait().expect("its end").success());
 }
+
+/// One picture of a running program, as text: packets move, flows have rates, and each pane has its table.
+#[test]
+fn top_prints_a_picture() {
+    let program = Program::start("top");
+    let text = program.text(&["top", "--of", "edge.toml", "--once"]);
+    assert_eq!(text.lines().count(), 24, "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    for part in
+        ["ready", "edge.toml: acl", "received ", "flows 100 of", "worker", "net_pcap0", "stage", "flow from"]
+    {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    let received = text.lines().find(|line| line.starts_with("received")).expect("a line");
+    assert!(!received.contains("  0 pkt/s"), "{text}");
+    for pane in ["workers", "ports", "stages", "drops", "flows", "tenants", "events"] {
+        let text = program.text(&["top", "--of", "edge.toml", "--once", "--pane", pane, "--size", "200x50"]);
+        assert_eq!(text.lines().count(), 50, "{text}");
+    }
+    assert!(program.fails(2, &["top", "--of", "edge.toml"]).contains("--once prints one picture"));
+    assert!(
+        program
+            .fails(2, &["top", "--of", "edge.toml", "--once", "--size", "0x0"])
+            .contains("write it as 80x24")
+    );
+    program.end();
+}

@@ -2,6 +2,8 @@
 
 mod told;
 
+pub use told::{line, plain};
+
 use std::io::{BufRead, ErrorKind, Write};
 use std::time::Duration;
 

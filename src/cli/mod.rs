@@ -21,6 +21,7 @@ mod show;
 mod stages;
 mod stats;
 mod status;
+mod top;
 mod watch;
 
 use std::path::PathBuf;
@@ -49,6 +50,7 @@ Start here:
   sluicegate run FILE                        packets, until SIGINT or SIGTERM
   sluicegate status | flows | stats          what the running instance does
   sluicegate reload FILE                     the running instance gets the file as it is now
+  sluicegate top                             the same, live
   sluicegate events --follow                 what it tells of packets and flows
   sluicegate drain FILE                      it leaves when its flows are over
 
@@ -83,6 +85,8 @@ enum Command {
     Flows(flows::Flows),
     /// All counters of a running instance, and how fast they grow
     Stats(stats::Stats),
+    /// A running instance on a terminal, live: workers, ports, stages, drops, flows, tenants, events
+    Top(top::Top),
     /// How much a running instance logs, or shall log from now on
     Level(level::Level),
     /// What a running instance tells of packets and flows, as it tells it (--follow): drops, alerts, handshakes, flows
@@ -140,6 +144,7 @@ pub fn main_with(own: &[&'static crate::stage::StageKind]) -> ExitCode {
         Command::Status(command) => command.run(),
         Command::Flows(command) => command.run(),
         Command::Stats(command) => command.run(),
+        Command::Top(command) => command.run(),
         Command::Level(command) => command.run(),
         Command::Events(command) => command.run(),
         Command::Explain(command) => command.run(),
