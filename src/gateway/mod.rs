@@ -1,7 +1,7 @@
 //! The load balancer's side: which target a flow goes to.
 //!
 //! ```text
-//! packet --stickiness--> key --> flow known? its target : Maglev over the targets that may have new flows
+//! packet --stickiness--> key --> flow known? its target : Maglev over the targets that may have new flows --> envelope
 //! ```
 //!
 //! Gateways share no state. What they must agree on (to which target a new flow goes) follows from their configuration alone, so any of
@@ -14,8 +14,10 @@
 mod maglev;
 mod stickiness;
 mod targets;
+mod envelope;
 pub mod simulate;
 
+pub use envelope::{Address, Wrapper, source_port, strip};
 pub use maglev::{Backend, Bad, LARGEST_TABLE, Maglev, TABLE, is_prime};
 pub use stickiness::{Balanced, Stickiness, balance_seed};
 pub use targets::{Choice, Group, MOST_TARGETS, MOST_WEIGHT, State, Target, TargetId, ZoneName};
