@@ -13,6 +13,7 @@ pub mod event;
 pub mod path;
 pub mod stage;
 pub mod stages;
+pub mod gateway;
 pub mod config;
 pub mod mgmt;
 pub mod app;

@@ -9,6 +9,7 @@ mod drain;
 mod events;
 mod explain;
 mod flows;
+mod gateway;
 mod health;
 mod instance;
 mod interrupt;
@@ -95,6 +96,8 @@ enum Command {
     Explain(explain::Explain),
     /// Frames of a running instance, as pcapng, with what became of each
     Capture(capture::Capture),
+    /// The load balancer's side: simulate what is lost when targets or gateways die
+    Gateway(gateway::Gateway),
     /// Ask a running instance to load its configuration anew; exit code 1 if it refuses
     Reload(reload::Reload),
     /// Ask a running instance to leave: health says no, flows that are there are served, and it ends with them; exit code 1 if flows were cut
@@ -149,6 +152,7 @@ pub fn main_with(own: &[&'static crate::stage::StageKind]) -> ExitCode {
         Command::Events(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Capture(command) => command.run(),
+        Command::Gateway(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Drain(command) => command.run(),
         Command::Shadow(command) => command.run(),

@@ -127,6 +127,34 @@ impl Mbuf {
         h.pkt_len = h.data_len.into();
     }
 
+    /// Bytes that [`Self::prepend`] can still put in front.
+    #[inline(always)]
+    pub fn headroom(&self) -> usize {
+        self.header().data_off.into()
+    }
+
+    /// Puts `n` bytes in front of the frame and returns them, to be written: they hold what was there before. `None`, and nothing changed, if the
+    /// buffer has no room.
+    #[inline(always)]
+    pub fn prepend(&mut self, n: usize) -> Option<&mut [u8]> {
+        let h = self.header_mut();
+        let off = usize::from(h.data_off).checked_sub(n)?;
+        h.data_off = off as u16;
+        h.data_len += n as u16; // fits: offset and length together are as before, bounded by buf_len
+        h.pkt_len = h.data_len.into();
+        self.data_mut().get_mut(..n)
+    }
+
+    /// Takes `n` bytes away at the front; more than there are is all of them.
+    #[inline(always)]
+    pub fn cut_front(&mut self, n: usize) {
+        let h = self.header_mut();
+        let n = h.data_len.min(n.min(u16::MAX as usize) as u16);
+        h.data_off += n; // fits: offset and length together are as before
+        h.data_len -= n;
+        h.pkt_len = h.data_len.into();
+    }
+
     /// Replaces the frame; false (and nothing changed) if it does not fit behind the headroom.
     pub fn write(&mut self, frame: &[u8]) -> bool {
         let h = self.header_mut();

@@ -240,6 +240,26 @@ mod tests {
     }
 
     #[test]
+    fn frames_grow_and_shrink_at_their_front() {
+        let pool = pool(1);
+        let mut frame = pool.alloc().unwrap();
+        assert!(frame.write(&[1, 2, 3, 4]));
+        assert_eq!(frame.headroom(), HEADROOM);
+        assert!(frame.prepend(HEADROOM + 1).is_none());
+        assert_eq!((frame.data(), frame.headroom()), (&[1, 2, 3, 4][..], HEADROOM));
+        frame.prepend(2).unwrap().copy_from_slice(&[8, 9]);
+        assert_eq!((frame.data(), frame.headroom()), (&[8, 9, 1, 2, 3, 4][..], HEADROOM - 2));
+        frame.cut_front(3);
+        assert_eq!((frame.data(), frame.headroom()), (&[2, 3, 4][..], HEADROOM + 1));
+        assert_eq!(frame.prepend(HEADROOM + 1).map(|bytes| bytes.len()), Some(HEADROOM + 1), "all of it");
+        frame.cut_front(usize::MAX);
+        assert!(frame.is_empty());
+        let all = frame.headroom() + frame.tailroom();
+        assert_eq!(all, HEADROOM + 256, "nothing is lost");
+        assert_eq!(frame.prepend(frame.headroom()).map(|bytes| bytes.len()), Some(HEADROOM + 4));
+    }
+
+    #[test]
     fn chained_frames_are_dropped_whole() {
         let pool = pool(3);
         let mut burst = super::super::Burst::new();

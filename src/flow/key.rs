@@ -162,6 +162,13 @@ impl Key {
         low == other_low && high == other_high && self.addresses == other.addresses
     }
 
+    /// The same ends and protocol in no scope.
+    #[inline(always)]
+    pub(crate) fn without_scope(mut self) -> Self {
+        self.words[0] = 0;
+        self
+    }
+
     /// The scope.
     pub fn scope(&self) -> u64 {
         self.words[0]
