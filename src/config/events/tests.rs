@@ -25,7 +25,7 @@ fn without_sinks_nothing_is_told() {
     assert!(plan.events.rings().is_empty() && !plan.to_string().contains("events:"));
     let plan = load("[events]\nfollow = [\"alert\", \"drop\"]\n").unwrap();
     assert_eq!(plan.to_json()["events"]["follow"], serde_json::json!(["alert", "drop"]));
-    assert!(load("[events]\nfollow = [\"http\"]\n").unwrap_err()[0].contains("events.follow[0]"));
+    assert!(load("[events]\nfollow = [\"smtp\"]\n").unwrap_err()[0].contains("events.follow[0]"));
 }
 
 #[test]
