@@ -22,7 +22,7 @@ use super::kind::{Asked, TYPES, Type, Types};
 pub const MOST: usize = 8;
 /// Pieces that wait for a follower.
 const QUEUE: usize = 32;
-/// Bytes of a piece; one line may go beyond. So at most 2 MB wait for a follower.
+/// Bytes of a piece; one line may go beyond. So about 2 MB wait for a follower.
 const PIECE: usize = 64 << 10;
 
 /// What is known of something that was said, for who chooses.
@@ -176,6 +176,7 @@ impl Following {
     pub fn close(&self) {
         let mut places = self.places.lock();
         places.over = true;
+        places.there.iter_mut().for_each(|place| self.give(place));
         places.there.clear();
         self.ask(&places);
     }
@@ -205,9 +206,14 @@ impl Following {
         }
     }
 
-    /// Gives followers what there is for them.
+    /// Gives followers what there is for them. For who has not taken what was there before, it waits until it is a whole piece: not the number
+    /// of looks, but of bytes is the measure of who is too slow.
     pub(super) fn flush(&self) {
-        self.places.lock().there.iter_mut().for_each(|place| self.give(place));
+        for place in &mut self.places.lock().there {
+            if !place.queue.is_full() {
+                self.give(place);
+            }
+        }
     }
 
     fn give(&self, place: &mut Place) {

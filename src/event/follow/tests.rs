@@ -80,22 +80,58 @@ fn a_slow_follower_is_told_what_it_missed() {
     let following = Following::new(Types::NONE, Types::ALL);
     let slow = following.follow(DROPS, all()).unwrap();
     let quick = following.follow(DROPS, all()).unwrap();
+    let long = |n: usize| format!("{n}{}\n", "x".repeat(PIECE));
     let mut read = 0;
     for n in 0..QUEUE + 10 {
-        tell(&following, Type::Drop, "edge", &format!("{n}\n"));
+        tell(&following, Type::Drop, "edge", &long(n));
         following.flush();
         read += taken(&quick).len();
     }
     assert_eq!(read, QUEUE + 10);
     assert_eq!(following.snapshot().lost[Type::Drop as usize], 10);
     let first = taken(&slow);
-    assert_eq!((first.len(), first[0].clone(), first[QUEUE - 1].0), (QUEUE, (0, "0\n".to_owned()), 0));
+    assert_eq!((first.len(), first[0].clone(), first[QUEUE - 1].0), (QUEUE, (0, long(0)), 0));
     // Word of it comes by itself, or with the next line.
     following.flush();
     assert_eq!(taken(&slow), [(10, String::new())]);
     tell(&following, Type::Drop, "edge", "more\n");
     following.flush();
     assert_eq!(taken(&slow), [(0, "more\n".to_owned())]);
+}
+
+/// A terminal that is stopped for a while misses nothing of what is said now and then: the writer may look very often meanwhile.
+#[test]
+fn many_small_looks_are_not_lost() {
+    let following = Following::new(Types::NONE, Types::ALL);
+    let slow = following.follow(DROPS, all()).unwrap();
+    let mut said = String::new();
+    for n in 0..QUEUE * 20 {
+        let line = format!("{n}\n");
+        said.push_str(&line);
+        tell(&following, Type::Drop, "edge", &line);
+        following.flush();
+    }
+    let mut came = taken(&slow);
+    following.flush();
+    came.extend(taken(&slow));
+    assert_eq!(came.iter().map(|(_, text)| text.as_str()).collect::<String>(), said);
+    assert!(came.iter().all(|(missing, _)| *missing == 0));
+    assert_eq!(following.snapshot().lost[Type::Drop as usize], 0);
+}
+
+/// What had no room when the program ends is counted, as at any other time.
+#[test]
+fn what_the_end_cuts_is_counted() {
+    let following = Following::new(Types::NONE, Types::ALL);
+    let slow = following.follow(DROPS, all()).unwrap();
+    for _ in 0..QUEUE + 3 {
+        tell(&following, Type::Drop, "edge", "a line\n");
+        following.flush();
+    }
+    assert_eq!(following.snapshot().lost[Type::Drop as usize], 0);
+    following.close();
+    assert_eq!(following.snapshot().lost[Type::Drop as usize], 3);
+    assert_eq!(taken(&slow).len(), QUEUE);
 }
 
 /// What waits has a bound in bytes as well: a look with very many records is given in pieces.
@@ -108,8 +144,11 @@ fn pieces_are_bounded() {
         tell(&following, Type::Drop, "edge", &line);
     }
     following.flush();
-    let pieces = taken(&follower);
+    let mut pieces = taken(&follower);
     assert_eq!(pieces.len(), QUEUE);
+    // And the one that was not whole yet.
+    following.flush();
+    pieces.extend(taken(&follower));
     assert!(pieces.iter().all(|(_, text)| text.len() < PIECE + line.len()));
     let came: usize = pieces.iter().map(|(_, text)| text.len() / line.len()).sum();
     assert_eq!(following.snapshot().lost[Type::Drop as usize] as usize, 10_000 - came);
