@@ -59,6 +59,7 @@ impl<A: Address> Ranges<A> {
     }
 
     /// Bytes of it.
+    #[cfg(feature = "dpdk")]
     pub fn bytes(&self) -> u64 {
         (size_of_val(&*self.starts) + size_of_val(&*self.lists)) as u64
     }
