@@ -456,7 +456,7 @@ fn top_prints_a_picture() {
     assert_eq!(text.lines().count(), 24, "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     for part in
-        ["ready", "edge.toml: acl", "received ", "flows 100 of", "worker", "net_pcap0", "stage", "flow from"]
+        ["ready", "edge.toml: acl", "received ", "events lost 0", "worker", "net_pcap0", "stage", "flow from"]
     {
         assert!(text.contains(part), "{part} in\n{text}");
     }
@@ -465,6 +465,7 @@ fn top_prints_a_picture() {
     for pane in ["workers", "ports", "stages", "drops", "flows", "tenants", "events"] {
         let text = program.text(&["top", "--of", "edge.toml", "--once", "--pane", pane, "--size", "200x50"]);
         assert_eq!(text.lines().count(), 50, "{text}");
+        assert!(text.contains("flows 100 of"), "{text}");
     }
     assert!(program.fails(2, &["top", "--of", "edge.toml"]).contains("--once prints one picture"));
     assert!(

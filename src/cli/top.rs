@@ -35,6 +35,8 @@ use view::{Pane, View};
 
 /// From one look at keys and signals to the next.
 const LOOK: Duration = Duration::from_millis(100);
+/// An answer that is later than this, after an interval, is said to be late.
+const LATE: Duration = Duration::from_secs(4);
 /// Flows that are looked at: those with the most bytes.
 const FLOWS: &str = "1000";
 /// Events that are kept.
@@ -92,7 +94,7 @@ impl Top {
         let mut terminal =
             ratatui::try_init().map_err(|error| Failure::Other(format!("the terminal: {error}")))?;
         let mut live = Live::new(View::of(self.pane));
-        let done = live.run(&mut terminal, &interrupt, &came, &shown);
+        let done = live.run(every, &mut terminal, &interrupt, &came, &shown);
         ratatui::restore();
         done.map(|()| OK).map_err(|error| Failure::Other(format!("the terminal: {error}")))
     }
@@ -214,7 +216,7 @@ impl Live {
         if self.view.paused {
             // The picture stands still; the next one counts from here.
             if let Came::Sample(sample) = came {
-                self.before = Some(*sample);
+                (self.before, self.heard) = (Some(*sample), Instant::now());
             }
             return;
         }
@@ -237,8 +239,17 @@ impl Live {
         }
     }
 
+    /// Says that the picture is an old one. Who stands still answers nothing, and refuses nothing either.
+    fn waiting(&mut self, every: Duration) {
+        let since = self.heard.elapsed();
+        if self.picture.trouble.is_none() && !self.view.paused && since > LATE + every {
+            self.picture.trouble = Some(format!("no answer for {} s, still waiting", since.as_secs()));
+        }
+    }
+
     fn run(
         &mut self,
+        every: Duration,
         terminal: &mut ratatui::DefaultTerminal,
         interrupt: &Interrupt,
         came: &Receiver<Came>,
@@ -258,6 +269,7 @@ impl Live {
                 }
             }
             came.try_iter().for_each(|came| self.take(came));
+            self.waiting(every);
         }
         Ok(())
     }

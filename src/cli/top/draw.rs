@@ -119,13 +119,27 @@ fn head(view: &View, picture: &Picture, pen: &mut Pen<'_>, health: Style) {
         let text = format!("{name:<9}{:>7} pkt/s{bits:>14}  ", show::si(packets).trim_end());
         let rest = match history {
             Some(history) => bars(history, width.saturating_sub(text.chars().count())),
-            None => picture.levels.clone(),
+            None => fitting(&picture.levels, width.saturating_sub(text.chars().count())),
         };
         pen.text(&format!("{text}{rest}"), Style::new());
     }
     for reason in &picture.reasons {
         pen.text(reason, health);
     }
+}
+
+/// The first of them that have room, whole: half a figure is a wrong one.
+fn fitting(parts: &[String], room: usize) -> String {
+    let mut text = String::new();
+    for part in parts {
+        let gap = if text.is_empty() { "" } else { "  " };
+        if text.chars().count() + gap.len() + part.chars().count() > room {
+            break;
+        }
+        text.push_str(gap);
+        text.push_str(part);
+    }
+    text
 }
 
 /// The newest looks at the right, as high as they are of the highest.
@@ -168,7 +182,7 @@ fn all(view: &View, picture: &Picture, body: Rect, buffer: &mut Buffer) {
 fn share<const N: usize>(lines: u16, wanted: [u16; N]) -> [u16; N] {
     let mut given = [0; N];
     let mut left = lines;
-    for least in [2, 3, 4, 6, u16::MAX] {
+    for least in [2, 3, 4, 6, 9, 13, 18, 34, u16::MAX] {
         for n in (0..N).rev() {
             let more = wanted[n].min(least).saturating_sub(given[n]).min(left);
             given[n] += more;

@@ -62,8 +62,8 @@ pub(super) struct Picture {
     pub what: String,
     pub up: String,
     pub policy: String,
-    /// Flows, pool and events, in words.
-    pub levels: String,
+    /// Events lost, pool and flows, in words: what matters most is first, because not all may have room.
+    pub levels: Vec<String>,
     /// Of received, sent and dropped: packets and bytes in a second, as far as that is known.
     pub rates: [(f64, Option<f64>); 3],
     pub history: History,
@@ -183,15 +183,19 @@ impl Picture {
     }
 }
 
-fn levels(status: &Value) -> String {
-    let n = |value: &Value| show::grouped(number(value));
+fn levels(status: &Value) -> Vec<String> {
+    let n = |value: &Value| show::si(number(value) as f64).trim_end().to_owned();
     let flows = match &status["flows"] {
         Value::Null => "not followed".to_owned(),
         flows => format!("{} of {}", n(&flows["live"]), n(&flows["capacity"])),
     };
     let pool = &status["pool"];
-    let free = number(&pool["available"]) as f64 / number(&pool["buffers"]).max(1) as f64;
-    format!("flows {flows}  pool {:.0} % free  events lost {}", free * 100.0, n(&status["events_lost"]))
+    let free = number(&pool["available"]) as f64 / number(&pool["buffers"]).max(1) as f64 * 100.0;
+    vec![
+        format!("events lost {}", n(&status["events_lost"])),
+        format!("pool {free:.0} %"),
+        format!("flows {flows}"),
+    ]
 }
 
 fn workers(status: &Value, stats: &Value, between: &Between<'_>) -> Table {
@@ -247,7 +251,8 @@ fn ports(stats: &Value, between: &Between<'_>) -> Table {
         let link = if port["link"]["up"] == true { "up" } else { "down" };
         vec![
             word(&port["port"]),
-            word(&port["device"]),
+            // Its arguments are no name of it, and take the room of figures.
+            word(&port["device"].as_str().and_then(|device| device.split(',').next()).into()),
             word(&link.into()),
             rate(of("rx_packets")),
             bits(of("rx_bytes")),

@@ -83,6 +83,40 @@ fn it_reads_well_on_120_columns() {
     golden("all-120x40", &shown(&view(Pane::All), &picture(), 120, 40));
 }
 
+/// Losses are seen on 80 columns, whatever else has no room, and no figure is cut in two.
+#[test]
+fn losses_have_room() {
+    let mut now = answers(2);
+    now.status["events_lost"] = 12_345.into();
+    now.status["flows"] = json!({ "live": 1_000_000, "capacity": 4_194_304 });
+    now.status["pool"] = json!({ "buffers": 100, "available": 100 });
+    let picture = Picture::of(Some(&answers(1)), &now, &mut History::default());
+    let sent = |width| shown(&view(Pane::All), &picture, width, 24).lines().nth(2).map(str::to_owned);
+    assert!(
+        sent(80).is_some_and(|line| line.ends_with("  events lost 12.3 k  pool 100 %")),
+        "{:?}",
+        sent(80)
+    );
+    assert!(sent(120).is_some_and(|line| line.ends_with("  flows 1.00 M of 4.19 M")), "{:?}", sent(120));
+}
+
+/// On a large terminal all workers are seen before flows get the rest.
+#[test]
+fn sixteen_workers_have_room() {
+    let status = json!({ "state": "ready" });
+    let workers: Vec<Value> = (0..16).map(|n| json!({ "worker": n, "received": 1 })).collect();
+    let flows: Vec<Value> = (0..300).map(|n| json!({ "flow_id": n, "source": "10.1.0.1" })).collect();
+    let now = Sample {
+        status,
+        stats: json!({ "uptime_s": 2.0, "workers": workers }),
+        flows: json!({ "flows": flows }),
+        ..Sample::default()
+    };
+    let picture = Picture::of(None, &now, &mut History::default());
+    let text = shown(&view(Pane::All), &picture, 160, 60);
+    assert!(text.lines().any(|line| line.trim_start().starts_with("15 ")), "{text}");
+}
+
 #[test]
 fn each_pane_has_its_table() {
     let picture = picture();
@@ -202,6 +236,14 @@ fn trouble_is_said_over_the_old_picture() {
     assert!(text.contains("0c4f7ab19e5d2286") && text.contains("trying again: admin.sock: nobody"), "{text}");
     live.take(Came::Sample(Box::new(answers(3))));
     assert!(!shown(&live.view, &live.picture, 80, 24).contains("trying again"));
+    // Nobody answers, and nobody refuses.
+    live.waiting(Duration::ZERO);
+    assert!(!shown(&live.view, &live.picture, 80, 24).contains("no answer"), "it is not late yet");
+    live.heard = std::time::Instant::now().checked_sub(Duration::from_secs(9)).expect("a machine that is up");
+    live.waiting(Duration::ZERO);
+    assert!(shown(&live.view, &live.picture, 80, 24).contains("no answer for 9 s, still waiting"));
+    live.take(Came::Sample(Box::new(answers(4))));
+    assert!(!shown(&live.view, &live.picture, 80, 24).contains("no answer"));
     // A picture that stands still does so, and events wait for nobody.
     live.view.paused = true;
     live.take(Came::Told("{\"event_type\":\"stats\"}".into()));
