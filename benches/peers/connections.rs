@@ -1,5 +1,6 @@
-//! Connections that speak something: handshake, protocol, data of an IMIX both ways, FIN from both sides; then the capture begins again, and each
-//! SYN opens its flow anew. Of ten connections five are TLS, three HTTP (five requests each), one SSH, and one says nothing that anybody knows.
+//! Connections that speak something: handshake, protocol, data of an IMIX both ways, FIN from both sides. Each pair of ends has four connections in the
+//! capture, whose sequence numbers lie a quarter of all numbers apart: so every SYN is newer than what was there before, in the next lap as well, and
+//! opens its flow anew (RFC 6191); a SYN that is merely sent again would not. Of ten connections five are TLS, three HTTP (five requests each), one SSH, and one says nothing that anybody knows.
 //!
 //! 256 are open at a time, and each sends one packet in its turn, so that their flows are not warm in the first cache.
 
@@ -20,8 +21,9 @@ use inner::{End, tcp, v4, wrap};
 
 /// In tables.
 pub const NAME: &str = "connections, IMIX both ways";
-/// Connections.
-const CONNECTIONS: u32 = 2048;
+/// Pairs of ends, and connections.
+const PAIRS: u32 = 512;
+pub const CONNECTIONS: u32 = 4 * PAIRS;
 /// Packets of each: three of the handshake, 28 with data, three of the end.
 const PACKETS: u32 = 34;
 /// Frames of the capture.
@@ -64,6 +66,7 @@ pub fn write(path: &Path) -> Result<(), Error> {
 
 impl Connection {
     fn new(n: u32, random: &mut ChaCha8Rng) -> Connection {
+        let (cookie, turn, n) = (n, n / PAIRS, n % PAIRS);
         let [_, _, c, d] = n.to_be_bytes();
         let (client, server) = (20_000 + (n % 30_000) as u16, [443, 80, 22, 9000]);
         let kind = match n % 10 {
@@ -92,8 +95,8 @@ impl Connection {
             VecDeque::from([(false, "S", Vec::new()), (true, "SA", Vec::new()), (false, "A", Vec::new())]);
         steps.extend(said.into_iter().map(|(reply, bytes)| (reply, "PA", bytes)));
         steps.extend([(false, "FA", Vec::new()), (true, "FA", Vec::new()), (false, "A", Vec::new())]);
-        let sequence = [random.next_u32(), random.next_u32()];
-        Connection { ends, port: 60_000 + (n % 5_000) as u16, cookie: n, steps, sequence }
+        let sequence = [0x1234_5678u32, 0x0765_4321].map(|first| (first ^ n << 8).wrapping_add(turn << 30));
+        Connection { ends, port: 60_000 + (n % 5_000) as u16, cookie, steps, sequence }
     }
 
     fn next(&mut self) -> Option<Vec<u8>> {

@@ -143,6 +143,18 @@ pub fn verify(last: &[String], lost: f64) -> Result<(), String> {
     Err(format!("the pipeline should have sent everything home: {ledger}, {drops}, {failures}"))
 }
 
+/// One flow was opened for every so many packets, give or take one of a hundred.
+pub fn opened(last: &[String], packets: u32) -> Result<(), String> {
+    let end = account(last)?;
+    let count = |value: &Value| value.as_u64().unwrap_or(0) as f64;
+    let (opened, wanted) =
+        (count(&end["flows"]["opened"]), count(&end["ledger"]["received"]) / f64::from(packets));
+    if (opened / wanted - 1.0).abs() < 0.01 {
+        return Ok(());
+    }
+    Err(format!("{wanted:.0} connections should have been opened, and {opened} were"))
+}
+
 /// The share of the packets that each worker received and gave to another, which is what that one took.
 pub fn handed(last: &[String], workers: usize) -> Result<Vec<f64>, String> {
     let end = account(last)?;

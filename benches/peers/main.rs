@@ -214,7 +214,13 @@ fn measure(
             ));
         }
         if let Case::Sluicegate(_) = case {
-            gate::verify(&last, 0.0).map_err(|trouble| format!("{}: {trouble}", row.program))?;
+            let in_order = gate::verify(&last, 0.0).and_then(|()| match (capture.rows, case) {
+                (Rows::Connections, Case::Sluicegate(Rules::Stages(_))) => {
+                    gate::opened(&last, connections::FRAMES / connections::CONNECTIONS)
+                }
+                _ => Ok(()),
+            });
+            in_order.map_err(|trouble| format!("{}: {trouble}", row.program))?;
         }
         rows.push(row);
     }
