@@ -243,10 +243,7 @@ fn streams_flow_as_if_nobody_read_them() {
             "{TUNNEL}[[stage]]\nuse = \"tls\"\nmode = \"{mode}\"\ndeny_below = \"1.2\"\non_unread = \"drop\"\n"
         );
         let mut rig = Rig::new(&plan(&text));
-        let mut send = |port: u16, inner: Vec<u8>| {
-            let _ = port;
-            matches!(rig.fate(&wrap(&inner, 7, 61_000)), Fate::Home(_))
-        };
+        let mut send = |_: u16, inner: Vec<u8>| matches!(rig.fate(&wrap(&inner, 7, 61_000)), Fate::Home(_));
         let hello = client_hello(0x0301, &[], Some("www.example.com"));
         let ends = |port: u16| (v4(10, 1, 0, 5, port), server(443));
         let open = |send: &mut dyn FnMut(u16, Vec<u8>) -> bool, port: u16| {

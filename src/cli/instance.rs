@@ -1,5 +1,7 @@
 //! Which running instance is meant, and asking it.
 
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -75,23 +77,62 @@ fn of_file(file: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
+/// The only socket at which somebody listens. One that was killed has left its own behind.
 fn only_one(folder: &Path) -> Result<PathBuf, Failure> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut sockets: Vec<PathBuf> =
         entries.filter(|path| path.extension().is_some_and(|end| end == "sock")).collect();
     sockets.sort();
-    match sockets.as_slice() {
+    let is_dead = |path: &PathBuf| {
+        let refused = UnixStream::connect(path).err().map(|error| error.kind());
+        refused == Some(ErrorKind::ConnectionRefused)
+    };
+    let (dead, alive): (Vec<PathBuf>, Vec<PathBuf>) = sockets.into_iter().partition(is_dead);
+    let names = |paths: &[PathBuf]| {
+        let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        names.join(", ")
+    };
+    match alive.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(Failure::Other(format!(
+        [] if dead.is_empty() => Err(Failure::Other(format!(
             "no instance listens in {}; name its file, or --socket",
             folder.display()
         ))),
+        [] => Err(Failure::Other(format!(
+            "no instance runs; {} was left behind by one that was killed; name another one's file, or --socket",
+            names(&dead)
+        ))),
         many => {
-            let names: Vec<String> = many.iter().map(|path| path.display().to_string()).collect();
-            Err(Failure::Other(format!(
-                "there are several instances: {}; name one: --socket",
-                names.join(", ")
-            )))
+            Err(Failure::Other(format!("there are several instances: {}; name one: --socket", names(many))))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// Sockets of instances that were killed are nobody's, and said to be that if there is no other.
+    #[test]
+    fn the_one_that_lives_is_found_among_the_dead() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let said = |found: Result<PathBuf, Failure>| match found {
+            Err(Failure::Other(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        assert!(said(only_one(folder.path())).starts_with("no instance listens in"));
+        for name in ["a.sock", "c.sock"] {
+            drop(UnixListener::bind(at(name)).unwrap());
+        }
+        let text = said(only_one(folder.path()));
+        assert!(text.starts_with("no instance runs;") && text.contains("c.sock"), "{text}");
+        let _alive = UnixListener::bind(at("b.sock")).unwrap();
+        assert_eq!(only_one(folder.path()).unwrap(), at("b.sock"));
+        let _another = UnixListener::bind(at("d.sock")).unwrap();
+        let text = said(only_one(folder.path()));
+        assert!(text.contains("several") && text.contains("d.sock") && !text.contains("a.sock"), "{text}");
     }
 }
