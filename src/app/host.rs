@@ -5,6 +5,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -106,8 +107,19 @@ impl Handle {
         }
     }
 
+    /// Waits for it, but not longer than that. A worker that is left behind keeps what it holds (the EAL too), so nothing goes away under it.
+    pub(super) fn join_by(self, deadline: Instant) -> Option<Ended> {
+        while !self.has_ended() {
+            if Instant::now() >= deadline {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Some(self.join())
+    }
+
     /// Waits for it.
-    pub(super) fn join(self) -> Ended {
+    fn join(self) -> Ended {
         let ended = match self {
             Handle::Thread(thread) => thread.join().map_err(message),
             #[cfg(feature = "dpdk")]

@@ -119,14 +119,8 @@ impl RunningApp {
     }
 
     fn look_at_reload(&mut self) -> Option<Reloaded> {
-        let stages = super::stage_names(&self.plan);
-        let place = |counters: &WorkerCounters| match counters.place.place() {
-            Place::Inspect(n) => match stages.get(n) {
-                Some(name) => format!("inspect, stage {n} {name:?}"),
-                None => format!("inspect, stage {n}"),
-            },
-            place => place.to_string(),
-        };
+        let plan = self.plan.clone();
+        let place = |counters: &WorkerCounters| whereabouts(counters, &plan);
         let (in_force, outcome) = self.reloads.round(&self.pipeline, &self.plan, place);
         if let Some(InForce { plan, pipeline }) = in_force {
             self.put_in_force(plan, pipeline);
@@ -246,5 +240,16 @@ impl RunningApp {
             pool_available: self.pool.available(),
             stage_panics: self.workers.iter().map(panics).sum(),
         }
+    }
+}
+
+/// Where a worker is, for people.
+pub(super) fn whereabouts(counters: &WorkerCounters, plan: &Plan) -> String {
+    match counters.place.place() {
+        Place::Inspect(n) => match plan.stages.get(n) {
+            Some(stage) => format!("inspect, stage {n} {:?}", stage.name),
+            None => format!("inspect, stage {n}"),
+        },
+        place => place.to_string(),
     }
 }

@@ -20,7 +20,7 @@ mod start;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use figures::{Estimate, Exporter, Figure, Publisher, figures};
 pub use host::Host;
@@ -43,9 +43,12 @@ use events::Telling;
 pub use events::stats;
 use exporting::Exporting;
 use figures::{Names, Picture};
-use host::Handle;
+use host::{Ended, Handle};
 use pace::Pace;
 use reload::Reloads;
+
+/// A worker that is well stops between two polls. One that hangs does not keep the program from its end, nor its report from being read.
+const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A plan that is ready to run.
 #[derive(Debug)]
@@ -392,7 +395,8 @@ impl RunningApp {
         self.workers.iter().any(|w| w.handle.has_ended())
     }
 
-    /// Stops workers, then ports; everything they held is back in its pool afterwards.
+    /// Stops workers, then ports; everything they held is back in its pool afterwards. A worker that hangs is waited for for ten seconds, named
+    /// among the failures, and left alone with what it holds.
     pub fn stop(mut self) -> Report {
         self.take_down(Vec::new())
     }
@@ -407,12 +411,19 @@ impl RunningApp {
         self.exporting = None;
         let mut failures = Vec::new();
         let mut counters = Vec::new();
+        let deadline = Instant::now() + STOPS_WITHIN;
         for Launched { counters: counted, handle } in std::mem::take(&mut self.workers) {
-            let ended = handle.join();
-            lanes.extend(ended.lanes.into_iter().map(|Lane(pair)| pair));
-            if let Some(panic) = ended.panic {
-                failures.push(format!("worker {} panicked: {panic}", counted.worker.0));
+            let (id, ended) = (counted.worker.0, handle.join_by(deadline));
+            match &ended {
+                Some(Ended { panic: Some(panic), .. }) => failures.push(format!("worker {id} panicked: {panic}")),
+                Some(_) => {}
+                None => failures.push(format!(
+                    "worker {id} has not stopped within {} s: it is in {}. It is left there, and the ports of its queues are not stopped",
+                    STOPS_WITHIN.as_secs(),
+                    manage::whereabouts(&counted, &self.plan),
+                )),
             }
+            lanes.extend(ended.into_iter().flat_map(|ended| ended.lanes).map(|Lane(pair)| pair));
             counters.push(counted);
         }
         let snapshot = Snapshot {
