@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use sluicegate::config::{self, Idle, Options, Overrides, Plan};
 use sluicegate::dpdk::{Burst, Mempool, PoolConfig, PortConfig, QueuePair, soft};
-use sluicegate::flow::{FlowsShared, Seed};
+use sluicegate::flow::{Filter, FlowView, FlowsShared, Order, Seed};
 use sluicegate::path::{Clock, Decap, Lane, Pipeline, Track, Worker, WorkerCounters};
 use sluicegate::stage::{Backend, WorkerId};
 use sluicegate::traffic::{Generator, MAX_FRAME, Mix, Sizes, Tcp, Traffic};
@@ -43,8 +43,8 @@ struct Case {
     tagged: bool,
     /// The worker follows flows, and every stage is done with all of them.
     settled: bool,
-    /// Another thread reads all counters again and again, as the exporter does once a second. The worker's instructions are counted, and must
-    /// be those of the case before it.
+    /// Another thread reads all counters and lists all flows again and again, as the exporter, `top` and `flows` do once a second. The worker's
+    /// instructions are counted, and must be those of the case before it.
     read: bool,
 }
 
@@ -66,13 +66,14 @@ impl Case {
     }
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     Case::new("passthrough, 64 B", "", 64),
     Case::new("passthrough, 1400 B", "", 1400),
     Case { tagged: true, ..Case::new("passthrough, 64 B, general walk", "", 64) },
     Case::new("one acl rule, 64 B", ONE_RULE, 64),
     Case { read: true, ..Case::new("one acl rule, 64 B, read meanwhile", ONE_RULE, 64) },
     Case::settled("settled flows, UDP, 64 B", Inner::Udp),
+    Case { read: true, ..Case::settled("settled flows, UDP, 64 B, read meanwhile", Inner::Udp) },
     Case::settled("settled flows, TCP, 64 B", Inner::Tcp),
     Case::settled("settled flows, IPv6 UDP, 64 B", Inner::Udp6),
 ];
@@ -138,14 +139,14 @@ fn compare(found: &Record, path: &PathBuf) -> Result<(), String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let recorded: Record = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
     let mut beyond = Vec::new();
-    println!("{:<34} {:>9} {:>9} {:>8}", "instructions per packet", "recorded", "found", "change");
+    println!("{:<44} {:>9} {:>9} {:>8}", "instructions per packet", "recorded", "found", "change");
     for (name, now) in &found.instructions {
         let Some(then) = recorded.instructions.get(name) else {
             beyond.push(format!("{name} has no record"));
             continue;
         };
         let change = now / then - 1.0;
-        println!("{name:<34} {then:>9.1} {now:>9.1} {:>+7.1}%", change * 100.0);
+        println!("{name:<44} {then:>9.1} {now:>9.1} {:>+7.1}%", change * 100.0);
         // Fewer is a change too: a record that lies too high would let the next regression pass.
         if change.abs() > TOLERANCE {
             beyond.push(format!("{name}: {then} -> {now}"));
@@ -234,7 +235,7 @@ fn work(case: &str, polls: &str) -> Result<(), String> {
     };
     let warm = LAPS * FLOWS / BURST;
     if what == "poll" {
-        let (mut worker, hand) = worker(case, lane)?;
+        let (mut worker, hand, view) = worker(case, lane)?;
         for round in 0..warm {
             hand.store((round * BURST / FLOWS) as u64 * LAP, Ordering::Relaxed);
             exchange(&mut || worker.poll());
@@ -246,6 +247,8 @@ fn work(case: &str, polls: &str) -> Result<(), String> {
                 scope.spawn(|| {
                     while !stop.load(Ordering::Relaxed) {
                         std::hint::black_box((counters.snapshot(), counters.samples.times.read()));
+                        let list = |view: &FlowView| view.top(100, &Filter::default(), Some(Order::Bytes));
+                        std::hint::black_box(view.as_ref().map(list));
                     }
                 });
             }
@@ -267,7 +270,7 @@ fn work(case: &str, polls: &str) -> Result<(), String> {
     if home == want { Ok(()) } else { Err(format!("{home} of {want} frames came home")) }
 }
 
-fn worker(case: &Case, lane: QueuePair) -> Result<(Worker, Arc<AtomicU64>), String> {
+fn worker(case: &Case, lane: QueuePair) -> Result<(Worker, Arc<AtomicU64>, Option<FlowView>), String> {
     let plan = plan(case.stages)?;
     let pipeline = Pipeline::build(&plan, Backend::Soft).map_err(|e| e.to_string())?;
     let id = WorkerId(0);
@@ -276,9 +279,11 @@ fn worker(case: &Case, lane: QueuePair) -> Result<(Worker, Arc<AtomicU64>), Stri
     let decap = Decap::new(plan.tunnel.clone());
     let (clock, hand) = Clock::manual();
     let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(1)).filter(|_| case.settled);
-    let track = shared.map(|shared| Track::of(&plan, &shared, None, &counters));
+    let mut track = shared.map(|shared| Track::of(&plan, &shared, None, &counters));
+    let shown = track.as_mut().map(|track| vec![track.flows().show()]);
+    let view = shown.map(|shown| FlowView::new(&plan, shown, clock.clone()));
     let worker = Worker::new(vec![Lane(lane)], decap, pipeline.make(id), BURST, Idle::Spin, clock, counters);
-    Ok((worker.with_flows(track), hand))
+    Ok((worker.with_flows(track), hand, view))
 }
 
 /// Packets that stages were shown.

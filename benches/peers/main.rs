@@ -16,6 +16,7 @@ mod live;
 mod machine;
 mod report;
 mod traffic;
+mod watched;
 mod workers;
 
 use std::path::{Path, PathBuf};
@@ -119,6 +120,15 @@ fn run() -> Result<(), String> {
     {
         tables.push(table);
         show(&options, &machine, &heading, &tables)?;
+    }
+    if options.only.as_ref().is_none_or(|only| report::WATCHING.contains(only.as_str())) {
+        let million =
+            traffic::CAPTURES.iter().find(|capture| capture.frames == 1 << 20).ok_or("no such capture")?;
+        let file = million.write(folder.path())?;
+        if let Some(table) = watched::measure(&options, &machine, folder.path(), million, &file)? {
+            tables.push(table);
+            show(&options, &machine, &heading, &tables)?;
+        }
     }
     println!("{}", report::targets(&tables));
     Ok(())
