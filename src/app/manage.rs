@@ -227,9 +227,7 @@ impl RunningApp {
                     no_buffer: stats.rx_no_buffer,
                 }
             };
-        let panics = |Launched { counters, .. }: &Launched| {
-            counters.stages().iter().map(|s| s.panics.get()).sum::<u64>()
-        };
+        let panics = |Launched { counters, .. }: &Launched| counters.panics();
         Observation {
             at,
             policy: true,

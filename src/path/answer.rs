@@ -189,6 +189,11 @@ impl Answers {
         Answers { pool, profile, max_return: max_return.into(), bucket: Bucket::new(rate) }
     }
 
+    /// Goes on with the rate of those that were in force until now.
+    pub(super) fn take_over(&mut self, others: &Answers) {
+        self.bucket.take_over(&others.bucket);
+    }
+
     /// Makes one answer and appends it to `out`. `now` is in nanoseconds and does not go back.
     #[cold]
     #[inline(never)]
@@ -277,6 +282,11 @@ impl Bucket {
         self.level = self.level.saturating_add(earned).min(self.most);
         self.at = self.at.max(now);
         self.level >= SECOND
+    }
+
+    /// Goes on from what the other has left: whoever changes buckets has earned nothing by it.
+    pub(super) fn take_over(&mut self, other: &Bucket) {
+        (self.level, self.at) = (other.level.min(self.most), other.at);
     }
 
     pub(super) fn take(&mut self) {

@@ -145,13 +145,19 @@ impl Drops {
     }
 }
 
-/// Counters of all stages that the worker has had, by name, and those of its pipeline among them, in its order.
+/// Stages whose counters are kept by name. Beyond that, the oldest that no pipeline has goes: whoever renames his stages with every reload costs no
+/// more memory for it.
+const MOST_NAMES: usize = 64;
+
+/// Counters of the stages that the worker has had, by name, and those of its pipeline among them, in its order.
 #[derive(Debug, Default)]
 struct Stages {
     all: Vec<(String, Arc<StageCounters>)>,
     shown: Vec<Arc<StageCounters>>,
     /// Tenants that each counts for.
     tenants: usize,
+    /// Panics of those that were let go.
+    panics: u64,
 }
 
 /// What one stage did on one worker. On a cache line of its own: the heap may put another worker's next to it.
@@ -230,6 +236,7 @@ impl WorkerCounters {
                 all: Vec::new(),
                 shown: (0..stages).map(|_| Arc::new(StageCounters::default())).collect(),
                 tenants: 0,
+                panics: 0,
             }),
         }
     }
@@ -269,12 +276,26 @@ impl WorkerCounters {
         names.iter().map(|name| self.stage(name)).collect()
     }
 
+    /// Panics of all stages that the worker has had: never less than before.
+    pub fn panics(&self) -> u64 {
+        let Stages { all, shown, panics, .. } = &*self.stages.lock();
+        let unnamed = shown.iter().filter(|_| all.is_empty());
+        let each = all.iter().map(|(_, counters)| counters).chain(unnamed);
+        panics + each.map(|counters| counters.panics.get()).sum::<u64>()
+    }
+
     /// The counters of the stage of this name: those that it had before, if there was one.
     pub fn stage(&self, name: &str) -> Arc<StageCounters> {
-        let Stages { all, tenants, .. } = &mut *self.stages.lock();
+        let Stages { all, tenants, panics, .. } = &mut *self.stages.lock();
         let known = all.iter().find(|(known, _)| known == name);
         if let Some((_, counters)) = known {
             return counters.clone();
+        }
+        let is_left = |(_, counters): &(String, Arc<StageCounters>)| Arc::strong_count(counters) == 1;
+        if all.len() >= MOST_NAMES
+            && let Some(oldest) = all.iter().position(is_left)
+        {
+            *panics += all.remove(oldest).1.panics.get();
         }
         let counters = Arc::new(StageCounters::of(*tenants));
         all.push((name.to_owned(), counters.clone()));
@@ -295,7 +316,7 @@ impl WorkerCounters {
 
     /// The counters of the first pipeline, in its order; from now on they have names.
     pub(super) fn name_stages(&self, names: &[&str]) -> Vec<Arc<StageCounters>> {
-        let Stages { all, shown, tenants } = &mut *self.stages.lock();
+        let Stages { all, shown, tenants, .. } = &mut *self.stages.lock();
         if all.is_empty() {
             shown.resize_with(names.len(), || Arc::new(StageCounters::of(*tenants)));
             *all = names.iter().map(|name| (*name).to_owned()).zip(shown.iter().cloned()).collect();
@@ -548,6 +569,23 @@ mod tests {
             |seen, forwarded, dropped| StageSnapshot { seen, forwarded, dropped, ..StageSnapshot::default() };
         assert_eq!(stage(10, 3, 2).passed_on(), 5);
         assert_eq!(stage(32, 0, 64).passed_on(), 0, "the worker dropped a batch between two reads");
+    }
+
+    #[test]
+    fn stages_that_are_renamed_again_and_again_are_forgotten() {
+        let counters = WorkerCounters::new(WorkerId(0), &ReasonTable::framework(), 0);
+        let kept = counters.stage("kept");
+        for n in 0..1_000_u64 {
+            let name = format!("stage {n}");
+            counters.show(&["kept", &name], 0);
+            counters.stage(&name).panics.add(1);
+            assert_eq!(counters.panics(), n + 1);
+        }
+        assert!(counters.stages.lock().all.len() <= MOST_NAMES);
+        assert!(Arc::ptr_eq(&kept, &counters.stage("kept")));
+        assert_eq!(counters.stage("stage 999").panics.get(), 1, "back at once, it goes on");
+        assert_eq!(counters.stage("stage 0").panics.get(), 0, "back after many others, it begins anew");
+        assert_eq!(counters.panics(), 1_000);
     }
 
     #[test]

@@ -212,6 +212,7 @@ impl Hops {
             std::mem::swap(&mut self.decap, &mut change.decap);
             if let Some(respond) = &mut self.respond {
                 std::mem::swap(respond, &mut change.respond);
+                respond.take_over(&change.respond);
             }
             if let Some(track) = &mut self.track {
                 track.change(&mut change.terms, change.refit.take());

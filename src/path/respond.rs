@@ -33,6 +33,11 @@ impl Respond {
         Respond { answers, max_return, one_endpoint }
     }
 
+    /// Goes on with the rate of what was in force until now.
+    pub(super) fn take_over(&mut self, other: &Respond) {
+        self.answers.take_over(&other.answers);
+    }
+
     /// Answers rejected slots and those of `too_big` (for a port, of that MTU). `out` gets the frames.
     #[cold]
     #[inline(never)]

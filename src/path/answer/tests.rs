@@ -38,6 +38,25 @@ fn a_bucket_holds_a_tenth_and_fills_at_its_rate() {
 }
 
 /// What a case asks for.
+#[test]
+fn a_bucket_that_takes_over_has_earned_nothing() {
+    let mut old = Bucket::new(100);
+    while old.has_one(SECOND) {
+        old.take();
+    }
+    for rate in [0, 1, 100, 10_000] {
+        let mut new = Bucket::new(rate);
+        new.take_over(&old);
+        assert!(!new.has_one(SECOND), "{rate} a second");
+        assert_eq!(new.has_one(3 * SECOND), rate > 0, "{rate} a second");
+    }
+    let mut one = Bucket::new(1);
+    one.take_over(&Bucket::new(10_000));
+    assert!(one.has_one(0));
+    one.take();
+    assert!(!one.has_one(0), "and what is left is no more than fits");
+}
+
 fn asked(ask: &str) -> Answer {
     let (what, number) =
         ask.split_once(' ').map_or((ask, None), |(what, number)| (what, number.parse().ok()));
