@@ -170,6 +170,8 @@ impl World {
                 self.connection = Some((step.state, tracked));
                 // It overtook the SYN|ACK.
                 self.early |= state == State::SynSent && step.what == What::BadReset;
+                // It overtook data of its sender, which look to us as if it were forged: a flow that is remembered for longer than it lives.
+                self.early |= state == State::Reset && step.state != State::Reset;
                 let Segment { flags, sequence, acknowledgment, window, len, reply, .. } = segment;
                 self.log.push(format!(
                     "{} {} {flags:#04x} {sequence}+{len} {acknowledgment} {window} {step:?}",
@@ -394,5 +396,25 @@ proptest! {
     #[test]
     fn two_ends_are_followed(plan in plans()) {
         run(plan)?;
+    }
+}
+
+/// An end that is gone answers what is still on its way to it with a RST that its own last data, overtaken, lie beyond.
+#[test]
+fn data_that_a_reset_overtook_show_no_forgery() {
+    for offer in 0..=14 {
+        let plan = Plan {
+            seed: 13_646_681_335_452_907_227,
+            loss: 0,
+            twice: 10,
+            delay: 6,
+            jitter: 6,
+            capacity: [2, 1],
+            offer: [None, Some(offer).filter(|n| *n > 0)],
+            simultaneous: false,
+            abort: 14,
+            blind: 48,
+        };
+        run(plan).unwrap();
     }
 }
