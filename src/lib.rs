@@ -18,6 +18,7 @@ pub mod config;
 pub mod mgmt;
 pub mod app;
 pub mod doctor;
+pub mod nics;
 #[cfg(feature = "program")]
 pub mod cli;
 pub mod traffic;

@@ -4,6 +4,7 @@ mod capture;
 mod check;
 #[cfg(feature = "dpdk")]
 mod demo;
+mod devices;
 mod doctor;
 mod drain;
 mod events;
@@ -106,6 +107,12 @@ enum Command {
     Shadow(reload::Shadow),
     /// Check the machine, and the instance that runs on it; exit code 1 if something is bad
     Doctor(doctor::Doctor),
+    /// List network cards: whose they are, IOMMU group, NUMA node, MTU, queues
+    Devices(devices::Devices),
+    /// Give network cards to DPDK (vfio-pci); never the one that carries the default route, unless forced
+    Bind(devices::Bind),
+    /// Give network cards back to the kernel
+    Unbind(devices::Unbind),
     /// Ask a running instance whether it is fit for traffic; exit code 1 if it is not
     Health(health::Health),
     /// List the stages, or explain one; `stages drops` lists all drop reasons
@@ -157,6 +164,9 @@ pub fn main_with(own: &[&'static crate::stage::StageKind]) -> ExitCode {
         Command::Drain(command) => command.run(),
         Command::Shadow(command) => command.run(),
         Command::Doctor(command) => command.run(),
+        Command::Devices(command) => command.run(),
+        Command::Bind(command) => command.run(),
+        Command::Unbind(command) => command.run(),
         Command::Health(command) => command.run(),
         Command::Stages(command) => command.run(),
         Command::Completions { shell } => {
