@@ -60,6 +60,25 @@ install_packages() {
     "${as_root[@]}" "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >&2
 }
 
+# Prometheus' own judge of figures, rules and alerts. Out of its package and not with it: that would start a server. Tests that want it say so where it is not.
+install_promtool() {
+    command -v promtool >/dev/null && return 0
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "ci/deps.sh: not root: promtool (package prometheus) is not installed, and what it judges is skipped" >&2
+        return 0
+    fi
+    echo "ci/deps.sh: installing promtool" >&2
+    local folder
+    folder=$(mktemp -d)
+    if (cd "$folder" && apt-get -qq download prometheus >&2 && dpkg-deb -x prometheus_*.deb . &&
+        install -m 0755 usr/bin/promtool /usr/local/bin/promtool); then
+        rm -rf "$folder"
+    else
+        rm -rf "$folder"
+        echo "ci/deps.sh: no promtool: what it judges is skipped" >&2
+    fi
+}
+
 # Other systems: name what is missing by what it does, and leave the installing to their owner.
 look_for_programs() {
     local missing=() program
@@ -101,6 +120,11 @@ if ! command -v cargo >/dev/null; then
     echo "ci/deps.sh: no cargo; install a Rust toolchain first, for example from https://rustup.rs" >&2
     exit 1
 fi
-if command -v apt-get >/dev/null; then install_packages; else look_for_programs; fi
+if command -v apt-get >/dev/null; then
+    install_packages
+    case $level in test | check) install_promtool ;; esac
+else
+    look_for_programs
+fi
 install_tools
 [ "$nightly" = no ] || install_nightly

@@ -94,7 +94,7 @@ const SECTIONS: [(&str, &str, usize); 16] = [
     ("[[tenant]]\n[tenant.limits]", "### `[tenant.limits]`", 3),
     ("[tenants]", "## `[tenants]`", 2),
     ("[management]", "## `[management]`", 13),
-    ("[management.health]", "### `[management.health]`", 6),
+    ("[management.health]", "### `[management.health]`", 7),
     ("[metrics]", "## `[metrics]`", 1),
     ("[events]", "## `[events]`", 8),
     ("[events.drop]", "### `[events.drop]`", 2),

@@ -315,6 +315,7 @@ fn examples_of_the_documents_are_what_is_written() {
     let record = stats(&teller.plan, &teller.snapshot()).record(Stats::capture_time(teller.now));
     examples.push(("stats", record.to_string()));
     examples.push(("reload", reload_record(teller.now).to_string()));
+    examples.push(("health", health_record(teller.now).to_string()));
     let ended = said.iter().find(|(_, line)| line.contains("\"event_type\":\"flow\"")).expect("a flow");
     let log = teller.lines.flow_log(&ended.0, Moment::of_capture(teller.now)).to_vec();
     examples.push(("vpc-flow-log", String::from_utf8(log).expect("UTF-8").trim_end().to_owned()));
@@ -365,6 +366,14 @@ fn reload_record(now: u64) -> Value {
         Duration::from_millis(12),
         Stats::capture_time(now),
     )
+}
+
+/// Health that has changed.
+fn health_record(now: u64) -> Value {
+    use sluicegate::mgmt::{Flip, Reason, State};
+    let text = "worker 1 has not polled for 1.3 s; it is in inspect, stage 1 \"tls\"".into();
+    let reasons = vec![Reason { cause: sluicegate::config::Cause::WorkerStuck, text }];
+    Flip { from: State::Ready, to: State::Failed, reasons }.record(Stats::capture_time(now))
 }
 
 /// A file with thousands of mistakes makes one record of bounded size.
@@ -680,7 +689,7 @@ fn application(sinks: &str, folder: &Path) -> (sluicegate::app::RunningApp, soft
     (app, wire)
 }
 
-fn wait(what: &str, so: impl Fn() -> bool) {
+fn wait(what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
         assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
@@ -723,6 +732,32 @@ fn a_running_application_writes_what_happens() {
     let log = std::fs::read_to_string(folder.path().join("flows.log")).expect("a file");
     let actions = |action: &str| log.lines().filter(|line| line.ends_with(&format!(" {action} OK"))).count();
     assert_eq!((actions("ACCEPT"), actions("REJECT"), log.lines().count()), (50, 50, 100), "{log}");
+}
+
+/// Each change of health is told, with its reason.
+#[test]
+fn health_is_told_when_it_changes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sinks = "[[events.sink]]\nto = \"file\"\npath = \"FOLDER/eve.json\"\n";
+    let (mut app, _wire) = application(sinks, folder.path());
+    let mut until = |state| {
+        wait("health", || {
+            app.manage();
+            app.health().is_some_and(|status| status.state == state)
+        });
+        app.drain();
+    };
+    until(sluicegate::mgmt::State::Ready);
+    until(sluicegate::mgmt::State::Draining);
+    app.stop();
+    let records = read(&folder.path().join("eve.json"));
+    let told: Vec<&Value> = records.iter().filter(|record| record["event_type"] == "health").collect();
+    let of = |key: &str| told.iter().map(|record| record["health"][key].clone()).collect::<Vec<_>>();
+    assert_eq!(
+        (of("from"), of("to")),
+        (vec!["starting".into(), "ready".into()], vec!["ready".into(), "draining".into()])
+    );
+    assert_eq!(told[1]["health"]["reasons"][0]["cause"], "draining", "{told:?}");
 }
 
 /// A peer that never reads: the worker takes every frame at once, and what waits for the peer has a bound.
@@ -1241,7 +1276,8 @@ mod program {
         send("-TERM", child.id());
         assert_eq!(child.wait().expect("it ends").code(), Some(0));
         assert_eq!(lines(&moved), before, "the old file is done with");
-        let is_known = |record: &Value| record["event_type"] == "stats" || record["event_type"] == "reload";
+        let is_known =
+            |record: &Value| ["stats", "reload", "health"].iter().any(|kind| record["event_type"] == *kind);
         assert!(read(&path).iter().chain(&read(&moved)).all(is_known));
         common::assert_nothing_left(&prefix);
     }

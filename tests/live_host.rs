@@ -267,7 +267,8 @@ fn the_kernel_answers_by_a_tap_interface() {
     }
     let Some(namespaces) = namespaces(TEST) else { return };
     let (folder, own) = (tempfile::tempdir().expect("a folder"), prefix("live-tap"));
-    let extra = "[management]\nhost = \"tap\"\nlisten = \"0.0.0.0:8080\"\n";
+    let extra = "[management]\nhost = \"tap\"\nlisten = \"0.0.0.0:8080\"\ndrain_on_sigterm = true\ndrain_at_least = \"30s\"\n\
+                 [management.health]\nlisten = \"0.0.0.0:80\"\n";
     let mut program = start(&namespaces, folder.path(), &own, "", extra);
     let (near, tap) = (namespaces.near.as_str(), "sluice0");
     let shown = Command::new("ip").args(["-n", near, "link", "show"]).output().expect("ip");
@@ -293,6 +294,22 @@ fn the_kernel_answers_by_a_tap_interface() {
     }
     let (code, answer) = far(&namespaces, &["curl", "-sS", "-m", "5", &format!("http://{SERVER}:8080/")]);
     assert_eq!((code, answer.as_str()), (Some(0), "ready\n"));
+    let (code, answer) = far(&namespaces, &["curl", "-sS", "-m", "5", &format!("http://{SERVER}/")]);
+    assert_eq!((code, answer.as_str()), (Some(0), "ready\n"), "the socket for checks");
+    let (_, answer) = far(&namespaces, &["curl", "-sS", "-m", "5", &format!("http://{SERVER}/metrics")]);
+    assert!(answer.starts_with("paths are"), "{answer}");
+    // While it drains a check that only connects is refused; figures are there.
+    program.signal("TERM");
+    let connect =
+        ["curl", "-s", "-o", "/dev/null", "-m", "5", &format!("telnet://{SERVER}:80"), "--max-time", "1"];
+    let deadline = Instant::now() + PATIENCE;
+    // 7: the connection was refused; 28: it was made, and nothing more was said.
+    while far(&namespaces, &connect).0 != Some(7) {
+        assert!(Instant::now() < deadline, "checks still connect");
+    }
+    let (code, answer) = far(&namespaces, &["curl", "-sS", "-m", "5", &format!("http://{SERVER}:8080/")]);
+    assert_eq!(code, Some(0));
+    assert!(answer.starts_with("draining"), "{answer}");
     program.signal("TERM");
     assert_eq!(program.line("stopped")["balances"], true);
     assert_eq!(program.wait().code(), Some(0));

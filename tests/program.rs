@@ -262,8 +262,10 @@ mod signals {
         let device =
             format!("port[0].device=net_pcap0,rx_pcap={},infinite_rx=1", root.join("tunnel.pcap").display());
         let policy = std::fs::read_to_string(root.join("policy/edge.toml")).expect("the file");
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let listen = free.expect("a port");
         let policy = format!(
-            "{policy}[management]\nsocket = \"control.sock\"\n[[events.sink]]\nto = \"file\"\npath = \"eve.json\"\ntypes = [\"reload\"]\n"
+            "{policy}[management]\nsocket = \"control.sock\"\nlisten = \"{listen}\"\n[[events.sink]]\nto = \"file\"\npath = \"eve.json\"\ntypes = [\"reload\"]\n"
         );
         std::fs::write(root.join("policy/edge.toml"), &policy).expect("a file");
         let more = ["--stats-interval", "0s", "--set", &device, "--set", "eal.extra_buffers=2000"];
@@ -295,6 +297,21 @@ mod signals {
             line.contains("alow") && check.contains(line) && said.contains("nothing has changed"),
             "{said}{check}"
         );
+        // Whoever checks is told, and sends packets all the same.
+        let checked = || {
+            let mut stream = std::net::TcpStream::connect(listen).expect("a connection");
+            std::io::Write::write_all(&mut stream, b"GET /healthz HTTP/1.1\r\n\r\n").expect("asked");
+            std::io::read_to_string(stream).unwrap_or_default()
+        };
+        let begun = std::time::Instant::now();
+        let answer = loop {
+            let answer = checked();
+            if answer.contains("reload-failed") || begun.elapsed() > Duration::from_secs(20) {
+                break answer;
+            }
+        };
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"degraded\""), "{answer}");
+        assert!(answer.contains("reload-failed") && answer.contains("alow"), "{answer}");
         write(&rules(""));
         std::fs::write(root.join("policy/edge.toml"), format!("{policy}[flow]\ncapacity = 2048\n"))
             .expect("a file");
@@ -491,6 +508,8 @@ fn systemd_is_told() {
     while heard.last().is_none_or(|said| said != "STOPPING=1") {
         heard.push(next());
     }
+    // Before it stops, which may take its time, and with a sign of life.
+    assert_eq!(next(), "WATCHDOG=1");
     assert_eq!(program.wait().expect("it ends").code(), Some(0));
     assert_eq!(heard.iter().filter(|said| *said == "READY=1").count(), 1, "{heard:?}");
     common::assert_nothing_left(&prefix);

@@ -32,8 +32,7 @@ impl RunningApp {
         }
         self.show();
         if tick {
-            // Asking a driver for its counters may mean asking the device: not more often than this.
-            self.port_stats = self.ports.iter().map(crate::dpdk::RunningPort::stats).collect();
+            self.look_at_ports(); // not more often than this
             self.pace.look(self.workers.iter().map(|worker| worker.counters.clone()));
             round.said.extend(self.tick().err().map(|error| error.to_string()));
         }
@@ -54,6 +53,9 @@ impl RunningApp {
                     }
                 });
                 round.said.extend(said);
+            }
+            if let Some(flip) = &round.flip {
+                self.tell(Type::Health, flip.record(SystemTime::now()));
             }
         }
         if tick {

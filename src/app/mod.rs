@@ -49,6 +49,8 @@ use reload::Reloads;
 
 /// A worker that is well stops between two polls. One that hangs does not keep the program from its end, nor its report from being read.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
+/// Requests of the admin API that one round shows how things are.
+const WISHES: usize = 8;
 
 /// A plan that is ready to run.
 #[derive(Debug)]
@@ -140,6 +142,7 @@ impl App {
             reloaded: None,
             resets: Vec::new(),
             port_stats: Vec::new(),
+            shown_ports: Vec::new(),
             telling: None,
             exporting: None,
             names: None,
@@ -189,6 +192,8 @@ pub struct RunningApp {
     resets: Vec<AtomicBool>,
     /// The drivers' counters as they were at the last tick.
     port_stats: Vec<PortStats>,
+    /// What was shown of the ports then, with all that their drivers count: whoever asks gets that, however often he asks.
+    shown_ports: Vec<(PortReport, Vec<(String, u64)>)>,
     telling: Option<Telling>,
     exporting: Option<Exporting>,
     /// What numbers in counters stand for, for whoever publishes them.
@@ -252,7 +257,7 @@ impl RunningApp {
             Host::Eal(eal) => Some(eal.memory().sentence.clone()),
             Host::Threads => None,
         };
-        let port = |port: &RunningPort| {
+        let port = |(port, (_, xstats)): (&RunningPort, &(PortReport, Vec<(String, u64)>))| {
             let facts = port.facts();
             let queues = self.workers.iter().flat_map(|worker| {
                 let own = worker.counters.queues.iter().filter(|queue| queue.port == facts.id);
@@ -271,15 +276,15 @@ impl RunningApp {
                 rss_key_is_fixed: planned.is_some_and(|planned| planned.config.rss.key.is_some()),
                 rss_reta: facts.rss.reta.clone(),
                 queues: queues.collect(),
-                allowances: port
-                    .xstats()
-                    .into_iter()
+                allowances: xstats
+                    .iter()
                     .filter(|(name, n)| name.ends_with("_allowance_exceeded") && *n > 0)
+                    .cloned()
                     .collect(),
             }
         };
         let dpdk = crate::dpdk::library().unwrap_or_default();
-        Run { dpdk, memory, ports: self.ports.iter().map(port).collect() }
+        Run { dpdk, memory, ports: self.ports.iter().zip(&self.shown_ports).map(port).collect() }
     }
 
     /// What it runs on.
@@ -298,11 +303,17 @@ impl RunningApp {
     }
 
     /// Publishes the figures through the `metrics` facade, to the recorder in force: for programs that have one of their own, about once a
-    /// second. Where `management.listen` serves them, that is done without being asked.
+    /// second. Where `management.listen` serves them, that is done without being asked. What drivers count is that of the last tick.
     pub fn publish(&self, publisher: &mut Publisher) {
         if let Some(picture) = self.picture() {
             publisher.publish(&picture);
         }
+    }
+
+    /// Asks the drivers, for all who will ask until the next time: that may mean asking the device.
+    fn look_at_ports(&mut self) {
+        self.shown_ports = self.ports.iter().map(|port| (PortReport::new(port), port.xstats())).collect();
+        self.port_stats = self.shown_ports.iter().map(|(report, _)| report.stats).collect();
     }
 
     /// What figures are made of, now.
@@ -310,8 +321,8 @@ impl RunningApp {
         Some(Picture {
             names: self.names.clone()?,
             workers: self.workers.iter().map(|worker| worker.counters.clone()).collect(),
-            ports: self.ports.iter().map(PortReport::new).collect(),
-            xstats: self.ports.iter().map(RunningPort::xstats).collect(),
+            ports: self.shown_ports.iter().map(|(report, _)| report.clone()).collect(),
+            xstats: self.shown_ports.iter().map(|(_, xstats)| xstats.clone()).collect(),
             management: self.management.as_ref().map(Management::snapshot),
             sinks: self.sinks(),
             followers: self
@@ -357,7 +368,7 @@ impl RunningApp {
 
     /// Shows how things are to those who have asked.
     fn show(&self) {
-        while let Some(wish) = self.desk.wish() {
+        for wish in std::iter::from_fn(|| self.desk.wish()).take(WISHES) {
             let (Some(picture), Some(management)) = (self.picture(), &self.management) else { return };
             wish.grant(Scene {
                 picture,

@@ -124,7 +124,7 @@ impl RunningApp {
         self.flows = shared.as_ref().map(|_| FlowView::new(&self.plan, shown, clock.clone()));
         self.shared = shared;
         self.resets = self.ports.iter().map(|_| AtomicBool::new(false)).collect();
-        self.port_stats = self.ports.iter().map(RunningPort::stats).collect();
+        self.look_at_ports();
         let facts: Vec<_> = self.ports.iter().map(RunningPort::facts).collect();
         let names = stage_names(&self.plan);
         self.names = Some(Arc::new(figure_names));

@@ -114,7 +114,7 @@ fn counts(stats: &Value) -> String {
     show::align_right(&mut table, &[1, 2, 3]);
     for (kind, counts) in stats["events"].as_object().into_iter().flatten() {
         // These do not go through rings of events, and have counters of their own.
-        if !["flow", "flow_start", "stats", "reload"].contains(&kind.as_str()) {
+        if !["flow", "flow_start", "stats", "reload", "health"].contains(&kind.as_str()) {
             table.add_row([kind.clone(), n(&counts["emitted"]), n(&counts["lost"]), n(&counts["limited"])]);
         }
     }

@@ -85,7 +85,13 @@ fn text(answer: &Value) -> String {
                 Some(rule) => format!("; its rules say {}, by {rule}", word(&stage["says"])),
                 None => String::new(),
             };
-            line(format!("  stage       {}: {}{rule}", word(&stage["stage"]), word(&stage["is"])));
+            let reason = stage["reason"].as_str().map_or(String::new(), |reason| format!(", as {reason}"));
+            let cycles = cycles(&stage);
+            line(format!(
+                "  stage       {}: {}{reason}{rule}{cycles}",
+                word(&stage["stage"]),
+                word(&stage["is"])
+            ));
         }
         for side in ["originator", "responder"] {
             let envelope = &flow["goes_back"][side];
@@ -110,7 +116,12 @@ fn text(answer: &Value) -> String {
         let also: Vec<String> = list(&stage["also"]).iter().map(word).collect();
         let also = if also.is_empty() { String::new() } else { format!("; also met: {}", also.join(", ")) };
         let effect = if stage["mode"] == "shadow" { " (shadow: nothing comes of it)" } else { "" };
-        line(format!("  stage       {}: {says}{also}{effect}", word(&stage["stage"])));
+        line(format!("  stage       {}: {says}{also}{effect}{}", word(&stage["stage"]), cycles(&stage)));
     }
     text
+}
+
+/// What a packet costs in a stage, if that has been measured.
+fn cycles(stage: &Value) -> String {
+    stage["cycles"].as_u64().map_or(String::new(), |cycles| format!(" ({cycles} cycles a packet)"))
 }

@@ -94,9 +94,12 @@ impl Run {
                 tracing::warn!(target: "privileges", "system calls are not filtered: {why}");
             }
         }
-        let report = self.manage(app, (&interrupt, &verbosity), &mut renewal, &printer).stop();
-        drop(renewal);
+        let app = self.manage(app, (&interrupt, &verbosity), &mut renewal, &printer);
+        // Before what may take its time: a worker that hangs is waited for, and systemd counts from its last sign of life.
         notify(&[NotifyState::Stopping]);
+        notify(&[NotifyState::Watchdog]);
+        let report = app.stop();
+        drop(renewal);
         drop(printer);
         let _ = printing.join(); // it has nothing to say but what it has printed
         show::report(&report, self.json);
@@ -341,10 +344,18 @@ fn print_one(said: Said, json: bool) {
             if json {
                 show::reloaded(&reloaded);
             }
-            for line in reloaded.lines() {
-                match reloaded.is_good() {
-                    true => tracing::info!(target: "reload", "{line}"),
-                    false => tracing::warn!(target: "reload", "{line}"),
+            // What came of it from a place of its own: of many problems not all are printed, and the last line is the answer.
+            let lines: Vec<String> = reloaded.lines();
+            let (last, others) =
+                lines.split_last().map_or(("", &[][..]), |(last, others)| (last.as_str(), others));
+            match reloaded.is_good() {
+                true => {
+                    others.iter().for_each(|line| tracing::info!(target: "reload", "{line}"));
+                    tracing::info!(target: "reload", "{last}");
+                }
+                false => {
+                    others.iter().for_each(|line| tracing::warn!(target: "reload", "{line}"));
+                    tracing::warn!(target: "reload", "{last}");
                 }
             }
         }

@@ -33,14 +33,7 @@ pub(super) fn check(
     tunnel: Option<&Tunnel>,
 ) -> ManagementPlan {
     let host = host(check, file, ports, tunnel);
-    let listen = file.listen.as_ref().and_then(|text| match text.parse::<SocketAddr>() {
-        Ok(address) => Some(address),
-        Err(_) => {
-            let what = format!("{text:?} is not an address with a port");
-            check.problem("management.listen", what, "write it as \"127.0.0.1:9100\"");
-            None
-        }
-    });
+    let listen = listen(check, "management.listen", file.listen.as_deref());
     let token = file.token_file.as_deref().and_then(|name| token(check, name));
     if token.is_some() && listen.is_none() {
         check
@@ -57,6 +50,19 @@ pub(super) fn check(
         ));
     }
     let health = health(check, &file.health);
+    if host.kind == HostKind::Tap && health.listen.is_none() {
+        check.warnings.push(format!(
+            "management.host = tap: the kernel answers on the ports, and management.health.port counts for nothing: give management.health.listen = \"0.0.0.0:{}\" if a load balancer checks this appliance",
+            health.port
+        ));
+    }
+    if health.listen.is_some() && health.listen == listen {
+        check.problem(
+            "management.health.listen",
+            "is the address of management.listen",
+            "it is closed while the appliance is not fit, figures are not: give it another port",
+        );
+    }
     let drain = drain(check, file);
     let socket = socket(check, name, file);
     let group = file.group.as_deref().and_then(|name| group(check, name));
@@ -67,6 +73,15 @@ pub(super) fn check(
         check.warnings.push("management.api is there, but nothing listens: give management.listen".into());
     }
     ManagementPlan { host, listen, token, api: file.api, socket, group, health, drain }
+}
+
+fn listen(check: &mut Check<'_>, at: &str, text: Option<&str>) -> Option<SocketAddr> {
+    let text = text?;
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    check.problem(at, format!("{text:?} is not an address with a port"), "write it as \"127.0.0.1:9100\"");
+    None
 }
 
 /// A group by its name, or by its number where the name is not known.
@@ -371,6 +386,7 @@ fn holds(port: &PortAddress, net: &Ipv4Net) -> bool {
 
 fn health(check: &mut Check<'_>, file: &schema::Health) -> HealthPlan {
     let default = HealthPlan::default();
+    let listen = listen(check, "management.health.listen", file.listen.as_deref());
     let port = check.range("management.health.port", file.port, default.port.into(), 1, 65_535) as u16;
     let mut fail_on = Vec::new();
     for (i, name) in file.fail_on.iter().enumerate() {
@@ -395,6 +411,7 @@ fn health(check: &mut Check<'_>, file: &schema::Health) -> HealthPlan {
     };
     HealthPlan {
         port,
+        listen,
         when_failed: file.when_failed,
         fail_on,
         stuck_after: time("stuck_after", file.stuck_after, default.stuck_after, 500 * ms, 60 * second),

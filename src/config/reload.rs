@@ -253,6 +253,7 @@ fn management(plan: &Plan, list: &mut List) {
     list.section("management.health");
     let health = &management.health;
     list.fixed("port", health.port);
+    list.fixed("listen", health.listen);
     list.live("when_failed", health.when_failed);
     let causes: Vec<&str> = health.fail_on.iter().map(|cause| cause.name()).collect();
     list.live("fail_on", causes);

@@ -191,7 +191,7 @@ pub(super) fn llq(devices: &[Device], found: &mut Findings) {
             );
             found.add(CHECK, Level::Note, text, "leave llq_policy out");
         } else {
-            found.good(CHECK, format!("{name}: as the device recommends"));
+            found.good(CHECK, format!("{name}: left to the device; what it chose is in the driver's log"));
         }
     }
 }

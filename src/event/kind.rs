@@ -50,6 +50,8 @@ types! {
     Stats "stats",
     /// A reload: who asked for it, and what became of it.
     Reload "reload",
+    /// Health has changed: from what to what, and why.
+    Health "health",
     /// What a stage in shadow mode would have done, or a verdict of a candidate that differs from what was done.
     Shadow "shadow",
 }
@@ -71,6 +73,7 @@ impl Type {
         Type::Ssh,
         Type::Stats,
         Type::Reload,
+        Type::Health,
         Type::Shadow,
     ];
 
@@ -199,7 +202,7 @@ mod tests {
     /// What goes through rings and what does not are all types together.
     #[test]
     fn every_type_has_its_way() {
-        let others = [Type::Flow, Type::FlowStart, Type::Stats, Type::Reload];
+        let others = [Type::Flow, Type::FlowStart, Type::Stats, Type::Reload, Type::Health];
         let mut all: Vec<Type> = Type::IN_RINGS.iter().copied().chain(others).collect();
         all.sort_unstable();
         assert_eq!(all, Type::ALL);

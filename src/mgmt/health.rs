@@ -152,6 +152,14 @@ pub struct Flip {
     pub reasons: Vec<Reason>,
 }
 
+impl Flip {
+    /// As an event.
+    pub fn record(&self, at: std::time::SystemTime) -> serde_json::Value {
+        let health = serde_json::json!({ "from": self.from, "to": self.to, "reasons": self.reasons });
+        crate::event::record_of(crate::event::Type::Health, at, health)
+    }
+}
+
 /// The state machine.
 #[derive(Debug)]
 pub struct Health {

@@ -30,7 +30,7 @@ use crate::dpdk::{Error, PortFacts};
 use crate::path::{Guests, HostEnd};
 use admin::{Admin, Api};
 use host::Host;
-use server::{Answers as Serving, Board, Page, Server};
+use server::{Answers as Serving, Board, Checks, Page, Server};
 use tap::Taps;
 
 /// From one look at the heartbeats to the next.
@@ -68,6 +68,8 @@ pub struct Management {
     began: Instant,
     answers: Answers,
     server: Option<Server>,
+    /// A socket of the kernel for checks alone.
+    checks: Option<Server>,
     /// The admin API's socket.
     admin: Option<Admin>,
     board: Arc<Board>,
@@ -123,16 +125,26 @@ impl Management {
         let began = Instant::now();
         let board = Arc::new(Board::new(began, health.status().clone()));
         let serving = |listen: std::net::SocketAddr| {
-            let (board, token) = (board.clone(), plan.token.clone());
-            let (open, api) = (listen.ip().is_loopback(), plan.api.then_some(api));
-            Server::open(listen, Serving { board, page, token, open, api }, cpus)
+            let (board, token, page) = (board.clone(), plan.token.clone(), page.clone());
+            let (open, api) = (listen.ip().is_loopback(), plan.api.then(|| api.clone()));
+            Server::open(
+                "management.listen",
+                listen,
+                Box::new(Serving { board, page, token, open, api }),
+                cpus.clone(),
+            )
         };
         let server = plan.listen.map(serving).transpose()?;
+        let checks = plan.health.listen.map(|listen| {
+            Server::open("management.health.listen", listen, Box::new(Checks(board.clone())), cpus.clone())
+        });
+        let checks = checks.transpose()?;
         Ok(Management {
             plan,
             began,
             answers,
             server,
+            checks,
             admin,
             board,
             health,
@@ -179,9 +191,15 @@ impl Management {
         self.server.as_ref().and_then(Server::address)
     }
 
+    /// Where the kernel's socket for checks is.
+    pub fn checked_at(&self) -> Option<std::net::SocketAddr> {
+        self.checks.as_ref().and_then(Server::address)
+    }
+
     /// Nobody is answered on it any more.
     pub(crate) fn close(&mut self) {
         self.server = None;
+        self.checks = None;
         self.admin = None;
     }
 
@@ -189,6 +207,9 @@ impl Management {
     pub(crate) fn poll(&mut self, at: Duration) -> bool {
         let status = self.health.status();
         let listen = status.state.is_fit() || self.plan.health.when_failed == WhenFailed::Status503;
+        if let Some(checks) = &mut self.checks {
+            checks.listen(listen);
+        }
         match &mut self.answers {
             Answers::Nobody => false,
             Answers::Stack(host) => host.poll(at, status, listen),
@@ -264,7 +285,11 @@ impl Management {
             causes: status.reasons.iter().map(|reason| reason.cause).collect(),
             host,
             connections,
-            listener: self.server.as_ref().map(Server::counts).unwrap_or_default(),
+            listener: [&self.server, &self.checks]
+                .into_iter()
+                .flatten()
+                .map(Server::counts)
+                .fold(CheckCounts::default(), |sum, counts| sum.plus(&counts)),
         }
     }
 }

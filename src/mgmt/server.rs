@@ -49,6 +49,8 @@ const LINGER: Duration = Duration::from_millis(500);
 const SLICE: Duration = Duration::from_millis(100);
 /// The main lcore says how things are four times a second.
 const STALE: Duration = Duration::from_secs(5);
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
 /// A connection's thread needs little.
 const STACK: usize = 256 << 10;
 /// What figures look like (Prometheus, "Exposition formats").
@@ -201,10 +203,27 @@ impl Serve for Answers {
     }
 }
 
+/// What is answered on `management.health.listen`: health, and nothing else.
+pub struct Checks(pub Arc<Board>);
+
+impl Serve for Checks {
+    fn answer(&self, asked: &Asked<'_>, _: &[u8], _: &str) -> Reply {
+        if asked.method == Method::Post {
+            return Reply::text(Outcome::Method, TEXT, "GET or HEAD\n");
+        }
+        match self.0.answer(asked.path) {
+            Some((outcome, kind, body)) => Reply::text(outcome, kind, &body),
+            None => Reply::text(Outcome::NotFound, TEXT, "paths are /, /healthz, /readyz, /livez\n"),
+        }
+    }
+}
+
 /// A listening socket, with the threads behind it.
 #[derive(Debug)]
 pub struct Server {
     address: Option<SocketAddr>,
+    /// The socket, and whether it listens; of TCP only.
+    socket: Option<(TcpListener, bool)>,
     shared: Arc<Shared>,
     /// Closing it wakes the one that accepts.
     wake: Option<PipeWriter>,
@@ -215,6 +234,8 @@ struct Shared {
     answers: Box<dyn Serve>,
     counts: Mutex<CheckCounts>,
     open: Mutex<Vec<Slot>>,
+    /// Threads of connections that had to go, until they have.
+    evicted: Mutex<Vec<JoinHandle<()>>>,
     stop: AtomicBool,
 }
 
@@ -234,18 +255,24 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Server {
-    /// Listens there, on threads that run on these CPUs.
-    pub fn open(address: SocketAddr, answers: Answers, cpus: Vec<u32>) -> Result<Self, Error> {
+    /// Listens there, as `key` says, on threads that run on these CPUs.
+    pub fn open(
+        key: &str,
+        address: SocketAddr,
+        answers: Box<dyn Serve>,
+        cpus: Vec<u32>,
+    ) -> Result<Self, Error> {
         let refused = |error: std::io::Error| {
             Error::refused(
-                format!("management.listen = {address}: {error}"),
+                format!("{key} = {address}: {error}"),
                 "another program may have it: choose another port, or leave the setting out",
             )
         };
         let socket = TcpListener::bind(address).map_err(refused)?;
         let address = socket.local_addr().map_err(refused)?;
-        let mut server = Server::on(Listener::Tcp(socket), Box::new(answers), cpus).map_err(refused)?;
-        server.address = Some(address);
+        let own = socket.try_clone().map_err(refused)?;
+        let mut server = Server::on(Listener::Tcp(socket), answers, cpus).map_err(refused)?;
+        (server.address, server.socket) = (Some(address), Some((own, true)));
         Ok(server)
     }
 
@@ -257,6 +284,7 @@ impl Server {
             answers,
             counts: Mutex::default(),
             open: Mutex::default(),
+            evicted: Mutex::default(),
             stop: AtomicBool::new(false),
         });
         let accept = shared.clone();
@@ -264,7 +292,23 @@ impl Server {
             dpdk::run_on(&cpus);
             accept.accept(&socket, &woken);
         })?;
-        Ok(Server { address: None, shared, wake: Some(wake), accepting: Some(accepting) })
+        Ok(Server { address: None, socket: None, shared, wake: Some(wake), accepting: Some(accepting) })
+    }
+
+    /// Takes connections from now on, or has the kernel refuse them, with a RST each. The address stays this socket's: another one could not
+    /// have it once the program has given up its rights. (Linux: `shutdown` ends listening, `listen` begins it again.)
+    pub fn listen(&mut self, on: bool) {
+        let Some((socket, is_on)) = &mut self.socket else { return };
+        if *is_on == on {
+            return;
+        }
+        let done = match on {
+            true => rustix::net::listen(&*socket, BACKLOG),
+            false => rustix::net::shutdown(&*socket, rustix::net::Shutdown::Read),
+        };
+        if done.is_ok() {
+            *is_on = on;
+        }
     }
 
     /// Where it listens, if that is an address.
@@ -290,6 +334,8 @@ impl Server {
             let _ = slot.stream.shutdown(Shutdown::Both); // it may be gone
             let _ = slot.thread.take().map(JoinHandle::join);
         }
+        let evicted = std::mem::take(&mut *self.shared.evicted.lock());
+        evicted.into_iter().for_each(|thread| drop(thread.join()));
     }
 }
 
@@ -330,7 +376,12 @@ impl Shared {
                 return self.refuse(stream, why);
             };
             // Its thread finds the end of the stream.
-            let _ = open.remove(idle).stream.shutdown(Shutdown::Both);
+            let gone = open.remove(idle);
+            let _ = gone.stream.shutdown(Shutdown::Both);
+            let mut evicted = self.evicted.lock();
+            evicted.retain(|thread| !thread.is_finished());
+            evicted.extend(gone.thread);
+            drop(evicted);
             self.counts.lock().evicted += 1;
         }
         let shared = self.clone();

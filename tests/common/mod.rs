@@ -6,6 +6,7 @@ pub mod client;
 pub mod capture;
 pub mod dns;
 pub mod golden;
+pub mod heap;
 pub mod inner;
 pub mod hello;
 pub mod netns;

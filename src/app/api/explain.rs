@@ -21,17 +21,18 @@ pub(super) fn explain(here: &Here, scene: &Scene, mut query: Query<'_>) -> Resul
     let endpoint = query.take("endpoint").map(|word| endpoint_of(&word).map_err(bad)).transpose()?;
     query.done()?;
     let names = &scene.picture.names;
+    let cycles = cycles(scene);
     let judged: Vec<Value> = names
         .pipeline
         .stages()
         .enumerate()
         .map(|(n, (name, shared))| {
-            let mode = names.pipeline.mode(n);
+            let (mode, cycles) = (names.pipeline.mode(n), cycles.get(n).copied().flatten());
             match shared.judge(&tuple) {
                 Some(said) => {
-                    json!({ "stage": name, "mode": mode, "says": said.verdict, "rule": said.rule, "also": said.also })
+                    json!({ "stage": name, "mode": mode, "says": said.verdict, "rule": said.rule, "also": said.also, "cycles": cycles })
                 }
-                None => json!({ "stage": name, "mode": mode, "says": null }),
+                None => json!({ "stage": name, "mode": mode, "says": null, "cycles": cycles }),
             }
         })
         .collect();
@@ -45,7 +46,13 @@ pub(super) fn explain(here: &Here, scene: &Scene, mut query: Query<'_>) -> Resul
             let judged = names.pipeline.stages().map(|(_, shared)| shared.judge(&detail.flow.tuple));
             let stages = names.stages.iter().zip(judged).enumerate().map(|(n, (name, said))| {
                 let rule = said.as_ref().and_then(|said| said.rule.clone());
-                json!({ "stage": name, "is": standing(detail, n, is_for(n)), "rule": rule, "says": said.map(|said| said.verdict) })
+                let reason = detail.flow.reason.as_deref().filter(|reason| is_of(name, reason));
+                let is = match reason {
+                    Some(_) => "settled: it drops the flow",
+                    None => standing(detail, n, is_for(n)),
+                };
+                let cycles = cycles.get(n).copied().flatten();
+                json!({ "stage": name, "is": is, "reason": reason, "rule": rule, "says": said.map(|said| said.verdict), "cycles": cycles })
             });
             let mut flow = json!(detail.flow);
             flow["stages"] = stages.collect();
@@ -59,6 +66,25 @@ pub(super) fn explain(here: &Here, scene: &Scene, mut query: Query<'_>) -> Resul
         "first_packet": judged,
     });
     Ok(page(Outcome::Fit, true, answer))
+}
+
+/// Cycles for each packet that a stage was shown, in the mean of the polls that were timed, by the number of the stage; none if it was shown none in them.
+fn cycles(scene: &Scene) -> Vec<Option<u64>> {
+    let names = &scene.picture.names.stages;
+    let mut sums = vec![(0_u64, 0_u64); names.len()];
+    for worker in &scene.picture.workers {
+        for (sum, stage) in sums.iter_mut().zip(worker.stages_named(names)) {
+            for (count, cycles) in stage.cycles.read() {
+                *sum = (sum.0 + count, sum.1.saturating_add(cycles));
+            }
+        }
+    }
+    sums.into_iter().map(|(count, cycles)| cycles.checked_div(count)).collect()
+}
+
+/// Is a reason one of this stage's own? Its label begins with the stage's name.
+fn is_of(stage: &str, reason: &str) -> bool {
+    reason.strip_prefix(stage).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// What a stage is to the flow's packets.

@@ -53,6 +53,16 @@ pub fn line(record: &Value) -> String {
                 word(&body["asked_by"])
             )
         }
+        "health" => {
+            let why: Vec<&str> = body["reasons"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|reason| reason["text"].as_str())
+                .collect();
+            let why = if why.is_empty() { String::new() } else { format!(": {}", plain(&why.join("; "))) };
+            format!("{} -> {}{why}", word(&body["from"]), word(&body["to"]))
+        }
         "shadow" => {
             let reason = body["reason"].as_str().or(body["candidate"]["reason"].as_str());
             let rule = body["candidate"]["rule"].as_str();

@@ -35,7 +35,10 @@ fn what_is_not_said_has_its_usual_value() {
     let words: Vec<&str> = events.wanted().iter().map(Type::word).collect();
     assert_eq!(
         words,
-        ["flow", "alert", "drop", "anomaly", "tls", "http", "dns", "ssh", "stats", "reload", "shadow"]
+        [
+            "flow", "alert", "drop", "anomaly", "tls", "http", "dns", "ssh", "stats", "reload", "health",
+            "shadow"
+        ]
     );
     assert_eq!((events.ring, events.stats_every), (4096, MINUTE));
     let SinkPlan { name, to, format, .. } = &events.sinks[0];

@@ -148,6 +148,8 @@ pub enum HostKind {
 pub struct HealthPlan {
     /// TCP port on the addresses of the ports.
     pub port: u16,
+    /// A socket of the kernel that answers checks as the ports do; closed while they are refused.
+    pub listen: Option<SocketAddr>,
     /// What a failed appliance answers.
     pub when_failed: WhenFailed,
     /// Causes that only degrade otherwise.
@@ -164,6 +166,7 @@ impl Default for HealthPlan {
     fn default() -> Self {
         HealthPlan {
             port: 80,
+            listen: None,
             when_failed: WhenFailed::Refuse,
             fail_on: Vec::new(),
             stuck_after: Duration::from_secs(1),

@@ -29,6 +29,7 @@ pub(in crate::config) struct Management {
 #[serde(default)]
 pub(in crate::config) struct Health {
     pub port: Option<u32>,
+    pub listen: Option<String>,
     pub when_failed: WhenFailed,
     pub fail_on: Vec<String>,
     pub stuck_after: Option<Span>,

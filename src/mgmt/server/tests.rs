@@ -14,7 +14,10 @@ fn server(bytes: usize) -> (Server, Arc<Board>) {
         open: true,
         api: None,
     };
-    (Server::open(([127, 0, 0, 1], 0).into(), answers, Vec::new()).unwrap(), board)
+    (
+        Server::open("management.listen", ([127, 0, 0, 1], 0).into(), Box::new(answers), Vec::new()).unwrap(),
+        board,
+    )
 }
 
 fn asks(server: &Server, path: &str) -> TcpStream {
