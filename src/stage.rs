@@ -233,6 +233,12 @@ pub trait Parsed: Send + Sync + fmt::Debug {
         !self.wants_streams()
     }
 
+    /// Decides by what a flow speaks ([`Meta::spoken`]), which is remembered with it: after a reload that changed the stage, flows of which that is
+    /// known are asked again where others go on as they were.
+    fn judges_by_app(&self) -> bool {
+        false
+    }
+
     /// Decides on each datagram of a flow by itself, even if it has to see a TCP connection from its beginning: after a reload that changed the stage,
     /// flows other than TCP are asked again where connections go on as they were.
     fn judges_each_datagram(&self) -> bool {

@@ -18,7 +18,7 @@ use sluicegate::stages::appid::{self, Appid, Tell};
 use common::capture::{corpus, cut, packets};
 use common::hello::client_hello;
 use common::inner::{End as Host, tcp, udp, v4, wrap};
-use common::{Fate, Rig, TUNNEL, plan_with, pool_config, say};
+use common::{Fate, Rig, TUNNEL, plan, plan_with, pool_config, say};
 
 /// The stage, and everything it tells.
 static TELLING: StageKind = StageKind {
@@ -544,5 +544,34 @@ fn mistakes_in_the_settings_are_named() {
             .unwrap_err();
         let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert!(said.iter().any(|line| line.contains(found)), "{settings}: {said:?}");
+    }
+}
+
+/// A reload decides anew on flows of which it is known what they speak: denied ones are cut, and go on when that is taken back. Of those of which
+/// nothing is known what was said holds.
+#[test]
+fn a_reload_decides_by_what_is_known() {
+    let text = |more: &str| format!("{TUNNEL}[[stage]]\nuse = \"appid\"\n{more}");
+    let (all, none) = (plan(&text("")), plan(&text("deny = [\"ssh\"]\n")));
+    let mut line = Line { rig: Rig::new(&all), port: 2222, sent: [100, 500] };
+    line.handshake(0);
+    assert!(is_home(&line.talk(&["<SSH-2.0-OpenSSH_9.2", ">SSH-2.0-OpenSSH_9.2"])));
+    let shell = line.sent;
+    // Another one that has not said what it is.
+    line.handshake(1);
+    let mut sent = [shell, line.sent];
+    let mut say = |line: &mut Line, n: usize, reply| {
+        line.sent = sent[n];
+        let fate = line.say(n as u16, reply, b"more");
+        sent[n] = line.sent;
+        fate
+    };
+    assert!(is_home(&say(&mut line, 0, false)));
+    for round in 0..2 {
+        line.rig.reload(&none);
+        assert_eq!(say(&mut line, 0, round == 1), Fate::Dropped("appid.denied".into()), "{round}");
+        assert!(is_home(&say(&mut line, 1, false)), "{round}");
+        line.rig.reload(&all);
+        assert!(is_home(&say(&mut line, 0, false)), "{round}");
     }
 }

@@ -65,6 +65,9 @@ pub struct Refit {
     given: u16,
     /// Those of them that ask flows other than TCP all the same.
     datagrams: u16,
+    /// Those of them that ask flows of which it is known what they speak all the same, and the reasons for which they dropped such flows, a bit each.
+    named: u16,
+    by_name: Box<[u64]>,
     /// Bits of stages that drop them.
     cut: u16,
     /// Bits of all stages.
@@ -110,15 +113,19 @@ impl Refit {
             goes.iter().zip(stays).any(|(stage, stays)| stays && stage.reasons.contains(&reason))
         };
         let reasons = || goes.iter().flat_map(|stage| &stage.reasons).copied();
-        let most = reasons().map(|reason| usize::from(reason.0) + 1).max().unwrap_or(0);
-        let mut pardoned = vec![0u64; most.div_ceil(64)];
-        for reason in reasons().filter(|reason| !speaks(*reason)) {
-            if let Some(word) = pardoned.get_mut(usize::from(reason.0) / 64) {
-                *word |= 1 << (reason.0 % 64);
-            }
-        }
-        refit.pardoned = pardoned.into();
+        refit.pardoned = bits_of(reasons().filter(|reason| !speaks(*reason)));
         refit
+    }
+
+    /// The same, where so many of the stages that keep what was said decide by what a flow speaks, which its entry knows.
+    pub fn asking_by_name(self, stages: u16, goes: &[Goes], comes: &[Comes]) -> Self {
+        let named = self.given & stages;
+        let were = comes.iter().enumerate().take(STAGES).filter_map(|(n, stage)| match stage {
+            Comes::Changed(Some(was), _) if named >> n & 1 != 0 => goes.get(*was),
+            _ => None,
+        });
+        let by_name = bits_of(were.flat_map(|stage| stage.reasons.iter().copied()));
+        Refit { named, by_name, ..self }
     }
 
     /// The same, where so many of the stages that come have their answer given where connections from before are allowed.
@@ -159,18 +166,20 @@ impl Refit {
     }
 
     /// Is a flow dropped for this reason let go? `foreign`: stages that are not for its tenant, whose word does not count any more.
-    fn pardons(&self, reason: u16, foreign: u16) -> bool {
+    fn pardons(&self, reason: u16, foreign: u16, is_named: bool) -> bool {
+        let has = |words: &[u64]| {
+            words.get(usize::from(reason) / 64).is_some_and(|word| word >> (reason % 64) & 1 != 0)
+        };
         let speakers = self.speakers.get(usize::from(reason)).copied().unwrap_or(0);
-        speakers != 0 && speakers & !foreign == 0
-            || self.pardoned.get(usize::from(reason) / 64).is_some_and(|word| word >> (reason % 64) & 1 != 0)
+        speakers != 0 && speakers & !foreign == 0 || has(&self.pardoned) || is_named && has(&self.by_name)
     }
 
-    /// The same flow under the next pipeline. True if that condemns it.
-    pub(super) fn refit(&self, life: Life, birth: Birth) -> (Life, Birth, bool) {
+    /// The same flow under the next pipeline. `is_named`: it is known what it speaks. True if that condemns it.
+    pub(super) fn refit(&self, life: Life, birth: Birth, is_named: bool) -> (Life, Birth, bool) {
         let condemned = life.has(Life::CONDEMNED);
         let is_tcp = state::tcp(life.state()).is_some();
-        let (mut own, mut bits) =
-            (life.settled(), if is_tcp { self.given } else { self.given & !self.datagrams });
+        let asked = if is_tcp { 0 } else { self.datagrams } | if is_named { self.named } else { 0 };
+        let (mut own, mut bits) = (life.settled(), self.given & !asked);
         let mut sent_home = None;
         if life.has(Life::FORWARDED) {
             // Who sent it home is not known of one that was condemned afterwards, so nothing is.
@@ -202,7 +211,8 @@ impl Refit {
         let mut life = life.without(Life::FORWARDED | Life::GENERATION).unsettled().settle(bits);
         let mut birth = birth;
         if condemned {
-            if birth.condemned.checked_sub(1).is_none_or(|reason| self.pardons(reason, is_foreign)) {
+            if birth.condemned.checked_sub(1).is_none_or(|reason| self.pardons(reason, is_foreign, is_named))
+            {
                 life = life.without(Life::CONDEMNED | Life::REJECTED);
                 birth.condemned = 0;
             } else {
@@ -219,6 +229,19 @@ impl Refit {
         }
         (life, birth, false)
     }
+}
+
+/// A bit for each of these reasons.
+fn bits_of(reasons: impl Iterator<Item = ReasonId>) -> Box<[u64]> {
+    let mut words = Vec::new();
+    for reason in reasons {
+        let word = usize::from(reason.0) / 64;
+        words.resize(words.len().max(word + 1), 0u64);
+        if let Some(word) = words.get_mut(word) {
+            *word |= 1 << (reason.0 % 64);
+        }
+    }
+    words.into()
 }
 
 /// The bits of the first `n` stages.
@@ -250,7 +273,7 @@ impl Flows {
     #[cold]
     fn refit_now(&self, number: u32) -> bool {
         let (Some(by), Some(entry)) = (&self.refitting.by, self.entry(number)) else { return false };
-        let (life, birth, condemned) = by.refit(entry.life(), entry.birth());
+        let (life, birth, condemned) = by.refit(entry.life(), entry.birth(), entry.spoken().app().is_some());
         entry.set_birth(birth);
         entry.set_life(life.with(self.generation));
         condemned
@@ -260,7 +283,7 @@ impl Flows {
     pub(crate) fn refitted(&self, by: &Refit, meta: &Meta) -> (u16, bool) {
         let entry = meta.flow.entry().and_then(|number| self.entry(number));
         entry.map_or((0, false), |entry| {
-            let (life, _, condemned) = by.refit(entry.life(), entry.birth());
+            let (life, _, condemned) = by.refit(entry.life(), entry.birth(), entry.spoken().app().is_some());
             (life.settled(), condemned)
         })
     }
@@ -296,12 +319,32 @@ mod tests {
         reasons.iter().map(stage).collect()
     }
 
+    /// A stage that keeps what was said, and knows by its name what a flow may: asked of flows whose name is known, and not of others.
+    #[test]
+    fn flows_with_a_name_are_asked_by_it() {
+        let (goes, comes) = (goes(&[&[5], &[6]]), [Comes::Changed(Some(0), OnReload::Keep), Comes::Kept(1)]);
+        let refit = Refit::new(&goes, &comes).asking_by_name(0b11, &goes, &comes);
+        let after = |reason: Option<u16>, named| {
+            let flags = if reason.is_some() { Life::CONDEMNED } else { 0 };
+            let birth = Birth { created: 1, condemned: reason.map_or(0, |id| id + 1), tenant: 0 };
+            let (life, ..) = refit.refit(Life::new(7, 33, flags).settle(0b11), birth, named);
+            (life.has(Life::CONDEMNED), life.settled())
+        };
+        assert_eq!((after(None, false), after(None, true)), ((false, 0b11), (false, 0b10)));
+        assert_eq!(
+            (after(Some(5), false).0, after(Some(5), true)),
+            (true, (false, 0b10)),
+            "denied by its name"
+        );
+        assert_eq!((after(Some(6), false).0, after(Some(6), true).0), (true, true), "another stage's word");
+    }
+
     /// Settled stages and who sent it home, before and after.
     fn refitted(refit: &Refit, settled: u16, by: Option<u16>) -> (u16, Option<u16>) {
         let flags = if by.is_some() { Life::FORWARDED } else { 0 };
         let life = Life::new(7, 33, flags | Life::FROM_HIGH).settle(settled);
         let birth = Birth { created: 1, condemned: by.unwrap_or(0), tenant: 3 };
-        let (life, birth, condemned) = refit.refit(life, birth);
+        let (life, birth, condemned) = refit.refit(life, birth, false);
         assert_eq!((life.seen(), life.state(), life.has(Life::FROM_HIGH)), (7, 33, true));
         assert_eq!((birth.created, birth.tenant, condemned), (1, 3, false));
         (life.settled(), life.has(Life::FORWARDED).then_some(birth.condemned))
@@ -311,7 +354,7 @@ mod tests {
     fn judged(refit: &Refit, reason: Option<u16>, flags: u8) -> (Option<u16>, u16) {
         let flags = flags | if reason.is_some() { Life::CONDEMNED | Life::REJECTED } else { 0 };
         let birth = Birth { created: 1, condemned: reason.map_or(0, |id| id + 1), tenant: 3 };
-        let (life, birth, new) = refit.refit(Life::new(7, 33, flags).settle(0b11), birth);
+        let (life, birth, new) = refit.refit(Life::new(7, 33, flags).settle(0b11), birth, false);
         assert_eq!(new, reason.is_none() && life.has(Life::CONDEMNED));
         let after = life.has(Life::CONDEMNED).then(|| birth.condemned - 1);
         assert_eq!(life.has(Life::REJECTED), after.is_some() && reason.is_some());
@@ -353,7 +396,7 @@ mod tests {
         let refit = refit.asking_datagrams(0b01);
         assert_eq!(refitted(&refit, 0b11, None), (0b10, None), "a flow of datagrams");
         let birth = Birth { created: 1, condemned: 0, tenant: 3 };
-        let (life, ..) = refit.refit(Life::new(7, 3, 0), birth);
+        let (life, ..) = refit.refit(Life::new(7, 3, 0), birth, false);
         assert_eq!(life.settled(), 0b11, "TCP");
     }
 

@@ -70,6 +70,8 @@ struct Built {
     on_reload: OnReload,
     /// Flows other than TCP are asked again, whatever becomes of connections.
     asks_datagrams: bool,
+    /// Flows of which it is known what they speak are asked again, whatever becomes of others.
+    asks_by_name: bool,
     shared: Arc<dyn Shared>,
     reasons: Arc<[ReasonId]>,
     on_error: OnError,

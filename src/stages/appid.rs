@@ -113,6 +113,10 @@ impl Parsed for Settings {
         PerFlow::<Flow>::BYTES
     }
 
+    fn judges_by_app(&self) -> bool {
+        true
+    }
+
     fn denies_by_default(&self) -> bool {
         self.rules.allow.is_some() || self.rules.deny_unknown
     }
@@ -358,6 +362,26 @@ impl<T: Tell> Appid<T> {
         Self::done(flow, cx)
     }
 
+    /// A flow from before a reload, or from before this stage came: what it speaks was found out then, and stands in its entry.
+    fn recall(&mut self, mut flow: Flow, packet: &View<'_>, cx: &mut Cx<'_>) -> Option<Verdict> {
+        let (spoken, is_new) = (packet.meta().spoken, flow.spoken == Spoken::default());
+        let app = spoken.app().filter(|_| is_new)?;
+        flow.spoken = spoken;
+        let why = match app {
+            App::Failed => self.rules.deny_unknown.then_some(Why::Unknown),
+            app => self.rules.of(app),
+        };
+        // What may change over to TLS yet gets the benefit of the doubt: nobody followed its commands until here.
+        let is_plain = self.rules.plain.has(app) && Follow::of(app, b"").is_none();
+        let why = why.or((is_plain && self.rules.plaintext == Plaintext::Deny).then_some(Why::Plaintext));
+        let verdict = match why {
+            Some(why) => self.deny(&mut flow, why, cx),
+            None => Self::done(&mut flow, cx),
+        };
+        self.keep(packet, flow);
+        Some(verdict)
+    }
+
     fn keep(&mut self, packet: &View<'_>, flow: Flow) {
         if let Some(kept) = self.flows.of(packet.meta()) {
             *kept = flow;
@@ -383,6 +407,9 @@ impl<T: Tell> StreamInspect for Appid<T> {
         let Some(mut flow) = self.flows.of(packet.meta()).copied() else { return self.unread(cx) };
         if let Some(why) = flow.denied {
             return self.verdict(why, cx);
+        }
+        if let Some(verdict) = self.recall(flow, packet, cx) {
+            return verdict;
         }
         let verdict = match flow.standing {
             Standing::Streams(mut heads) => {
@@ -443,6 +470,9 @@ impl<T: Tell> StreamInspect for Appid<T> {
         let Some(mut flow) = self.flows.of(meta).copied() else { return self.unread(cx) };
         if let Some(why) = flow.denied {
             return self.verdict(why, cx);
+        }
+        if let Some(verdict) = self.recall(flow, packet, cx) {
+            return verdict;
         }
         let udp = packet.transport();
         let len = udp

@@ -31,6 +31,7 @@ impl Built {
             settles: stage.parsed.settles(),
             on_reload: stage.on_reload.unwrap_or(default),
             asks_datagrams: stage.on_reload.is_none() && stage.parsed.judges_each_datagram(),
+            asks_by_name: stage.on_reload.is_none() && stage.parsed.judges_by_app(),
             shared,
             reasons: stage.reasons.clone().into(),
             on_error: stage.on_error,
@@ -134,7 +135,8 @@ impl Pipeline {
 
     /// What the framework does around its stages is the same as in another one's with the same stages.
     pub fn is_the_same(&self, other: &Pipeline) -> bool {
-        let words = |built: &Built| (built.on_error, built.on_reload, built.asks_datagrams);
+        let words =
+            |built: &Built| (built.on_error, built.on_reload, built.asks_datagrams, built.asks_by_name);
         self.stages.len() == other.stages.len()
             && self.foreign == other.foreign
             && self.stages.iter().zip(&other.stages).all(|(one, two)| words(one) == words(two))
@@ -207,10 +209,12 @@ impl Pipeline {
         let own: Vec<_> =
             self.stages.iter().zip(&own).map(|(stage, own)| (stage.on_reload, &own.reasons[..])).collect();
         let foreign = [&before.foreign, &self.foreign].map(|tenants| tenants.iter().copied().collect());
-        Refit::new(&goes, &comes.collect::<Vec<_>>())
+        let comes: Vec<Comes> = comes.collect();
+        Refit::new(&goes, &comes)
             .between_tenants(foreign, &own)
             .allowing(bits(&|stage| stage.settles))
             .asking_datagrams(bits(&|stage| stage.asks_datagrams))
+            .asking_by_name(bits(&|stage| stage.asks_by_name), &goes, &comes)
     }
 
     /// What makes this pipeline of a worker's that is `before`.

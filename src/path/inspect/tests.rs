@@ -48,6 +48,7 @@ fn plain(shared: Arc<dyn Shared>) -> Built {
         settles: true,
         on_reload: OnReload::Redecide,
         asks_datagrams: false,
+        asks_by_name: false,
         shared,
         reasons: [].into(),
         on_error: OnError::Drop,
