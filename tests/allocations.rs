@@ -3,9 +3,9 @@
 //! The counter is the process's allocator; it counts on the polling thread only while a poll runs.
 
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 
 use sluicegate::config::Settings;
@@ -55,54 +55,10 @@ action = "allow"
 source = "2001:db8::/32"
 "#;
 
-/// The system's allocator, counting.
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<Option<u64>> = const { Cell::new(None) };
-}
-
-fn count() {
-    // A thread that is ending has no counter any more, and is not polling.
-    let _ = COUNT.try_with(|count| count.set(count.get().map(|n| n + 1)));
-}
-
-// SAFETY: every call goes to the system's allocator as it came; counting touches a plain thread-local and cannot allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's contract is the callee's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.realloc(old, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
-        // Freeing is as much a call of the allocator as allocating.
-        count();
-        // SAFETY: as above.
-        unsafe { System.dealloc(old, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Calls of the allocator while `work` runs on this thread.
+/// Calls of the allocator while `work` runs on this thread. Freeing is as much a call as allocating.
 fn calls(work: impl FnOnce()) -> u64 {
-    COUNT.set(Some(0));
-    work();
-    COUNT.replace(None).unwrap_or(0)
+    let counting::Calls { allocations, frees, .. } = counting::during(work);
+    allocations + frees
 }
 
 /// The counter sees what it should see.

@@ -18,7 +18,7 @@ use sluicegate::stages::tls::{self, Facts, Tell, Tls, version_name};
 use common::capture::{corpus, cut, packets};
 use common::hello::{client_hello, server_hello};
 use common::inner::{End as Host, tcp, udp, v4, wrap};
-use common::{Fate, Rig, TUNNEL, plan_with, pool_config, say};
+use common::{Fate, Rig, TUNNEL, plan, plan_with, pool_config, say};
 
 /// The stage, and everything it tells.
 static TELLING: StageKind = StageKind {
@@ -88,7 +88,7 @@ impl Tell for Writer {
         if let Some(server) = facts.server {
             say("negotiated_version", version_name(server.version).into());
             say("cipher", format!("{:#06x}", server.cipher).into());
-            say("ja3s", server.ja3s.hex().into());
+            say("ja3s", server.ja3s.as_ref().unwrap().hex().into());
             if let Some(alpn) = &server.alpn {
                 say("alpn_selected", text(alpn).into());
             }
@@ -342,6 +342,11 @@ fn fingerprints_are_denied() {
     let of = |kind: &str| told.iter().find(|fact| fact["kind"] == kind).unwrap()["value"].to_string();
     for setting in [format!("deny_ja3 = [{}]", of("tls.ja3")), format!("deny_ja4 = [{}]", of("tls.ja4"))] {
         assert_eq!(Line::new(&setting).say(0, false, &hello), dropped("fingerprint"), "{setting}");
+        // And where nobody wants to be told, so that fingerprints are made for the rule alone.
+        let text = format!("{TUNNEL}[flow]\ncapacity = 1024\n[[stage]]\nuse = \"tls\"\n{setting}\n");
+        let mut line = Line { rig: Rig::new(&plan(&text)), sent: [100, 500] };
+        line.handshake(0);
+        assert_eq!(line.say(0, false, &hello), Fate::Dropped("tls.fingerprint".into()), "{setting}");
     }
 }
 

@@ -278,6 +278,8 @@ pub struct Http {
     hold: bool,
     flows: PerFlow<Flow>,
     places: Places,
+    /// The time of the poll in which requests were last looked at for their age.
+    looked: u64,
     desk: Desk,
 }
 
@@ -302,6 +304,7 @@ impl Http {
             hold: settings.hold,
             flows: PerFlow::new(make),
             places: Places::new(settings.heads, settings.head_bytes),
+            looked: 0,
             desk: Desk {
                 judge: Judge::new(settings, counts),
                 records: Records::new(settings.requests, settings.memory),
@@ -533,7 +536,10 @@ impl Desk {
 
 impl StreamInspect for Http {
     fn data(&mut self, bytes: &[u8], spot: &Spot, packet: &View<'_>, cx: &mut Cx<'_>) -> Verdict {
-        self.desk.records.expire(1, cx);
+        if self.looked != cx.now {
+            self.looked = cx.now;
+            self.desk.records.expire(1, cx);
+        }
         let meta = packet.meta();
         let listed = self.is_listed(meta);
         let Some(flow) = self.flows.of(meta) else { return Verdict::Next };

@@ -19,7 +19,8 @@
 //! CONNECT), and of DTLS over UDP; however they are cut into segments, records, messages and fragments. With both it is done with the flow.
 //! Where a rule can deny a hello, the frame that began it waits until the hello is whole (`hold`), so that the other side never sees one that is denied.
 //!
-//! Tells: a `tls` record for each flow when both hellos were read, or as far as it came; an anomaly for a handshake that breaks the rules (docs/events.md).
+//! Tells: a `tls` record for each flow when both hellos were read, or as far as it came; names, lists and fingerprints are made only if somebody wants that when a hello is
+//! read (fingerprints also if a rule asks for them), and a handshake of which a part was not made is not told. An anomaly for a handshake that breaks the rules (docs/events.md).
 //!
 //! Promises: facts do not depend on the order in which segments came, nor on how they were cut. A ClientHello whose lengths contradict each other is read as far as they
 //! agree, counted as malformed, and passes unless `malformed = "deny"`. Memory is bounded by `sessions` and `memory_kb`; beyond that the oldest handshake
@@ -52,7 +53,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-pub use facts::{Client, Facts, Fingerprint, Server, version_name};
+pub use facts::{Client, Facts, Fingerprint, Server, Wanted, version_name};
 pub use settings::Settings;
 
 use crate::config;
@@ -180,6 +181,11 @@ pub struct Counts {
 
 /// Who hears of handshakes.
 pub trait Tell: Send {
+    /// Does it want to be told? If not, what only it would need is not made ([`Facts::are_whole`]).
+    fn wants(&self, _cx: &Cx<'_>) -> bool {
+        true
+    }
+
     /// A handshake, as far as it was seen. `packet` has addresses, ports and flow; of the bytes only the IP header is there.
     fn tell(&mut self, _facts: &Facts<'_>, _packet: &View<'_>, _cx: &mut Cx<'_>) {}
 
@@ -192,8 +198,12 @@ pub trait Tell: Send {
 pub struct Records;
 
 impl Tell for Records {
+    fn wants(&self, cx: &Cx<'_>) -> bool {
+        cx.wants(Type::Tls)
+    }
+
     fn sum(&mut self, facts: &Facts<'_>, packet: &View<'_>, cx: &mut Cx<'_>) {
-        if cx.wants(Type::Tls) {
+        if cx.wants(Type::Tls) && facts.are_whole() {
             cx.emit(packet.meta(), packet.inner(), Box::new(event::of(facts)));
         }
     }
@@ -220,6 +230,8 @@ pub struct Tls<T> {
     drops: bool,
     places: PerFlow<Place>,
     sessions: Sessions,
+    /// The time of the poll in which sessions were last looked at for their age.
+    looked: u64,
     counts: Arc<Counts>,
     teller: Teller<T>,
 }
@@ -236,6 +248,7 @@ impl<T: Tell> Tls<T> {
             drops: settings.drops,
             places: PerFlow::new(make),
             sessions: Sessions::new(settings.sessions, settings.memory),
+            looked: 0,
             counts,
             teller: Teller(tell),
         }
@@ -246,6 +259,11 @@ impl<T: Tell> Tls<T> {
         cx.settle();
         let reason = cx.reason(why as usize);
         if self.drops { Verdict::Drop(reason) } else { Verdict::Reject(reason) }
+    }
+
+    /// What has to be made of hellos at this moment.
+    fn wanted(&self, cx: &Cx<'_>) -> Wanted {
+        Wanted { record: self.teller.0.wants(cx), fingerprints: self.rules.ask_fingerprints() }
     }
 
     /// A session for a flow; the oldest makes room.
@@ -270,7 +288,17 @@ impl<T: Tell> Tls<T> {
         self.sessions.end(ticket);
     }
 
+    /// Once in a poll.
+    #[inline(always)]
+    fn expire_one(&mut self, cx: &mut Cx<'_>) {
+        if self.looked != cx.now {
+            self.looked = cx.now;
+            self.expire(1, cx);
+        }
+    }
+
     /// Handshakes that nobody finishes are told as they are.
+    #[inline(never)]
     fn expire(&mut self, look_at: usize, cx: &mut Cx<'_>) {
         let before = cx.now.saturating_sub(PATIENCE);
         if let Some(ticket) = self.sessions.overdue(before, look_at) {
@@ -366,17 +394,18 @@ fn hear(
     session: &mut Session,
     (kind, body): (u8, &[u8]),
     reply: bool,
-    rules: &Rules,
+    (rules, wanted): (&Rules, Wanted),
     counts: &Counts,
 ) -> Result<(Option<Why>, bool), hello::Malformed> {
     if kind == CLIENT_HELLO {
         let over = if session.dtls { Over::Datagrams } else { Over::Tcp };
-        let client = Client::of(&ClientHello::read(body, session.dtls)?, over);
+        let hello = ClientHello::read(body, session.dtls)?;
+        let client = Client::of(&hello, over, wanted);
         counts.clients.add(1);
         counts.malformed.add(client.malformed.into());
         session.malformed |= client.malformed;
         let malformed = (client.malformed && rules.deny_malformed).then_some(Why::Malformed);
-        let why = rules.client(&client).or(malformed);
+        let why = rules.client(&hello, &client).or(malformed);
         session.client(client);
         session.hears(reply, false);
         return Ok((why, false)); // it may have to say it again
@@ -385,7 +414,7 @@ fn hear(
         session.hears(reply, true);
         return Ok((None, false));
     }
-    let server = Server::of(&ServerHello::read(body)?);
+    let server = Server::of(&ServerHello::read(body)?, wanted);
     counts.servers.add(1);
     let why = rules.server(&server);
     let again = server.is_retry;
@@ -396,15 +425,16 @@ fn hear(
 
 impl<T: Tell> StreamInspect for Tls<T> {
     fn data(&mut self, bytes: &[u8], spot: &Spot, packet: &View<'_>, cx: &mut Cx<'_>) -> Verdict {
-        self.expire(1, cx);
-        let Some(mut place) = self.places.of(packet.meta()).copied() else { return Verdict::Next };
+        self.expire_one(cx);
+        let Some(place) = self.places.of(packet.meta()) else { return Verdict::Next };
         if let Some(why) = place.denied {
             return self.deny(why, cx);
         }
-        let (mut first, mut bytes) = (None, bytes);
         if *of(&mut place.over, spot.reply) {
             return Verdict::Next;
         }
+        let mut place = *place;
+        let (mut first, mut bytes) = (None, bytes);
         let reads =
             self.sessions.get(place.ticket).is_some_and(|session| *of(&mut session.reads, spot.reply));
         if !reads {
@@ -437,18 +467,23 @@ impl<T: Tell> StreamInspect for Tls<T> {
                             }
                         }
                     }
-                    (first, bytes) = (Some(head), bytes.get(at..).unwrap_or(&[]));
+                    // Most often all of it lies here.
+                    match at.checked_sub(head.len()).and_then(|from| bytes.get(from..)) {
+                        Some(from) => bytes = from,
+                        None => (first, bytes) = (Some(head), bytes.get(at..).unwrap_or(&[])),
+                    }
                 }
             }
         }
         let room = self.sessions.room();
-        let (rules, counts) = (self.rules.clone(), self.counts.clone());
+        let terms = (&*self.rules, self.wanted(cx));
+        let counts = &*self.counts;
         let Some(session) = self.sessions.get(place.ticket) else { return Verdict::Next };
         *of(&mut session.reads, spot.reply) = true;
         let before = session.allocated();
         let mut records = std::mem::take(of(&mut session.sides, spot.reply));
         let (mut why, mut malformed) = (None, false);
-        let mut found = |hello: (u8, &[u8])| match hear(session, hello, spot.reply, &rules, &counts) {
+        let mut found = |hello: (u8, &[u8])| match hear(session, hello, spot.reply, terms, counts) {
             Ok((denied, enough)) => {
                 why = why.or(denied);
                 why.is_some() || enough
@@ -511,7 +546,7 @@ impl<T: Tell> StreamInspect for Tls<T> {
             }
             return Verdict::Next;
         }
-        self.expire(1, cx);
+        self.expire_one(cx);
         place.datagrams = place.datagrams.saturating_add(1);
         if place.datagrams > MORE_DATAGRAMS {
             self.close(place.ticket, cx);
@@ -526,7 +561,8 @@ impl<T: Tell> StreamInspect for Tls<T> {
             }
         }
         let room = self.sessions.room();
-        let (rules, counts) = (self.rules.clone(), self.counts.clone());
+        let terms = (&*self.rules, self.wanted(cx));
+        let counts = &*self.counts;
         let Some(session) = self.sessions.get(place.ticket) else {
             cx.settle();
             return cx.unread();
@@ -535,7 +571,7 @@ impl<T: Tell> StreamInspect for Tls<T> {
         let mut gathering = std::mem::take(of(&mut session.gathering, reply));
         let (mut why, mut malformed) = (None, false);
         let mut standing =
-            gathering.take(datagram, room, &mut |hello| match hear(session, hello, reply, &rules, &counts) {
+            gathering.take(datagram, room, &mut |hello| match hear(session, hello, reply, terms, counts) {
                 Ok((denied, enough)) => {
                     why = why.or(denied);
                     why.is_some() || enough

@@ -21,7 +21,7 @@ const HOLE: u8 = 1 << 6;
 /// An acknowledgment that is this far ahead of the one before is of another connection.
 const FAR: i32 = 1 << 24;
 
-/// A direction. 32 bytes for each of a worker's flows, twice.
+/// A direction: one for each of a worker's flows, twice.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Half {
     /// The next number that nobody has got.
@@ -165,7 +165,7 @@ impl Half {
         out: &mut impl Out,
     ) -> Taken {
         let mut taken = Taken::default();
-        if !self.list.is_empty() && slab.differs(&self.list, at, payload) {
+        if !self.list.ends_before(at) && slab.differs(&self.list, at, payload) {
             taken.conflict = true;
             if terms.refuse_conflicts {
                 taken.refused = true;
@@ -203,7 +203,7 @@ impl Half {
             return taken;
         }
         // Where it meets bytes that wait, both go through the slab, which knows who wins.
-        let through = !self.list.is_empty()
+        let through = !self.list.ends_before(at)
             && slab.any(&self.list, at, payload.len())
             && slab.put(&mut self.list, at, payload, renew, loan);
         if !through && out.has_room() {
@@ -250,7 +250,8 @@ impl Half {
                 out.push(What::End(End::Depth), self.given, !self.has(MIDDLE));
                 break;
             }
-            if let Some(mut part) = slab.run(&self.list, self.next) {
+            let waits = !self.list.ends_before(self.next);
+            if waits && let Some(mut part) = slab.run(&self.list, self.next) {
                 let depth = terms.depth - self.given;
                 part.len = part.len.min(depth.min(u32::from(u16::MAX)) as u16);
                 self.give(What::Stored(part), part.len.into(), out);
@@ -262,7 +263,8 @@ impl Half {
                 break;
             }
             let fin = self.has(FINISHED).then_some(self.fin);
-            let Some(beyond) = slab.first(&self.list, self.next).or(fin) else { break };
+            let first = if waits { slab.first(&self.list, self.next) } else { None };
+            let Some(beyond) = first.or(fin) else { break };
             // Only what its receiver says it has, and its sender has gone beyond, will never come; and not at once: the acknowledgment may
             // have overtaken it on its way to us.
             if ahead(beyond, self.next) <= 0 || ahead(self.acked, beyond) < 0 {

@@ -43,12 +43,14 @@ struct Block {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct List {
     head: u32,
+    /// The number behind the last byte that was ever put there: nothing lies there from here on. Means nothing of an empty list.
+    top: u32,
     pub len: u16,
 }
 
 impl Default for List {
     fn default() -> Self {
-        List { head: NONE, len: 0 }
+        List { head: NONE, top: 0, len: 0 }
     }
 }
 
@@ -56,6 +58,12 @@ impl List {
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.head == NONE
+    }
+
+    /// Nothing lies there from this number on. Bytes in their turn ask this of what is only kept to be compared, and need no look at any block.
+    #[inline(always)]
+    pub fn ends_before(&self, at: u32) -> bool {
+        self.is_empty() || ahead(at, self.top) >= 0
     }
 }
 
@@ -118,6 +126,20 @@ impl Slab {
     /// `renew` on (if given). True if all of it found a place.
     pub fn put(&mut self, list: &mut List, at: u32, bytes: &[u8], renew: Option<u32>, lend: &Loan) -> bool {
         let mut all = true;
+        let fresh = list.ends_before(at);
+        let end = at.wrapping_add(bytes.len() as u32);
+        if list.ends_before(end) {
+            list.top = end;
+        }
+        // Most often all of it goes into the block that is there.
+        let from = at as usize % BLOCK;
+        if from + bytes.len() <= BLOCK
+            && let Some(block) = self.blocks.get(list.head as usize)
+            && block.window == at >> SHIFT
+        {
+            self.write(list.head, at, bytes, renew, fresh);
+            return true;
+        }
         let (mut at, mut rest) = (at, bytes);
         let mut before = NONE;
         while !rest.is_empty() {
@@ -125,7 +147,7 @@ impl Slab {
             let len = rest.len().min(BLOCK - from);
             let Some((part, left)) = rest.split_at_checked(len) else { break };
             match self.block_for(list, at >> SHIFT, &mut before, lend) {
-                Some(block) => self.write(block, at, part, renew),
+                Some(block) => self.write(block, at, part, renew, fresh),
                 None => all = false,
             }
             (at, rest) = (at.wrapping_add(len as u32), left);
@@ -133,12 +155,13 @@ impl Slab {
         all
     }
 
-    fn write(&mut self, number: u32, at: u32, part: &[u8], renew: Option<u32>) {
+    /// `fresh`: nothing is there yet.
+    fn write(&mut self, number: u32, at: u32, part: &[u8], renew: Option<u32>, fresh: bool) {
         let from = at as usize % BLOCK;
         let Some(block) = self.blocks.get_mut(number as usize) else { return };
         let start = number as usize * BLOCK + from;
         let Some(place) = self.bytes.get_mut(start..start + part.len()) else { return };
-        if !any(&block.have, from, from + part.len()) {
+        if fresh || !any(&block.have, from, from + part.len()) {
             place.copy_from_slice(part);
         } else {
             for (n, (old, new)) in place.iter_mut().zip(part).enumerate() {
@@ -155,15 +178,12 @@ impl Slab {
     /// Is any of these bytes there with another value?
     pub fn differs(&self, list: &List, at: u32, bytes: &[u8]) -> bool {
         self.overlaps(list, at, bytes.len()).any(|(number, block, from, len, offset)| {
-            let start = number as usize * BLOCK + from;
-            let (Some(old), Some(new)) =
-                (self.bytes.get(start..start + len), bytes.get(offset..offset + len))
-            else {
-                return false;
-            };
-            // Most often all of it is there, and the same.
-            old != new
-                && old.iter().zip(new).enumerate().any(|(n, (a, b))| a != b && bit(&block.have, from + n))
+            let start = number as usize * BLOCK;
+            let mut runs = runs(&block.have, from, from + len);
+            runs.any(|run| {
+                let old = self.bytes.get(start + run.start..start + run.end);
+                old != bytes.get(offset + run.start - from..offset + run.end - from)
+            })
         })
     }
 
@@ -318,25 +338,32 @@ fn bit(have: &[u64; WORDS], n: usize) -> bool {
     have.get(n / 64).is_some_and(|word| word >> (n % 64) & 1 != 0)
 }
 
-/// The bits of a range of places, word by word.
-fn words(from: usize, to: usize) -> impl Iterator<Item = (usize, u64)> {
-    (from / 64..to.div_ceil(64)).map(move |word| {
-        let low = from.saturating_sub(word * 64);
-        let high = (to - word * 64).min(64);
-        let mask = u64::MAX >> (64 - high) & u64::MAX.checked_shl(low as u32).unwrap_or(0);
-        (word, mask)
-    })
+/// The words that hold a range of places, which is not empty, and the bits of it in the first and in the last of them.
+fn words(from: usize, to: usize) -> (std::ops::Range<usize>, u64, u64) {
+    (from / 64..to.div_ceil(64), u64::MAX << (from % 64), u64::MAX >> (to.wrapping_neg() % 64))
 }
 
 fn any(have: &[u64; WORDS], from: usize, to: usize) -> bool {
-    words(from, to).any(|(word, mask)| have.get(word).is_some_and(|bits| bits & mask != 0))
+    let (range, low, high) = words(from, to);
+    match have.get(range) {
+        Some([one]) => one & low & high != 0,
+        Some([first, between @ .., last]) => {
+            first & low != 0 || last & high != 0 || between.iter().any(|word| *word != 0)
+        }
+        _ => false,
+    }
 }
 
 fn mark(have: &mut [u64; WORDS], from: usize, to: usize) {
-    for (word, mask) in words(from, to) {
-        if let Some(bits) = have.get_mut(word) {
-            *bits |= mask;
+    let (range, low, high) = words(from, to);
+    match have.get_mut(range) {
+        Some([one]) => *one |= low & high,
+        Some([first, between @ .., last]) => {
+            *first |= low;
+            between.fill(u64::MAX);
+            *last |= high;
         }
+        _ => {}
     }
 }
 
@@ -351,6 +378,16 @@ fn ones(have: &[u64; WORDS], from: usize) -> usize {
         }
     }
     at - from
+}
+
+/// Runs of ones in a range of places.
+fn runs(have: &[u64; WORDS], from: usize, to: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let mut at = from;
+    std::iter::from_fn(move || {
+        let start = next_one(have, at).filter(|start| *start < to)?;
+        at = (start + ones(have, start)).min(to);
+        Some(start..at)
+    })
 }
 
 /// The first one from a place on.
@@ -387,7 +424,20 @@ mod tests {
             (next_one(&have, 0), next_one(&have, 61), next_one(&have, 130)),
             (Some(60), Some(61), None)
         );
+        let all = |from, to| runs(&have, from, to).map(|run| (run.start, run.end)).collect::<Vec<_>>();
+        assert_eq!((all(0, 1024), all(70, 100)), (vec![(60, 130)], vec![(70, 100)]));
+        assert_eq!(runs(&have, 130, 1024).next(), None);
         assert!(any(&have, 0, 61) && !any(&have, 0, 60) && !any(&have, 130, 1024));
+        for (from, to) in [(0, 1), (63, 64), (63, 65), (64, 128), (1, 1023), (1023, 1024)] {
+            let mut have = [0; WORDS];
+            mark(&mut have, from, to);
+            assert_eq!(
+                have.iter().map(|word| word.count_ones() as usize).sum::<usize>(),
+                to - from,
+                "{from} {to}"
+            );
+            assert_eq!((ones(&have, from), any(&have, from, from + 1)), (to - from, true), "{from} {to}");
+        }
         mark(&mut have, 0, 1024);
         assert_eq!((ones(&have, 0), ones(&have, 1023)), (1024, 1));
     }

@@ -132,6 +132,11 @@ pub(in crate::path) struct Streams {
     /// Slots of the batch whose segments were taken, and those that stages want held.
     taken: Mask,
     wanted: Mask,
+    /// Slots of which stages said something that their flows have to remember, and whether one of these ended its flow.
+    noted: Mask,
+    doomed: bool,
+    /// No stage has wanted anything held so far: of no flow is anything undecided, so what is held of it need not be looked at.
+    calm: bool,
 }
 
 impl Streams {
@@ -170,6 +175,9 @@ impl Streams {
             out: Vec::with_capacity(2 * usize::from(frames)),
             taken: Mask::NONE,
             wanted: Mask::NONE,
+            noted: Mask::NONE,
+            doomed: false,
+            calm: true,
         }
     }
 
@@ -228,7 +236,7 @@ impl Streams {
     /// A batch begins; it may end before any stage reads it.
     #[inline(always)]
     pub fn begin(&mut self) {
-        (self.taken, self.wanted) = (Mask::NONE, Mask::NONE);
+        (self.taken, self.wanted, self.noted, self.doomed) = (Mask::NONE, Mask::NONE, Mask::NONE, false);
     }
 
     /// Takes the open segments of the batch.
@@ -325,7 +333,13 @@ impl Streams {
     pub fn decided(&mut self, batch: &mut Batch, n: usize, shown: Mask, settling: Mask) {
         let holding = batch.take_holding();
         let bit = 1u16 << n;
-        for slot in shown & self.taken {
+        let mut slots = shown & self.taken;
+        self.calm &= (slots & holding).is_empty();
+        if self.calm && !self.doomed {
+            slots = slots & (settling | shown.without(batch.live()));
+        }
+        self.noted = self.noted | slots;
+        for slot in slots {
             let meta = *batch.meta(slot);
             let Some(hold) = self.holds.of(&meta) else { continue };
             if hold.doom != 0 {
@@ -340,6 +354,7 @@ impl Streams {
                 let ends = settling.has(slot) || hold.undecided != [0; 2];
                 hold.doom = if ends { batch.reason(slot).0 + 1 } else { 0 };
                 hold.undecided = [0; 2];
+                self.doomed |= ends;
             } else if settling.has(slot) {
                 hold.settled |= if batch.open().has(slot) { bit } else { self.readers };
                 hold.undecided.iter_mut().for_each(|undecided| *undecided &= !bit);
@@ -368,6 +383,12 @@ impl Streams {
     ) {
         let mut doomed = Mask::NONE;
         for slot in self.taken {
+            if self.calm
+                && !self.noted.has(slot)
+                && batch.meta(slot).flow.entry().is_some_and(|entry| !self.reassembly.is_over(entry))
+            {
+                continue; // nothing was said of it, and it goes on
+            }
             let meta = *batch.meta(slot);
             let (Some(entry), Some(hold)) = (meta.flow.entry(), self.holds.of(&meta)) else { continue };
             let mut hold = *hold;

@@ -48,6 +48,12 @@ pub fn begins(bytes: &[u8], with: &[u8]) -> Fit {
 
 /// The same in any case.
 pub fn begins_in_any_case(bytes: &[u8], with: &[u8]) -> Fit {
+    // Most often the first letter says it: cases differ in one bit.
+    if let (Some(a), Some(b)) = (bytes.first(), with.first())
+        && (a ^ b) & !0x20 != 0
+    {
+        return No;
+    }
     let n = bytes.len().min(with.len());
     let same = bytes.iter().zip(with).all(|(a, b)| a.eq_ignore_ascii_case(b));
     match same {

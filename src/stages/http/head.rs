@@ -121,10 +121,14 @@ fn is_blank(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// Characters of names and methods (RFC 9110 section 5.6.2).
+/// Characters of names and methods (RFC 9110 section 5.6.2): letters, digits, and !#$%&'*+-.^_`|~
+fn is_in_token(byte: &u8) -> bool {
+    matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~')
+}
+
+/// A name or a method.
 pub fn is_token(bytes: &[u8]) -> bool {
-    let is = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    !bytes.is_empty() && bytes.iter().all(is)
+    !bytes.is_empty() && bytes.iter().all(is_in_token)
 }
 
 /// Bytes that no line has in it.

@@ -2,7 +2,7 @@
 //! broken. Compiled for tests and fuzzing only.
 
 use super::datagram::Gathering;
-use super::facts::{Client, Server, version_name};
+use super::facts::{Client, Server, Wanted, version_name};
 use super::fingerprint::Over;
 use super::hello::{CLIENT_HELLO, ClientHello, ServerHello};
 use super::record::{LONGEST, Seek, Side, Sought};
@@ -51,10 +51,15 @@ fn read(stream: &[u8], cut: usize) -> Vec<(u8, Vec<u8>)> {
 }
 
 fn one(kind: u8, body: &[u8]) {
+    let all = Wanted { record: true, fingerprints: true };
+    let none = Wanted { record: false, fingerprints: false };
     if kind == CLIENT_HELLO {
         for (dtls, over) in [(false, Over::Tcp), (true, Over::Datagrams)] {
             let Ok(hello) = ClientHello::read(body, dtls) else { continue };
-            let client = Client::of(&hello, over);
+            let client = Client::of(&hello, over, all);
+            let less = Client::of(&hello, over, none);
+            assert!(less.fingerprints.is_none() && less.sni.is_none());
+            assert_eq!((less.highest, less.malformed), (client.highest, client.malformed));
             assert!(client.sni.as_ref().is_none_or(|name| name.len() <= body.len()));
             assert_eq!(client.malformed, client.fingerprints.is_none());
             if let Some(ja4) = client.ja4() {
@@ -63,7 +68,7 @@ fn one(kind: u8, body: &[u8]) {
             assert!(!version_name(client.highest).is_empty());
         }
     } else if let Ok(hello) = ServerHello::read(body) {
-        let server = Server::of(&hello);
-        assert!(server.ja3s.text.starts_with(&format!("{},{},", hello.version, hello.cipher)));
+        let server = Server::of(&hello, all);
+        assert!(server.ja3s.unwrap().text.starts_with(&format!("{},{},", hello.version, hello.cipher)));
     }
 }

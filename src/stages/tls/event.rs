@@ -13,7 +13,7 @@ pub fn of(facts: &Facts<'_>) -> facts::Tls {
         version: version.map(word),
         from_proto: None,
         ja3: client.and_then(Client::ja3).map(fingerprint),
-        ja3s: server.map(|server| fingerprint(&server.ja3s)),
+        ja3s: server.and_then(|server| server.ja3s.as_ref()).map(fingerprint),
         ja4: client.and_then(Client::ja4).map(Text::from),
         client_alpns: client
             .into_iter()

@@ -18,8 +18,20 @@ pub struct Fingerprint {
 impl Fingerprint {
     /// Its hash as text.
     pub fn hex(&self) -> String {
-        self.hash.iter().map(|byte| format!("{byte:02x}")).collect()
+        let digit = |n: u8| char::from_digit(n.into(), 16).unwrap_or('0');
+        let mut hex = String::with_capacity(2 * self.hash.len());
+        hex.extend(self.hash.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+        hex
     }
+}
+
+/// What is made of a hello beyond what it takes to read it: hashes and copies cost more than all the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Names, protocols and fingerprints, for somebody who is told.
+    pub record: bool,
+    /// Fingerprints of the client, for a rule.
+    pub fingerprints: bool,
 }
 
 /// Of a ClientHello.
@@ -31,6 +43,8 @@ pub struct Client {
     pub highest: u16,
     /// The highest published version (no draft) that it lists in supported_versions, if it lists any.
     pub listed: Option<u16>,
+    /// All of it is here. If not, nobody wanted to be told when it was read: name, protocols and fingerprints are missing.
+    pub whole: bool,
     /// The server's name; empty if the extension is there without one.
     pub sni: Option<Box<[u8]>>,
     /// Protocols that it offers (ALPN), the first sixteen.
@@ -50,17 +64,18 @@ pub struct Server {
     pub version: u16,
     /// The cipher suite.
     pub cipher: u16,
-    /// The protocol that it chose (ALPN), where that is in the clear.
+    /// The protocol that it chose (ALPN), where that is in the clear and somebody is told.
     pub alpn: Option<Box<[u8]>>,
-    /// JA3S.
-    pub ja3s: Fingerprint,
+    /// JA3S, if somebody is told.
+    pub ja3s: Option<Fingerprint>,
     /// It asks for another ClientHello.
     pub is_retry: bool,
 }
 
 impl Client {
-    pub(super) fn of(hello: &ClientHello<'_>, over: Over) -> Client {
-        let fingerprints = (!hello.is_malformed).then(|| {
+    pub(super) fn of(hello: &ClientHello<'_>, over: Over, wanted: Wanted) -> Client {
+        let Wanted { record, fingerprints } = wanted;
+        let fingerprints = ((record || fingerprints) && !hello.is_malformed).then(|| {
             let mut ja3 = String::with_capacity(512);
             fingerprint::ja3(hello, &mut ja3);
             let (hex, sorted) = (&mut String::with_capacity(512), &mut Vec::with_capacity(128));
@@ -79,8 +94,15 @@ impl Client {
                 .filter_map(|v| Some((rank(v)?, v)))
                 .max()
                 .map(|(_, v)| v),
-            sni: hello.sni().map(Into::into),
-            alpn: hello.extensions.alpn().take(MOST_PROTOCOLS).map(Into::into).collect(),
+            whole: record,
+            sni: hello.sni().filter(|_| record).map(Into::into),
+            alpn: hello
+                .extensions
+                .alpn()
+                .take_while(|_| record)
+                .take(MOST_PROTOCOLS)
+                .map(Into::into)
+                .collect(),
             fingerprints,
             ech: hello.is_encrypted(),
             malformed: hello.is_malformed,
@@ -99,14 +121,17 @@ impl Client {
 }
 
 impl Server {
-    pub(super) fn of(hello: &ServerHello<'_>) -> Server {
-        let mut ja3s = String::with_capacity(64);
-        fingerprint::ja3s(hello, &mut ja3s);
+    pub(super) fn of(hello: &ServerHello<'_>, wanted: Wanted) -> Server {
+        let ja3s = wanted.record.then(|| {
+            let mut text = String::with_capacity(64);
+            fingerprint::ja3s(hello, &mut text);
+            Fingerprint { hash: fingerprint::md5(&text), text }
+        });
         Server {
             version: hello.negotiated(),
             cipher: hello.cipher,
-            alpn: hello.extensions.alpn().next().map(Into::into),
-            ja3s: Fingerprint { hash: fingerprint::md5(&ja3s), text: ja3s },
+            alpn: hello.extensions.alpn().next().filter(|_| wanted.record).map(Into::into),
+            ja3s,
             is_retry: hello.is_retry,
         }
     }
@@ -128,6 +153,14 @@ pub struct Facts<'a> {
     pub server: Option<&'a Server>,
     /// It may not go on.
     pub denied: bool,
+}
+
+impl Facts<'_> {
+    /// Somebody wanted to be told when the hellos were read, so all of them is here.
+    pub fn are_whole(&self) -> bool {
+        self.client.is_none_or(|client| client.whole)
+            && self.server.is_none_or(|server| server.ja3s.is_some())
+    }
 }
 
 /// How new a version is, DTLS beside TLS; `None` for a value that is no version.

@@ -7,6 +7,8 @@
 //! [`SEARCHED`] bytes, where a record with a hello could begin, by ten of its bytes. *Where it ends.* At application data, at what is no
 //! record, or when whoever reads has enough.
 
+use memchr::memchr;
+
 use super::hello::{CLIENT_HELLO, OLD_RETRY, SERVER_HELLO};
 
 /// Longest hello that is read.
@@ -54,11 +56,22 @@ impl Seek {
                 return Sought::Over;
             }
             if self.have == 0 {
-                let next = rest.iter().position(|b| *b == HANDSHAKE).unwrap_or(rest.len());
+                let next = memchr(HANDSHAKE, rest).unwrap_or(rest.len());
                 self.pass(next);
                 at += next;
                 if next == rest.len() {
                     break;
+                }
+                // What lies whole here is looked at where it lies.
+                if u32::from(self.searched) <= SEARCHED
+                    && let Some(head) = bytes.get(at..).and_then(|rest| rest.first_chunk::<PATTERN>())
+                {
+                    if could_be(head) {
+                        return Sought::Found(*head, at + PATTERN);
+                    }
+                    self.pass(1);
+                    at += 1;
+                    continue;
                 }
                 (self.head[0], self.have) = (HANDSHAKE, 1);
                 at += 1;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::facts::{Client, Server, rank};
+use super::hello::ClientHello;
 use crate::stages::names::Names;
 
 /// Why a handshake may not go on. In the order of the kind's reasons.
@@ -41,16 +42,20 @@ impl Rules {
             || !self.deny.is_empty()
             || self.allow.is_some()
             || self.deny_unnamed
-            || !self.deny_ja3.is_empty()
-            || !self.deny_ja4.is_empty()
+            || self.ask_fingerprints()
     }
 
-    /// Of a client.
-    pub fn client(&self, client: &Client) -> Option<Why> {
+    /// Does any rule go by fingerprints?
+    pub fn ask_fingerprints(&self) -> bool {
+        !self.deny_ja3.is_empty() || !self.deny_ja4.is_empty()
+    }
+
+    /// Of a client, by its hello and what was made of it.
+    pub fn client(&self, hello: &ClientHello<'_>, client: &Client) -> Option<Why> {
         if self.is_too_old(client.highest) {
             return Some(Why::Version);
         }
-        match client.sni.as_deref().filter(|name| !name.is_empty()) {
+        match hello.sni().filter(|name| !name.is_empty()) {
             None if self.deny_unnamed => return Some(Why::Unnamed),
             Some(name) if self.deny.has(name) => return Some(Why::Name),
             Some(name) if self.allow.as_ref().is_some_and(|allow| !allow.has(name)) => {

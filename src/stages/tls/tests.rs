@@ -60,6 +60,21 @@ fn record(kind: u8, body: &[u8]) -> Vec<u8> {
     [&[22, 3, 1][..], &long(&message)].concat()
 }
 
+/// A handshake of which a part was read while nobody wanted to be told is not told later, rather than without its name.
+#[test]
+fn what_was_read_for_nobody_is_not_told() {
+    let mut body = vec![3, 3];
+    body.extend([5; 32]);
+    body.extend([0, 0, 2, 0x13, 1, 1, 0]);
+    let hello = ClientHello::read(&body, false).expect("a hello");
+    for (record, fingerprints) in [(true, true), (true, false), (false, true), (false, false)] {
+        let client = Client::of(&hello, Over::Tcp, Wanted { record, fingerprints });
+        assert_eq!(client.fingerprints.is_some(), record || fingerprints);
+        let facts = Facts { dtls: false, client: Some(&client), server: None, denied: false };
+        assert_eq!(facts.are_whole(), record);
+    }
+}
+
 proptest! {
     /// Another reader sees the same in well-formed hellos.
     #[test]
