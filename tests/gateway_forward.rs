@@ -222,7 +222,7 @@ fn errors_and_fragments_find_their_flows() {
     let error = unreachable(v4(10, 9, 9, 9, 0), CLIENT, &packet);
     let about = gateway.send(LAN, &framed(9, 1, None, &error)).by(TARGETS);
     assert_eq!((identity(&about), target(&about)), (identity(&sent), target(&sent)));
-    // The sender of the error is no end of the flow, and its header is kept only until one has come.
+    // The sender of the error is no end of the flow, and it leaves as it came in.
     assert_eq!(gateway.send(TARGETS, &echoed(&about)).by(WAN), framed(9, 1, None, &error));
     // Fragments belong together, and go where their endpoint leads.
     let ids: Vec<_> = pieces(&packet, 77)

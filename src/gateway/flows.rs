@@ -120,17 +120,15 @@ impl Slot {
     pub fn note(&mut self, now: u32, from_high: bool, side: u8, header: Header, is_tcp: bool) {
         self.seen = now;
         self.flags |= if is_tcp { flag::TCP } else { 0 };
-        let end = usize::from(from_high);
-        if let (Some(place), Some(known)) = (self.sides.get_mut(end), self.headers.get_mut(end)) {
-            *place = side + 1;
-            *known = header;
-        }
+        self.note_related(from_high, side, header);
     }
 
-    /// A leg has an ICMP error about it. Whoever sent that need not be who sends the flow's packets.
+    /// A leg has an ICMP error about it, which keeps it no longer. Whoever sent that need not be who sends the flow's packets, but it leaves as it came in;
+    /// the next packet of the flow says again how those do.
+    #[inline(always)]
     pub fn note_related(&mut self, from_high: bool, side: u8, header: Header) {
         let end = usize::from(from_high);
-        if let (Some(place @ 0), Some(known)) = (self.sides.get_mut(end), self.headers.get_mut(end)) {
+        if let (Some(place), Some(known)) = (self.sides.get_mut(end), self.headers.get_mut(end)) {
             *place = side + 1;
             *known = header;
         }

@@ -23,6 +23,15 @@ mod mail;
 mod balance;
 mod worker;
 pub mod simulate;
+#[cfg(any(test, fuzzing))]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a broken promise must panic"
+)]
+pub mod arbitrary_input;
 
 pub use balance::Balance;
 pub use envelope::{Address, Wrapper, source_port, strip};
