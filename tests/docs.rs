@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use sluicegate::gateway::Why;
 use sluicegate::packet::DropReason;
 
 const HEAD: &str = "# Drop reasons
@@ -15,6 +16,15 @@ a test compares the two: after a change there, run `SLUICEGATE_BLESS=1 cargo nex
 |---|---|---|
 ";
 
+const GATEWAY: &str = "
+## Of a gateway
+
+`sluicegate gateway` has the framework's reasons for what is malformed, and these (`Why` in `src/gateway/reasons.rs`).
+
+| label | meaning |
+|---|---|
+";
+
 /// The table in the docs is the list in the code.
 #[test]
 fn drop_reasons_are_documented() {
@@ -22,6 +32,10 @@ fn drop_reasons_are_documented() {
     for reason in DropReason::ALL {
         writeln!(expected, "| `{}` | {} | {} |", reason.label(), reason.hop(), reason.help())
             .expect("a string");
+    }
+    expected += GATEWAY;
+    for (label, help) in Why::ALL {
+        writeln!(expected, "| `gateway.{label}` | {help} |").expect("a string");
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/drops.md");
     if std::env::var_os("SLUICEGATE_BLESS").is_some() {
@@ -123,6 +137,41 @@ fn configuration_keys_are_documented() {
         let part = part.split("\n#").next().unwrap_or(part);
         for key in keys {
             assert!(part.contains(&format!("`{key}`")), "{section} {key} is not in docs/configuration.md");
+        }
+    }
+}
+
+/// Sections of a gateway's file: how they begin, and how many keys they have.
+const GATEWAY_SECTIONS: [(&str, usize); 6] = [
+    ("[[port]]", 5),
+    ("[tunnel]", 4),
+    ("[gateway]", 11),
+    ("[flow]", 4),
+    ("[[endpoint]]", 2),
+    ("[[target]]", 4),
+];
+
+/// The example of docs/gateway.md is a good file, and every key has its line there.
+#[test]
+fn a_gateways_file_is_documented() {
+    use sluicegate::config::gateway::load_text;
+    use sluicegate::config::{Machine, Options, Overrides};
+    let document = include_str!("../docs/gateway.md");
+    let example =
+        document.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let options = Options { machine: Machine { cpus: vec![0, 1], worth: 2 }, ..Options::default() };
+    let plan = load_text("g.toml", example, &Overrides::default(), &options).expect("a good file");
+    assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+    for (section, count) in GATEWAY_SECTIONS {
+        let text = format!("{section}\nnot-a-key-of-any-section = 1\n");
+        let wrong = load_text("g.toml", &text, &Overrides::default(), &options).expect_err("an unknown key");
+        let remedy = wrong.iter().find_map(|problem| problem.remedy.strip_prefix("known here: "));
+        let keys: Vec<&str> = remedy.expect("a list of keys").split(", ").collect();
+        assert_eq!(keys.len(), count, "{section} {keys:?}");
+        let part = document.split_once(&format!("\n### `{section}`")).expect(section).1;
+        let part = part.split("\n#").next().unwrap_or(part);
+        for key in keys {
+            assert!(part.contains(&format!("`{key}`")), "{section} {key} is not in docs/gateway.md");
         }
     }
 }

@@ -14,6 +14,34 @@ use crate::dpdk::Error;
 use crate::path::{Lane, Stop, Worker};
 use crate::stage::Backend;
 
+/// Whoever has lanes and works until told to stop.
+pub(super) trait Work: Send + 'static {
+    /// Works.
+    fn run(&mut self, stop: &Stop);
+    /// Gives the lanes back.
+    fn into_lanes(self) -> Vec<Lane>;
+}
+
+impl Work for Worker {
+    fn run(&mut self, stop: &Stop) {
+        Worker::run(self, stop);
+    }
+
+    fn into_lanes(self) -> Vec<Lane> {
+        Worker::into_lanes(self)
+    }
+}
+
+impl Work for crate::gateway::Worker {
+    fn run(&mut self, stop: &Stop) {
+        crate::gateway::Worker::run(self, stop);
+    }
+
+    fn into_lanes(self) -> Vec<Lane> {
+        crate::gateway::Worker::into_lanes(self)
+    }
+}
+
 /// What carries the workers.
 #[derive(Debug)]
 pub enum Host {
@@ -44,10 +72,10 @@ impl Host {
     }
 
     /// Launches the worker; if that fails its lanes come back with the error.
-    pub(super) fn launch(
+    pub(super) fn launch<W: Work>(
         &self,
         plan: &WorkerPlan,
-        worker: Worker,
+        worker: W,
         stop: Stop,
     ) -> Result<Handle, (Error, Vec<Lane>)> {
         let waiting = Arc::new(Mutex::new(Some(worker)));
@@ -67,7 +95,7 @@ impl Host {
         };
         launched.map_err(|error| {
             let worker = waiting.lock().take();
-            (error, worker.map_or_else(Vec::new, Worker::into_lanes))
+            (error, worker.map_or_else(Vec::new, W::into_lanes))
         })
     }
 }
@@ -77,7 +105,7 @@ fn no_thread(plan: &WorkerPlan, error: &std::io::Error) -> Error {
 }
 
 /// A worker's life. Whatever ends it, the lanes come back: without them their ports could not be stopped.
-fn work(mut worker: Worker, stop: &Stop) -> Ended {
+fn work<W: Work>(mut worker: W, stop: &Stop) -> Ended {
     let panic = catch_unwind(AssertUnwindSafe(|| worker.run(stop))).err().map(message);
     Ended { lanes: worker.into_lanes(), panic }
 }

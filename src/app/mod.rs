@@ -10,6 +10,7 @@
 mod events;
 mod exporting;
 mod figures;
+mod gateway;
 mod pace;
 mod api;
 mod host;
@@ -23,6 +24,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 pub use figures::{Estimate, Exporter, Figure, Publisher, figures};
+pub use gateway::{GatewayApp, RunningGateway, gateway_worker};
 pub use host::Host;
 pub use reload::{Judged, Load, Reloaded, ShadowStatus};
 pub use report::{PortReport, Report, Snapshot};
@@ -413,30 +415,17 @@ impl RunningApp {
     }
 
     /// `lanes` are those that no worker has.
-    fn take_down(&mut self, mut lanes: Vec<QueuePair>) -> Report {
+    fn take_down(&mut self, lanes: Vec<QueuePair>) -> Report {
         self.stop.ask();
         self.desk.close();
         if let Some(management) = &mut self.management {
             management.close();
         }
         self.exporting = None;
-        let mut failures = Vec::new();
-        let mut counters = Vec::new();
-        let deadline = Instant::now() + STOPS_WITHIN;
-        for Launched { counters: counted, handle } in std::mem::take(&mut self.workers) {
-            let (id, ended) = (counted.worker.0, handle.join_by(deadline));
-            match &ended {
-                Some(Ended { panic: Some(panic), .. }) => failures.push(format!("worker {id} panicked: {panic}")),
-                Some(_) => {}
-                None => failures.push(format!(
-                    "worker {id} has not stopped within {} s: it is in {}. It is left there, and the ports of its queues are not stopped",
-                    STOPS_WITHIN.as_secs(),
-                    manage::whereabouts(&counted, &self.plan),
-                )),
-            }
-            lanes.extend(ended.into_iter().flat_map(|ended| ended.lanes).map(|Lane(pair)| pair));
-            counters.push(counted);
-        }
+        let plan = &self.plan;
+        let workers = std::mem::take(&mut self.workers);
+        let (counters, lanes, mut failures) =
+            take_back(workers, lanes, |counters| manage::whereabouts(counters, plan));
         let snapshot = Snapshot {
             elapsed: self.started.elapsed(),
             workers: counters.iter().map(|c| c.snapshot()).collect(),
@@ -445,17 +434,8 @@ impl RunningApp {
         };
         let told = self.telling.take().map(|telling| telling.finish(&self.plan, &snapshot));
         let (sinks, complaints) = told.unwrap_or_default();
-        let moved = |port: &RunningPort| port.xstats().into_iter().filter(|(_, n)| *n > 0).collect();
-        let xstats = self.ports.iter().map(|port| (port.facts().id, moved(port))).collect();
-        for port in std::mem::take(&mut self.ports) {
-            let id = port.facts().id;
-            let (mut own, rest): (Vec<_>, Vec<_>) = lanes.into_iter().partition(|pair| pair.port == id);
-            own.sort_by_key(|pair| pair.queue);
-            lanes = rest;
-            if let Err(refused) = port.stop(own) {
-                failures.push(refused.error.to_string());
-            }
-        }
+        let xstats = moved_xstats(&self.ports);
+        failures.extend(stop_ports(std::mem::take(&mut self.ports), lanes));
         let buffers_out = self.pool.capacity() - self.pool.available();
         Report {
             snapshot,
@@ -485,4 +465,51 @@ impl Drop for RunningApp {
 
 fn stage_names(plan: &Plan) -> Vec<String> {
     plan.stages.iter().map(|s| s.name.clone()).collect()
+}
+
+/// Waits for workers, which have been asked to stop: their counters, all queues, theirs after these, and what went wrong. One that hangs is left alone with
+/// its queues; `place` says where it is.
+fn take_back(
+    workers: Vec<Launched>,
+    mut lanes: Vec<QueuePair>,
+    place: impl Fn(&WorkerCounters) -> String,
+) -> (Vec<Arc<WorkerCounters>>, Vec<QueuePair>, Vec<String>) {
+    let (mut all, mut failures) = (Vec::new(), Vec::new());
+    let deadline = Instant::now() + STOPS_WITHIN;
+    for Launched { counters, handle } in workers {
+        let (id, ended) = (counters.worker.0, handle.join_by(deadline));
+        match &ended {
+            Some(Ended { panic: Some(panic), .. }) => failures.push(format!("worker {id} panicked: {panic}")),
+            Some(_) => {}
+            None => failures.push(format!(
+                "worker {id} has not stopped within {} s: it is in {}. It is left there, and the ports of its queues are not stopped",
+                STOPS_WITHIN.as_secs(),
+                place(&counters),
+            )),
+        }
+        lanes.extend(ended.into_iter().flat_map(|ended| ended.lanes).map(|Lane(pair)| pair));
+        all.push(counters);
+    }
+    (all, lanes, failures)
+}
+
+/// The drivers' own counters that are not zero, by port.
+fn moved_xstats(ports: &[RunningPort]) -> Vec<(u16, Vec<(String, u64)>)> {
+    let moved = |port: &RunningPort| port.xstats().into_iter().filter(|(_, n)| *n > 0).collect();
+    ports.iter().map(|port| (port.facts().id, moved(port))).collect()
+}
+
+/// Gives each port its queues back and stops it. Returns what went wrong.
+fn stop_ports(ports: Vec<RunningPort>, mut lanes: Vec<QueuePair>) -> Vec<String> {
+    let mut failures = Vec::new();
+    for port in ports {
+        let id = port.facts().id;
+        let (mut own, rest): (Vec<_>, Vec<_>) = lanes.into_iter().partition(|pair| pair.port == id);
+        own.sort_by_key(|pair| pair.queue);
+        lanes = rest;
+        if let Err(refused) = port.stop(own) {
+            failures.push(refused.error.to_string());
+        }
+    }
+    failures
 }

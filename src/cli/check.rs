@@ -1,11 +1,13 @@
 //! `sluicegate check`: what a pipeline file would do, with its stages built for real.
 
+use std::path::Path;
+
 use clap::Args;
 use serde_json::json;
 
 use super::{ConfigArgs, Failure, OK, Outcome, show};
 use crate::app::Estimate;
-use crate::config::Plan;
+use crate::config::{self, Options, Overrides, Plan};
 use crate::path::Pipeline;
 use crate::stage::Backend;
 
@@ -24,7 +26,15 @@ pub struct Check {
 
 impl Check {
     pub(super) fn run(self) -> Outcome {
-        let plan = self.config.plan(true)?;
+        // Once: a pipe has nothing to be read twice.
+        let text = config::read(&self.config.file)?;
+        if config::gateway::is_gateway(&text) {
+            return self.gateway(&text);
+        }
+        let (name, folder) = (self.config.file.display().to_string(), self.config.file.parent());
+        let overrides = Overrides::here(&self.config.set);
+        let folder = folder.unwrap_or(Path::new(""));
+        let plan = config::load_text(&name, &text, folder, &overrides, &Options::default())?;
         if !self.json {
             show::print(format_args!("{plan}\n"))?;
         }
@@ -50,6 +60,20 @@ impl Check {
             show::print(format_args!("metrics\n  {:<24} {metrics}\n", "a scrape"))?;
         }
         show::print(format_args!("{}: no mistakes\n", plan.file))?;
+        Ok(OK)
+    }
+}
+
+impl Check {
+    fn gateway(self, text: &str) -> Outcome {
+        let name = self.config.file.display().to_string();
+        let overrides = Overrides::here(&self.config.set);
+        let plan = config::gateway::load_text(&name, text, &overrides, &Options::default())?;
+        if self.json {
+            let all = json!({ "plan": plan.to_json(), "warnings": plan.warnings });
+            return show::print(format_args!("{all}\n")).map(|()| OK);
+        }
+        show::print(format_args!("{plan}\n{}: no mistakes\n", plan.file))?;
         Ok(OK)
     }
 }

@@ -1,16 +1,39 @@
 //! `sluicegate gateway`: the load balancer's side.
 
+#[cfg(feature = "dpdk")]
+mod forward;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
 use super::{Failure, OK, Outcome, show};
+use crate::config::{self, GatewayPlan, Options, Overrides};
 use crate::gateway::simulate::{self, Answer, Ecmp, Question};
 use crate::gateway::{TABLE, is_prime};
 
-/// The load balancer's side.
+/// The load balancer's side: forward frames to appliances and back.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Gateway {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    /// The gateway's file (TOML)
+    #[arg(required = true)]
+    file: Option<PathBuf>,
+    /// Set one value over the file, e.g. --set flow.capacity=100000 (repeatable)
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    set: Vec<String>,
+    /// Stop by itself after so long, e.g. 30s
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// How often to print figures, e.g. 1s; 0s for never
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "1s")]
+    stats_interval: Duration,
+    /// Everything on standard output as JSON, one object a line
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -45,9 +68,23 @@ struct Simulate {
 impl Gateway {
     pub(super) fn run(self) -> Outcome {
         match self.command {
-            Command::Simulate(simulate) => simulate.run(),
+            Some(Command::Simulate(simulate)) => simulate.run(),
+            None => self.forward(),
         }
     }
+
+    #[cfg(not(feature = "dpdk"))]
+    fn forward(self) -> Outcome {
+        plan(&self.file.unwrap_or_default(), &self.set)?;
+        let text = "this program was built without DPDK: it checks gateways' files and simulates, and opens no ports";
+        Err(Failure::Other(text.into()))
+    }
+}
+
+/// A gateway's plan, from its file.
+pub(super) fn plan(file: &std::path::Path, set: &[String]) -> Result<GatewayPlan, Failure> {
+    let plan = config::gateway::load(file, &Overrides::here(set), &Options::default())?;
+    Ok(plan)
 }
 
 const COLUMNS: [&str; 11] = [

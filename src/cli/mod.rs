@@ -97,7 +97,7 @@ enum Command {
     Explain(explain::Explain),
     /// Frames of a running instance, as pcapng, with what became of each
     Capture(capture::Capture),
-    /// The load balancer's side: simulate what is lost when targets or gateways die
+    /// The load balancer's side: forward frames to appliances and back (gateway FILE); simulate what is lost when targets or gateways die
     Gateway(gateway::Gateway),
     /// Ask a running instance to load its configuration anew; exit code 1 if it refuses
     Reload(reload::Reload),

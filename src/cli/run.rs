@@ -307,7 +307,7 @@ impl Renewal {
 }
 
 /// What is printed while it runs.
-enum Said {
+pub(super) enum Said {
     Level(&'static str),
     Reload(Box<Reloaded>),
     Port(Vec<String>),
@@ -318,7 +318,7 @@ enum Said {
 }
 
 /// A thread that prints, until its channel closes.
-fn printer(json: bool) -> Result<(SyncSender<Said>, JoinHandle<()>), Failure> {
+pub(super) fn printer(json: bool) -> Result<(SyncSender<Said>, JoinHandle<()>), Failure> {
     let (printer, said) = sync_channel(LINES);
     let print = move || {
         loop {

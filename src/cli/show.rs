@@ -117,6 +117,42 @@ pub fn started(app: &RunningApp, json: bool) {
     warnings(notes);
 }
 
+/// The same of a gateway.
+#[cfg(feature = "dpdk")]
+pub fn gateway_started(gateway: &crate::app::RunningGateway, json: bool) {
+    let facts: Vec<&PortFacts> = gateway.ports().iter().map(|port| port.facts()).collect();
+    let plan = gateway.plan();
+    let memory = match gateway.host() {
+        crate::app::Host::Eal(eal) => Some(eal.memory().sentence.clone()),
+        crate::app::Host::Threads => None,
+    };
+    if json {
+        let line = json!({
+            "event": "started", "time_ns": unix_nanos(), "file": plan.file, "memory": memory, "workers": plan.workers.len(),
+            "ports": facts, "notes": gateway.notes(), "endpoints": plan.endpoints.len(), "targets": plan.targets.len(),
+        });
+        say!("{line}");
+        return;
+    }
+    say!("sluicegate {} running the gateway of {}", env!("CARGO_PKG_VERSION"), plan.file);
+    if let Some(memory) = memory {
+        say!("memory   {memory}");
+    }
+    say!("pool     {} buffers of {} B", gateway.pool().capacity(), gateway.pool().data_room());
+    for facts in facts {
+        port(facts);
+    }
+    let healthy =
+        gateway.targets().iter().filter(|target| target.state == crate::gateway::State::Healthy).count();
+    say!(
+        "gateway  {}, {} endpoints, {healthy} of {} targets healthy",
+        plan.address.addr(),
+        plan.endpoints.len(),
+        plan.targets.len()
+    );
+    warnings(gateway.notes());
+}
+
 fn port(facts: &PortFacts) {
     let mac = facts.mac.map(|b| format!("{b:02x}")).join(":");
     let offload = match (facts.rx_ip_checksum, facts.rx_udp_checksum) {

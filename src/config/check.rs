@@ -173,13 +173,13 @@ pub(super) fn stages_only(root: &Value, folder: &Path, options: &Options<'_>) ->
 }
 
 /// The first lcore is the management's, the others are workers; a lone CPU carries both.
-fn workers(lcores: &[LcorePlan]) -> Vec<WorkerPlan> {
+pub(super) fn workers(lcores: &[LcorePlan]) -> Vec<WorkerPlan> {
     let workers = lcores.iter().skip(1).enumerate();
     workers.map(|(i, lcore)| WorkerPlan { id: WorkerId(i as u16), lcore: *lcore }).collect()
 }
 
 impl<'a> Check<'a> {
-    fn new(root: &'a Value, folder: &'a Path, options: &'a Options<'a>) -> Self {
+    pub(super) fn new(root: &'a Value, folder: &'a Path, options: &'a Options<'a>) -> Self {
         Check { root, folder, options, problems: Vec::new(), warnings: Vec::new(), tenants_digest: None }
     }
 }
@@ -204,7 +204,7 @@ impl Check<'_> {
         }
     }
 
-    fn eal(&mut self, eal: &schema::Eal) -> EalPlan {
+    pub(super) fn eal(&mut self, eal: &schema::Eal) -> EalPlan {
         let default_prefix = || format!("sluicegate-{}", std::process::id());
         let file_prefix = eal.file_prefix.clone().unwrap_or_else(default_prefix);
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
@@ -263,7 +263,7 @@ impl Check<'_> {
         (0..).zip(cpus).map(|(lcore, cpu)| LcorePlan { lcore, cpu }).collect()
     }
 
-    fn lcore_warnings(&mut self, lcores: &[LcorePlan], idle: Idle) {
+    pub(super) fn lcore_warnings(&mut self, lcores: &[LcorePlan], idle: Idle) {
         let mut on: BTreeMap<u32, usize> = BTreeMap::new();
         for lcore in lcores {
             *on.entry(lcore.cpu).or_default() += 1;
@@ -324,7 +324,7 @@ impl Check<'_> {
         Some(Tunnel { profile: profile?, port, allowed_sources, addresses, verify_checksum, max_return })
     }
 
-    fn profile(&mut self, name: &str) -> Option<&'static Profile> {
+    pub(super) fn profile(&mut self, name: &str) -> Option<&'static Profile> {
         let found = Profile::by_name(name);
         if found.is_none() {
             let names = Profile::ALL.map(|profile| profile.name);

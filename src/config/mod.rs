@@ -31,6 +31,7 @@ mod stages;
 mod policy;
 mod memory;
 mod display;
+pub mod gateway;
 pub mod reload;
 
 use std::cell::RefCell;
@@ -41,11 +42,12 @@ use std::path::Path;
 pub use machine::Machine;
 pub(crate) use machine::cpu_list;
 pub use plan::{
-    AddressV4, Asked, Cause, Conflict, ControlSocket, DEFAULT_PIPELINE, DrainPlan, EventsPlan, FLOW_BYTES,
-    FlowPlan, Format, Fragments, Group, HealthPlan, HostKind, HostPlan, Idle, ManagementPlan, MetricsPlan,
-    Mode, NO_PIPELINE, OnError, Orphans, Overlap, Pickup, Plan, PoolPlan, PortAddress, PortPlan, QueueCount,
-    ReportPlan, Rotation, Scope, SinkPlan, StagePlan, StreamPlan, TenantPlan, To, Token, Tunnel,
-    UnknownEndpoint, VerifyChecksum, WhenFailed, WhenFull, WindowCheck, WorkerPlan,
+    AddressV4, Asked, Cause, Conflict, ControlSocket, DEFAULT_PIPELINE, DrainPlan, EndpointPlan, EventsPlan,
+    FLOW_BYTES, Failover, FlowPlan, Format, Fragments, GatewayPlan, Group, HealthPlan, HostKind, HostPlan,
+    Idle, LegPlan, ManagementPlan, MetricsPlan, Mode, NO_PIPELINE, OnError, Orphans, Overlap, Pickup, Plan,
+    PoolPlan, PortAddress, PortPlan, QueueCount, ReportPlan, Rotation, Scope, SinkPlan, StagePlan,
+    StreamPlan, TargetPlan, TenantPlan, To, Token, Tunnel, UnknownEndpoint, VerifyChecksum, WhenFailed,
+    WhenFull, WindowCheck, WorkerPlan,
 };
 pub use problem::{Origin, Problem};
 pub use settings::Settings;
@@ -97,9 +99,14 @@ impl Overrides {
 
 /// Reads and checks a file. All problems that can be found are returned, in reading order.
 pub fn load(path: &Path, overrides: &Overrides, options: &Options<'_>) -> Result<Plan, Vec<Problem>> {
-    let text = read_file(path).map_err(|problem| vec![problem])?;
+    let text = read(path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     load_text(&path.display().to_string(), &text, folder, overrides, options)
+}
+
+/// The text of a file, as far as it can be that of a configuration.
+pub fn read(path: &Path) -> Result<String, Vec<Problem>> {
+    read_file(path).map_err(|problem| vec![problem])
 }
 
 /// Reads and checks a text as if it were a file of that name in that folder.
@@ -110,16 +117,7 @@ pub fn load_text(
     overrides: &Overrides,
     options: &Options<'_>,
 ) -> Result<Plan, Vec<Problem>> {
-    let (mut root, mut problems) = source::parse(name, text);
-    if !problems.is_empty() {
-        // What could not be read may be what the rest misses.
-        return Err(problems);
-    }
-    for assignment in assignments(overrides) {
-        if let Err(problem) = assignment.and_then(|assignment| assignment.apply(&mut root)) {
-            problems.push(problem);
-        }
-    }
+    let (root, mut problems) = tree(name, text, overrides)?;
     let (file, refused) = value::read_partly::<schema::File>(&root, "", &[]);
     let checked = match file {
         Some(file) => check::plan(name, file, &root, folder, options),
@@ -136,6 +134,25 @@ pub fn load_text(
             Err(source::in_reading_order(problems))
         }
     }
+}
+
+/// The values of a text with what is laid over them, and what was wrong with that.
+fn tree(
+    name: &str,
+    text: &str,
+    overrides: &Overrides,
+) -> Result<(::config::Value, Vec<Problem>), Vec<Problem>> {
+    let (mut root, mut problems) = source::parse(name, text);
+    if !problems.is_empty() {
+        // What could not be read may be what the rest misses.
+        return Err(problems);
+    }
+    for assignment in assignments(overrides) {
+        if let Err(problem) = assignment.and_then(|assignment| assignment.apply(&mut root)) {
+            problems.push(problem);
+        }
+    }
+    Ok((root, problems))
 }
 
 /// Parses the settings of one stage from TOML (without `[[stage]]` and `use`): for tests and examples of a kind.

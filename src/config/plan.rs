@@ -4,6 +4,7 @@ mod flow;
 mod stream;
 mod management;
 mod events;
+mod gateway;
 mod metrics;
 
 use std::net::Ipv4Addr;
@@ -13,6 +14,7 @@ pub use flow::{
     FLOW_BYTES, FlowPlan, Fragments, Orphans, Pickup, Scope, TenantPlan, UnknownEndpoint, WhenFull,
     WindowCheck,
 };
+pub use gateway::{EndpointPlan, Failover, GatewayPlan, LegPlan, TargetPlan};
 use ipnet::Ipv4Net;
 pub use management::{
     AddressV4, Cause, ControlSocket, DrainPlan, Group, HealthPlan, HostKind, HostPlan, ManagementPlan,

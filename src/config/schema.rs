@@ -7,11 +7,14 @@ mod flow;
 mod stream;
 mod management;
 mod events;
+mod gateway;
 
 use std::fmt;
 
 pub(super) use events::{Events, Report, Sink};
+use flow::Word;
 pub(super) use flow::{Flow, Fragments, Span, Tenant, Tenants};
+pub(super) use gateway::{GatewayFile, NamedPort};
 pub(super) use management::{Health, Management};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Unexpected, Visitor};

@@ -313,6 +313,12 @@ impl<'a> Entries<'a> {
         Some(Entry { head, tail, lines: self.lines, number: entry })
     }
 
+    /// Asks the cache for the first line of an entry.
+    #[inline(always)]
+    pub fn prefetch_head(self, entry: u32) {
+        crate::dpdk::prefetch_nth::<1, _>(self.pairs, entry as usize);
+    }
+
     /// Asks the cache for both lines of an entry.
     #[inline(always)]
     pub fn prefetch(self, entry: u32) {

@@ -11,6 +11,7 @@ pub(crate) mod sync;
 mod key;
 mod line;
 mod table;
+mod index;
 mod room;
 mod rate;
 mod turned_away;
@@ -39,12 +40,14 @@ pub use envelope::{Envelope, Home, head_len, seal};
 pub(crate) use event::flow_id;
 pub use event::{End, FlowEvent, What};
 pub(crate) use follow::{Followed, is_answer};
+pub(crate) use index::Index;
 pub use key::{Key, Seed};
 pub(crate) use lookup::{About, Lookup};
 pub(crate) use state::Timeouts;
 pub use state::WORDS as STATES;
 #[cfg(all(test, not(loom)))]
 pub(crate) use state::name as state_name;
+pub(crate) use table::Spot;
 pub(crate) use view::Names;
 pub use view::{Count, Detail, Filter, FlowView, Flushed, LiveFlow, Order, Picture, Shown, Standing};
 

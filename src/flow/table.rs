@@ -87,7 +87,7 @@ struct Buckets(Box<[Bucket]>);
 
 /// Where a flow is looked for: its first bucket, and the tag that it has there.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Spot {
+pub(crate) struct Spot {
     pub bucket: u32,
     pub tag: u16,
 }
@@ -214,6 +214,19 @@ impl Guesser<'_> {
         }
         let entry = bucket.entry(found.trailing_zeros());
         self.lines.prefetch(entry);
+        entry
+    }
+
+    /// The same for whoever needs no more than the key: one line is asked for.
+    #[inline(always)]
+    pub fn glance(self, spot: Spot) -> u32 {
+        let Some(bucket) = self.buckets.get(spot.bucket as usize) else { return NOBODY };
+        let found = bucket.matching(spot.tag);
+        if found == 0 {
+            return NOBODY;
+        }
+        let entry = bucket.entry(found.trailing_zeros());
+        self.lines.prefetch_head(entry);
         entry
     }
 }

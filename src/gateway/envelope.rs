@@ -46,6 +46,9 @@ pub struct Wrapper {
     mtu: u16,
     /// With a UDP checksum.
     sums: bool,
+    /// Bits of a cookie that are the flow's own, and those that mark the direction.
+    own: u32,
+    turn: u32,
 }
 
 /// What is a packet's own.
@@ -86,7 +89,24 @@ impl Wrapper {
     ) -> Option<Self> {
         let options: usize = profile.options.iter().map(|rule| 4 + usize::from(rule.len)).sum();
         let max_inner = profile.max_return;
-        (options <= SHAPE_LEN).then_some(Wrapper { profile, mac, address, port, max_inner, mtu, sums: true })
+        let rule = profile.options.iter().find(|rule| rule.role == Role::Cookie);
+        // What lies above the lowest bit of the direction is the direction's.
+        let (own, turn) = match rule.map(|rule| rule.turn) {
+            None => (0, 0),
+            Some(0) => (u32::MAX, 0),
+            Some(turn) => ((1 << turn.trailing_zeros()) - 1, turn),
+        };
+        (options <= SHAPE_LEN).then_some(Wrapper {
+            profile,
+            mac,
+            address,
+            port,
+            max_inner,
+            mtu,
+            sums: true,
+            own,
+            turn,
+        })
     }
 
     /// The same without a UDP checksum (RFC 768: zero), as Google's sends.
@@ -98,11 +118,20 @@ impl Wrapper {
     /// The cookie as it stands in packets of a direction: some profiles mark the direction in its upper bits.
     #[inline(always)]
     pub fn cookie(&self, cookie: u32, reply: bool) -> u32 {
-        let rule = self.profile.options.iter().find(|rule| rule.role == Role::Cookie);
-        let Some(turn) = rule.map(|rule| rule.turn) else { return 0 };
-        // What lies above the lowest bit of the direction is the direction's.
-        let own = if turn == 0 { u32::MAX } else { (1 << turn.trailing_zeros()) - 1 };
-        cookie & own ^ if reply { turn } else { 0 }
+        cookie & self.own ^ if reply { self.turn } else { 0 }
+    }
+
+    /// Is a cookie that came back this one? What marks the direction is not looked at: appliances send packets of their own under the cookie that they
+    /// have, and AWS's are the same both ways.
+    #[inline(always)]
+    pub fn is_cookie(&self, cookie: u32, came: u32) -> bool {
+        (cookie ^ came) & self.own == 0
+    }
+
+    /// Largest inner packet, in bytes.
+    #[inline(always)]
+    pub fn max_inner(&self) -> u16 {
+        self.max_inner
     }
 
     /// Puts the packet that stands behind `link` bytes of Ethernet header, `len` bytes long, into an envelope. Padding behind it goes.

@@ -47,6 +47,9 @@ pub enum Bad {
     /// Somebody would have no slot.
     #[error("{0} backends do not fit into a table of {1} slots")]
     Crowded(usize, u32),
+    /// Somebody has weight and got no slot.
+    #[error("a weight is so small beside the others that backend {0} has none of {1} slots")]
+    Slotless(usize, u32),
     /// Two of the same name would take the same slots.
     #[error("backends {0} and {1} have one name")]
     Twins(usize, usize),
@@ -84,13 +87,23 @@ impl Maglev {
         {
             return Err(Bad::Twins(*a.min(b), *a.max(b)));
         }
-        let turns = order.into_iter().map(|(n, backend)| {
+        let turns = order.iter().map(|&(n, backend)| {
             let (first, second) = hashes(backend.name);
             let size = u64::from(size);
             let skip = second % (size - 1).max(1) + 1;
             Turn { backend: n as u16, next: first % size, skip, weight: backend.weight.into(), saved: 0 }
         });
-        Ok(Maglev { slots: fill(size, turns.collect()) })
+        let slots = fill(size, turns.collect());
+        let mut has = vec![false; backends.len()];
+        for &backend in &slots {
+            if let Some(place) = has.get_mut(usize::from(backend)) {
+                *place = true;
+            }
+        }
+        match order.iter().find(|(n, _)| has.get(*n) == Some(&false)) {
+            Some(&(n, _)) => Err(Bad::Slotless(n, size)),
+            None => Ok(Maglev { slots }),
+        }
     }
 
     /// Whose the slot of this hash is.

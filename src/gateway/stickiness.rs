@@ -20,7 +20,7 @@ use crate::wire::inner::Inner;
 const FRAGMENT: u8 = InnerFlags::FIRST_FRAGMENT | InnerFlags::LATER_FRAGMENT;
 
 /// Which part of the tuple counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
 pub enum Stickiness {
     /// Addresses, protocol, ports.
     #[default]

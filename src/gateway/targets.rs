@@ -47,8 +47,8 @@ pub enum State {
 pub struct Target {
     /// Its address, which also is its name: the same on every gateway.
     pub address: Ipv4Addr,
-    /// Its MAC address, or that of the router to it.
-    pub mac: [u8; 6],
+    /// Its MAC address, or that of the router to it; `None` while nobody knows.
+    pub mac: Option<[u8; 6]>,
     /// Where it stands.
     pub zone: ZoneName,
     /// Its share of new flows.
@@ -111,6 +111,13 @@ impl Group {
         true
     }
 
+    /// Notes where a target is found. True if that is news.
+    pub fn set_mac(&mut self, id: TargetId, mac: Option<[u8; 6]>) -> bool {
+        let Some(target) = self.targets.get_mut(usize::from(id.0)) else { return false };
+        let was = std::mem::replace(&mut target.mac, mac);
+        was != mac
+    }
+
     /// A target drains from now on: the table is made without it, on every gateway that is told so the same.
     pub fn drain(&mut self, id: TargetId) -> Result<(), Bad> {
         if let Some(target) = self.targets.get_mut(usize::from(id.0)) {
@@ -152,7 +159,7 @@ mod tests {
     fn target(n: u8, zone: &str, state: State) -> Target {
         Target {
             address: Ipv4Addr::new(10, 0, 1, n),
-            mac: [2, 0, 0, 0, 0, n],
+            mac: Some([2, 0, 0, 0, 0, n]),
             zone: zone.into(),
             weight: 1,
             state,

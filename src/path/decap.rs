@@ -404,7 +404,7 @@ impl Fates<'_> {
 
 /// Looks at every frame of the batch. A function of its own, so that its loop has all registers.
 #[inline(never)]
-pub(super) fn run(decap: &mut Decap, batch: &mut Batch, counters: &WorkerCounters) {
+pub(crate) fn run(decap: &mut Decap, batch: &mut Batch, counters: &WorkerCounters) {
     let mut unknown = 0;
     let (frames, metas, reasons) = batch.slots();
     let mut fates = Fates { reasons, punted: Mask::NONE, dropped: Mask::NONE };

@@ -8,8 +8,8 @@
 mod clock;
 mod counters;
 mod samples;
-mod rx;
-mod decap;
+pub(crate) mod rx;
+pub(crate) mod decap;
 mod track;
 mod inspect;
 mod encap;
@@ -19,12 +19,12 @@ mod frames;
 mod guests;
 mod punt;
 mod capture;
-mod tx;
+pub(crate) mod tx;
 mod heartbeat;
 mod mesh;
 mod hops;
 mod change;
-mod worker;
+pub(crate) mod worker;
 #[cfg(any(test, fuzzing))]
 #[allow(
     clippy::unwrap_used,

@@ -133,6 +133,13 @@ impl Punt {
         }
     }
 
+    /// Copies one frame that was punted.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn offer(&mut self, port: u16, frame: &[u8], now: u64, counters: &PuntCounters) {
+        self.one(port, frame, now, counters).add(1);
+    }
+
     fn one<'a>(&mut self, port: u16, frame: &[u8], now: u64, counters: &'a PuntCounters) -> &'a Counter {
         // Who may not come in uses up nobody's rate.
         let Guest::Known(source) = self.guests.look(port, frame) else { return &counters.refused };
@@ -151,14 +158,14 @@ impl Punt {
 
     /// Has the host stack something to be sent?
     #[inline(always)]
-    pub(super) fn has_replies(&self) -> bool {
+    pub(crate) fn has_replies(&self) -> bool {
         !self.back.is_empty()
     }
 
     /// Sends what the host stack has for the port, a bounded number. Says how many were taken from the ring.
     #[cold]
     #[inline(never)]
-    pub(super) fn send(&mut self, lanes: &mut [Lane], made: &mut Burst, counters: &WorkerCounters) -> usize {
+    pub(crate) fn send(&mut self, lanes: &mut [Lane], made: &mut Burst, counters: &WorkerCounters) -> usize {
         let mut taken = 0;
         while taken < REPLIES
             && let Some((port, len)) = self.back.peek()

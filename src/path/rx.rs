@@ -11,7 +11,7 @@ const AHEAD: usize = 8;
 
 /// Fills the (empty) batch from the queue and says how many frames came, those that died here included.
 #[inline(always)]
-pub(super) fn run(queue: &mut RxQueue, burst: usize, batch: &mut Batch, counters: &WorkerCounters) -> usize {
+pub(crate) fn run(queue: &mut RxQueue, burst: usize, batch: &mut Batch, counters: &WorkerCounters) -> usize {
     let n = queue.receive(&mut batch.frames, burst);
     if n == 0 {
         return 0;

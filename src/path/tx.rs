@@ -52,6 +52,12 @@ pub(super) fn run(
 /// Sends frames of our own and counts them.
 #[cold]
 pub(super) fn made(queue: &mut TxQueue, frames: &mut Burst, counters: &WorkerCounters) {
+    send(queue, frames, counters);
+}
+
+/// Sends all frames of a burst, or counts them as lost. Afterwards it is empty.
+#[inline(always)]
+pub(crate) fn send(queue: &mut TxQueue, frames: &mut Burst, counters: &WorkerCounters) {
     let (offered, bytes) = (frames.len(), frames.as_slice().iter().map(|f| f.len() as u64).sum::<u64>());
     let mut sent = queue.send(frames);
     if sent < offered {

@@ -274,7 +274,7 @@ impl Worker {
 }
 
 /// Pause, then yield, then sleep ever longer.
-fn back_off(empty: u32) {
+pub(crate) fn back_off(empty: u32) {
     match empty {
         0..YIELD_AFTER => std::hint::spin_loop(),
         YIELD_AFTER..SLEEP_AFTER => std::thread::yield_now(),

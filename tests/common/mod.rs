@@ -5,6 +5,7 @@ pub mod answers;
 pub mod client;
 pub mod capture;
 pub mod dns;
+pub mod gateway;
 pub mod golden;
 pub mod heap;
 pub mod inner;
