@@ -38,6 +38,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
 
+pub(crate) use flow::span;
 pub use machine::Machine;
 pub(crate) use machine::cpu_list;
 pub use plan::{
@@ -48,6 +49,7 @@ pub use plan::{
     UnknownEndpoint, VerifyChecksum, WhenFailed, WhenFull, WindowCheck, WorkerPlan,
 };
 pub use problem::{Origin, Problem};
+pub(crate) use schema::{Span, Word};
 pub use settings::Settings;
 
 use crate::stage::{Parsed, StageKind};

@@ -11,7 +11,8 @@ mod events;
 use std::fmt;
 
 pub(super) use events::{Events, Report, Sink};
-pub(super) use flow::{Flow, Fragments, Span, Tenant, Tenants};
+pub(super) use flow::{Flow, Fragments, Tenant, Tenants};
+pub(crate) use flow::{Span, Word};
 pub(super) use management::{Health, Management};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Unexpected, Visitor};

@@ -15,6 +15,7 @@ mod maglev;
 mod stickiness;
 mod targets;
 mod envelope;
+pub mod checks;
 pub mod simulate;
 
 pub use envelope::{Address, Wrapper, source_port, strip};
