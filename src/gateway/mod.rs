@@ -16,6 +16,7 @@ mod stickiness;
 mod targets;
 mod envelope;
 pub mod checks;
+pub mod names;
 pub mod simulate;
 
 pub use envelope::{Address, Wrapper, source_port, strip};
