@@ -21,8 +21,8 @@ case $level in
 build) ;;
 test | check)
     # tshark judges our output, iproute2 makes the namespaces of the live tests, ethtool turns veth offloads off; ping, curl and
-    # dnsmasq (a DHCP server) are the peers of the host stack, curl and Prometheus' client for Python those of the exporter.
-    packages+=(tshark iproute2 ethtool iputils-ping curl dnsmasq-base python3-prometheus-client)
+    # dnsmasq (a DHCP server) are the peers of the host stack, openssl and Python of health checks, curl and Prometheus' client for Python those of the exporter.
+    packages+=(tshark iproute2 ethtool iputils-ping curl dnsmasq-base openssl python3 python3-prometheus-client)
     tools+=(cargo-nextest)
     if [ "$level" = check ]; then
         packages+=(valgrind)

@@ -209,7 +209,7 @@ pub(super) fn power(
 }
 
 /// A time as it could be written in the file, in one unit if it fits one.
-pub(super) fn span(time: Duration) -> String {
+pub(crate) fn span(time: Duration) -> String {
     let millis = time.as_millis();
     match (millis % 1000, time.subsec_nanos() % 1_000_000) {
         (0, 0) => format!("{}s", time.as_secs()),

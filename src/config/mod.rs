@@ -39,6 +39,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
 
+pub(crate) use flow::span;
 pub use machine::Machine;
 pub(crate) use machine::cpu_list;
 pub use plan::{
@@ -50,6 +51,7 @@ pub use plan::{
     WhenFull, WindowCheck, WorkerPlan,
 };
 pub use problem::{Origin, Problem};
+pub(crate) use schema::{Span, Word};
 pub use settings::Settings;
 
 use crate::stage::{Parsed, StageKind};

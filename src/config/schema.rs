@@ -12,8 +12,8 @@ mod gateway;
 use std::fmt;
 
 pub(super) use events::{Events, Report, Sink};
-use flow::Word;
-pub(super) use flow::{Flow, Fragments, Span, Tenant, Tenants};
+pub(super) use flow::{Flow, Fragments, Tenant, Tenants};
+pub(crate) use flow::{Span, Word};
 pub(super) use gateway::{GatewayFile, NamedPort};
 pub(super) use management::{Health, Management};
 use serde::Deserialize;

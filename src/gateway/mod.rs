@@ -22,6 +22,8 @@ mod forward;
 mod mail;
 mod balance;
 mod worker;
+pub mod checks;
+pub mod names;
 pub mod simulate;
 #[cfg(any(test, fuzzing))]
 #[allow(

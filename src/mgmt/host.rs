@@ -8,7 +8,7 @@
 //! hangs passes on nothing, so it is not the one for long.
 
 mod checks;
-mod device;
+pub(crate) mod device;
 mod neighbour;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -49,7 +49,7 @@ pub struct HostCounts {
 
 /// The rings to and from all workers.
 #[derive(Debug)]
-pub(super) struct Rings {
+pub(crate) struct Rings {
     ends: Vec<HostEnd>,
     frame: Vec<u8>,
     pub received: u64,

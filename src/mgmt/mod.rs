@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 pub use drain::{Drain, Draining};
 pub use health::{Flip, Health, Observation, Reason, State, Status};
 pub use host::{CheckCounts, HostCounts};
+pub(crate) use host::{Rings, device::Device};
 
 use crate::config::{HostKind, ManagementPlan, PortAddress, WhenFailed};
 use crate::dpdk::{Error, PortFacts};

@@ -44,6 +44,8 @@ pub use counters::{
     WorkerSnapshot,
 };
 pub use decap::Decap;
+#[cfg(test)]
+pub(crate) use frames::ring;
 pub use frames::{FrameReader, FrameWriter};
 #[cfg(fuzzing)]
 pub use guests::arbitrary_input as arbitrary_guest;

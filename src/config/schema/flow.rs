@@ -76,11 +76,11 @@ pub(in crate::config) struct Tracking(pub Option<bool>);
 
 /// A time with its unit: `"350s"`, `"200ms"`.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::config) struct Span(pub Duration);
+pub(crate) struct Span(pub Duration);
 
 /// A string or a whole number, as text: what may be written in either way.
 #[derive(Clone, Debug)]
-pub(in crate::config) struct Word(pub String);
+pub(crate) struct Word(pub String);
 
 impl<'de> Deserialize<'de> for Tracking {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

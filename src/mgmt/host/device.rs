@@ -1,4 +1,4 @@
-//! A port as smoltcp sees it: one frame at a time comes in, a bounded number waits to go out.
+//! A port as smoltcp sees it: frames are put in by whoever has them, and a bounded number waits to go out.
 
 use std::collections::VecDeque;
 
@@ -13,28 +13,40 @@ const SHORTEST: usize = 60;
 const HEADER: usize = 14;
 
 #[derive(Debug)]
-pub(super) struct Device {
+pub(crate) struct Device {
+    medium: Medium,
     mtu: usize,
-    incoming: Option<Vec<u8>>,
+    /// As many as were put; who puts them bounds them.
+    incoming: VecDeque<Vec<u8>>,
     /// Memory of frames that have gone.
     spare: Vec<Vec<u8>>,
     outgoing: VecDeque<Vec<u8>>,
 }
 
 impl Device {
+    /// A port: Ethernet frames.
     pub fn new(mtu: u16) -> Self {
-        Device {
-            mtu: usize::from(mtu) + HEADER,
-            incoming: None,
-            spare: Vec::new(),
-            outgoing: VecDeque::new(),
-        }
+        Self::of(Medium::Ethernet, usize::from(mtu) + HEADER)
     }
 
-    /// The next frame that [`phy::Device::receive`] finds. The caller gets other memory back.
+    /// IP packets, for whoever makes frames of them.
+    pub fn of_packets(mtu: u16) -> Self {
+        Self::of(Medium::Ip, usize::from(mtu))
+    }
+
+    fn of(medium: Medium, mtu: usize) -> Self {
+        Device { medium, mtu, incoming: VecDeque::new(), spare: Vec::new(), outgoing: VecDeque::new() }
+    }
+
+    /// A frame for [`phy::Device::receive`] to find, behind those that are there. The caller gets other memory back.
     pub fn put(&mut self, frame: &mut Vec<u8>) {
         let other = self.spare.pop().unwrap_or_default();
-        self.incoming = Some(std::mem::replace(frame, other));
+        self.incoming.push_back(std::mem::replace(frame, other));
+    }
+
+    /// Frames that nobody has looked at yet.
+    pub fn waiting(&self) -> usize {
+        self.incoming.len()
     }
 
     /// What was sent.
@@ -43,6 +55,13 @@ impl Device {
             each(&frame);
             keep(&mut self.spare, frame);
         }
+    }
+}
+
+impl Device {
+    /// Bytes that a frame has at least.
+    fn least(&self) -> usize {
+        if self.medium == Medium::Ethernet { SHORTEST } else { 0 }
     }
 }
 
@@ -57,14 +76,15 @@ impl phy::Device for Device {
     type TxToken<'a> = Outgoing<'a>;
 
     fn receive(&mut self, _: Instant) -> Option<(Incoming, Outgoing<'_>)> {
-        let frame = self.incoming.take()?;
+        let frame = self.incoming.pop_front()?;
         // Without room for an answer there is no use in reading; who asked asks again.
         if self.outgoing.len() >= WAITING {
             keep(&mut self.spare, frame);
             return None;
         }
         let memory = self.spare.pop().unwrap_or_default();
-        Some((Incoming(frame), Outgoing { memory, queue: &mut self.outgoing }))
+        let least = self.least();
+        Some((Incoming(frame), Outgoing { memory, least, queue: &mut self.outgoing }))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Outgoing<'_>> {
@@ -72,18 +92,19 @@ impl phy::Device for Device {
             return None;
         }
         let memory = self.spare.pop().unwrap_or_default();
-        Some(Outgoing { memory, queue: &mut self.outgoing })
+        let least = self.least();
+        Some(Outgoing { memory, least, queue: &mut self.outgoing })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
+        capabilities.medium = self.medium;
         capabilities.max_transmission_unit = self.mtu;
         capabilities
     }
 }
 
-pub(super) struct Incoming(Vec<u8>);
+pub(crate) struct Incoming(Vec<u8>);
 
 impl phy::RxToken for Incoming {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
@@ -91,19 +112,21 @@ impl phy::RxToken for Incoming {
     }
 }
 
-pub(super) struct Outgoing<'a> {
+pub(crate) struct Outgoing<'a> {
     memory: Vec<u8>,
+    /// Bytes it has at least.
+    least: usize,
     queue: &'a mut VecDeque<Vec<u8>>,
 }
 
 impl phy::TxToken for Outgoing<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
-        let Outgoing { memory: mut frame, queue } = self;
+        let Outgoing { memory: mut frame, least, queue } = self;
         frame.clear();
         frame.resize(len, 0);
         let result = write(&mut frame);
-        if len < SHORTEST {
-            frame.resize(SHORTEST, 0);
+        if len < least {
+            frame.resize(least, 0);
         }
         queue.push_back(frame);
         result
