@@ -14,6 +14,8 @@ mod pace;
 mod api;
 mod host;
 mod manage;
+mod ports;
+mod reset;
 mod reload;
 mod report;
 mod start;
@@ -24,6 +26,7 @@ use std::time::{Duration, Instant};
 
 pub use figures::{Estimate, Exporter, Figure, Publisher, figures};
 pub use host::Host;
+pub use ports::{AppPort, Resets};
 pub use reload::{Judged, Load, Reloaded, ShadowStatus};
 pub use report::{PortReport, Report, Snapshot};
 
@@ -31,13 +34,13 @@ use crate::config::Plan;
 use crate::doctor::Run;
 #[cfg(feature = "dpdk")]
 use crate::dpdk::eal;
-use crate::dpdk::{Error, Mempool, Port, PortStats, QueuePair, RunningPort};
+use crate::dpdk::{Error, Mempool, Port, PortStats, QueuePair};
 use crate::event::SinkSnapshot;
 use crate::flow::{FlowEvent, FlowView, FlowsShared};
 use crate::mgmt::Management;
 use crate::mgmt::admin::Admin;
 use crate::mgmt::control::Asked;
-use crate::path::{Clock, Lane, Pipeline, Stop, WorkerCounters};
+use crate::path::{Clock, Pipeline, Stop, WorkerCounters};
 use api::{Desk, Scene};
 use events::Telling;
 pub use events::stats;
@@ -45,7 +48,9 @@ use exporting::Exporting;
 use figures::{Names, Picture};
 use host::{Ended, Handle};
 use pace::Pace;
+use ports::Held;
 use reload::Reloads;
+use reset::PortResets;
 
 /// A worker that is well stops between two polls. One that hangs does not keep the program from its end, nor its report from being read.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
@@ -138,7 +143,7 @@ impl App {
             desk,
             pace: Pace::default(),
             reloaded: None,
-            resets: Vec::new(),
+            resets: PortResets::default(),
             port_stats: Vec::new(),
             telling: None,
             exporting: None,
@@ -170,7 +175,7 @@ struct Launched {
 #[derive(Debug)]
 pub struct RunningApp {
     workers: Vec<Launched>,
-    ports: Vec<RunningPort>,
+    ports: Vec<AppPort>,
     stop: Stop,
     pool: Mempool,
     notes: Vec<String>,
@@ -185,8 +190,8 @@ pub struct RunningApp {
     pace: Pace,
     /// When the newest reload ended, and how.
     reloaded: Option<(Instant, Reloaded)>,
-    /// Ports whose device has asked for a reset, in their order.
-    resets: Vec<AtomicBool>,
+    /// Resets that devices have asked for.
+    resets: PortResets,
     /// The drivers' counters as they were at the last tick.
     port_stats: Vec<PortStats>,
     telling: Option<Telling>,
@@ -222,7 +227,7 @@ impl RunningApp {
     }
 
     /// The ports.
-    pub fn ports(&self) -> &[RunningPort] {
+    pub fn ports(&self) -> &[AppPort] {
         &self.ports
     }
 
@@ -252,7 +257,7 @@ impl RunningApp {
             Host::Eal(eal) => Some(eal.memory().sentence.clone()),
             Host::Threads => None,
         };
-        let port = |port: &RunningPort| {
+        let port = |port: &AppPort| {
             let facts = port.facts();
             let queues = self.workers.iter().flat_map(|worker| {
                 let own = worker.counters.queues.iter().filter(|queue| queue.port == facts.id);
@@ -311,7 +316,7 @@ impl RunningApp {
             names: self.names.clone()?,
             workers: self.workers.iter().map(|worker| worker.counters.clone()).collect(),
             ports: self.ports.iter().map(PortReport::new).collect(),
-            xstats: self.ports.iter().map(RunningPort::xstats).collect(),
+            xstats: self.ports.iter().map(AppPort::xstats).collect(),
             management: self.management.as_ref().map(Management::snapshot),
             sinks: self.sinks(),
             followers: self
@@ -374,20 +379,24 @@ impl RunningApp {
     /// What the ports' interrupts and the sinks of events have said since the last call, one sentence each.
     pub fn events(&self) -> Vec<String> {
         let mut said = self.telling.as_ref().map(Telling::complaints).unwrap_or_default();
-        for (port, reset) in self.ports.iter().zip(&self.resets) {
-            let (events, facts) = (port.events(), port.facts());
-            let name = format!("port {} ({})", facts.id, facts.device);
+        for port in &self.ports {
+            let (events, name) = (port.events(), port.name());
             if events.link_changed {
                 said.push(format!("{name}: link {}", if port.link().up { "up" } else { "down" }));
             }
             if events.reset_wanted {
-                reset.store(true, std::sync::atomic::Ordering::Relaxed);
-                said.push(format!(
-                    "{name}: the device asks for a reset and passes nothing until then; restart sluicegate"
-                ));
+                port.want_reset();
+                said.push(format!("{name}: the device asks for a reset and passes nothing until then"));
             }
         }
         said
+    }
+
+    /// Lets the port of this number be reset as if its device had asked for it; false if there is none, or it does not run. [`Self::manage`] does it, and
+    /// says in [`crate::mgmt::Round::said`] what becomes of it.
+    pub fn reset_port(&self, port: u16) -> bool {
+        let running = self.ports.iter().find(|own| own.facts().id == port).and_then(AppPort::running);
+        running.inspect(|port| port.want_reset()).is_some()
     }
 
     /// Has a worker ended by itself? It never should.
@@ -423,9 +432,12 @@ impl RunningApp {
                     manage::whereabouts(&counted, &self.plan),
                 )),
             }
-            lanes.extend(ended.into_iter().flat_map(|ended| ended.lanes).map(|Lane(pair)| pair));
+            lanes.extend(ended.into_iter().flat_map(Ended::pairs));
             counters.push(counted);
         }
+        let deadline = Instant::now() + STOPS_WITHIN;
+        lanes.extend(self.resets.finish(&mut self.ports, deadline, &mut failures));
+        lanes.retain(|pair| !pair.is_away());
         let snapshot = Snapshot {
             elapsed: self.started.elapsed(),
             workers: counters.iter().map(|c| c.snapshot()).collect(),
@@ -434,10 +446,11 @@ impl RunningApp {
         };
         let told = self.telling.take().map(|telling| telling.finish(&self.plan, &snapshot));
         let (sinks, complaints) = told.unwrap_or_default();
-        let moved = |port: &RunningPort| port.xstats().into_iter().filter(|(_, n)| *n > 0).collect();
+        let moved = |port: &AppPort| port.xstats().into_iter().filter(|(_, n)| *n > 0).collect();
         let xstats = self.ports.iter().map(|port| (port.facts().id, moved(port))).collect();
         for port in std::mem::take(&mut self.ports) {
             let id = port.facts().id;
+            let Held::Running(port) = port.held else { continue };
             let (mut own, rest): (Vec<_>, Vec<_>) = lanes.into_iter().partition(|pair| pair.port == id);
             own.sort_by_key(|pair| pair.queue);
             lanes = rest;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::dpdk::{LinkStatus, PortStats, RunningPort};
+use super::ports::{AppPort, Resets};
+use crate::dpdk::{LinkStatus, PortStats};
 use crate::event::SinkSnapshot;
 use crate::packet::ReasonTable;
 use crate::path::{Ledger, StageSnapshot, WorkerSnapshot};
@@ -34,12 +35,15 @@ pub struct PortReport {
     pub link: LinkStatus,
     /// What the driver counted; its losses are not the workers'.
     pub stats: PortStats,
+    /// How often it was reset.
+    pub resets: Resets,
 }
 
 impl PortReport {
-    pub(super) fn new(port: &RunningPort) -> Self {
+    pub(super) fn new(port: &AppPort) -> Self {
         let facts = port.facts();
-        PortReport { id: facts.id, device: facts.device.clone(), link: port.link(), stats: port.stats() }
+        let (link, stats, resets) = (port.link(), port.stats(), port.resets());
+        PortReport { id: facts.id, device: facts.device.clone(), link, stats, resets }
     }
 }
 
