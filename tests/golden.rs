@@ -95,7 +95,7 @@ fn unknown_checksums_are_counted_under_auto() {
 }
 
 /// Reasons that no single frame can provoke, and the tests that do.
-const NOT_BY_A_FRAME: [(&str, &str, &str); 14] = [
+const NOT_BY_A_FRAME: [(&str, &str, &str); 15] = [
     ("chained", "a_chained_frame_is_dropped_whole", include_str!("golden_eal.rs")),
     ("flow_condemned", "a_condemned_flow_is_dropped_before_the_stages", include_str!("flow.rs")),
     (
@@ -122,6 +122,7 @@ const NOT_BY_A_FRAME: [(&str, &str, &str); 14] = [
     ("held_again", "what_is_held_need_not_be_sent_again", include_str!("streams.rs")),
     ("stage_panic", "stage_panic_follows_on_error", include_str!("ledger.rs")),
     ("tx_full", "tx_full_is_counted", include_str!("ledger.rs")),
+    ("port_reset", "a_parcel_for_a_port_that_is_away_is_counted", include_str!("reset.rs")),
 ];
 
 /// Every reason is raised: by a golden frame, or by the test named above. Nothing else is a golden verdict.

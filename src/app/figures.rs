@@ -216,13 +216,19 @@ const FIGURES: &[Fixed] = &[
     ("sluicegate_port_no_buffer_packets_total", COUNTER, PORT, "Frames lost for want of a buffer."),
     ("sluicegate_port_receive_errors_total", COUNTER, PORT, "Frames that arrived broken."),
     ("sluicegate_port_send_errors_total", COUNTER, PORT, "Frames that the driver could not send."),
+    (
+        "sluicegate_port_resets_total",
+        COUNTER,
+        &["port", "outcome"],
+        "Resets of a port whose device asked for one: `done`, it runs again and the workers have its queues; `failed`, attempts after which it does not. The counters above go on over a reset.",
+    ),
     ("sluicegate_port_link_up", GAUGE, PORT, "1 if the link is up."),
     ("sluicegate_port_info", GAUGE, &["port", "device"], "1, with the device of the port."),
     (
         "sluicegate_port_xstats",
         GAUGE,
         &["port", "name"],
-        "The driver's own counters (xstats) under its own names; most of them only grow. The first 512 of a port.",
+        "The driver's own counters (xstats) under its own names; most of them only grow, and may begin anew when the port is reset. The first 512 of a port.",
     ),
     (
         "sluicegate_port_allowance_exceeded_total",

@@ -344,7 +344,7 @@ impl RunningGateway {
         Snapshot {
             elapsed: self.started.elapsed(),
             workers: self.workers.iter().map(|worker| worker.counters.snapshot()).collect(),
-            ports: self.ports.iter().map(PortReport::new).collect(),
+            ports: self.ports.iter().map(PortReport::of).collect(),
             stages: Vec::new(),
         }
     }
@@ -376,7 +376,7 @@ impl RunningGateway {
         let snapshot = Snapshot {
             elapsed: self.started.elapsed(),
             workers: counters.iter().map(|counters| counters.snapshot()).collect(),
-            ports: self.ports.iter().map(PortReport::new).collect(),
+            ports: self.ports.iter().map(PortReport::of).collect(),
             stages: Vec::new(),
         };
         let xstats = super::moved_xstats(&self.ports);

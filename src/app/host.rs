@@ -10,14 +10,18 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::config::WorkerPlan;
-use crate::dpdk::Error;
-use crate::path::{Lane, Stop, Worker};
+use crate::dpdk::{Error, QueuePair};
+use crate::path::{Lane, Lend, Stop, Worker};
 use crate::stage::Backend;
 
 /// Whoever has lanes and works until told to stop.
 pub(super) trait Work: Send + 'static {
     /// Works.
     fn run(&mut self, stop: &Stop);
+    /// Where lanes come and go, for whoever can have some that are still on their way to it.
+    fn take_lend(&mut self) -> Option<Box<Lend>> {
+        None
+    }
     /// Gives the lanes back.
     fn into_lanes(self) -> Vec<Lane>;
 }
@@ -25,6 +29,10 @@ pub(super) trait Work: Send + 'static {
 impl Work for Worker {
     fn run(&mut self, stop: &Stop) {
         Worker::run(self, stop);
+    }
+
+    fn take_lend(&mut self) -> Option<Box<Lend>> {
+        Worker::take_lend(self)
     }
 
     fn into_lanes(self) -> Vec<Lane> {
@@ -107,7 +115,8 @@ fn no_thread(plan: &WorkerPlan, error: &std::io::Error) -> Error {
 /// A worker's life. Whatever ends it, the lanes come back: without them their ports could not be stopped.
 fn work<W: Work>(mut worker: W, stop: &Stop) -> Ended {
     let panic = catch_unwind(AssertUnwindSafe(|| worker.run(stop))).err().map(message);
-    Ended { lanes: worker.into_lanes(), panic }
+    let lend = worker.take_lend();
+    Ended { lanes: worker.into_lanes(), lend, panic }
 }
 
 /// What a worker leaves.
@@ -115,8 +124,18 @@ fn work<W: Work>(mut worker: W, stop: &Stop) -> Ended {
 pub(super) struct Ended {
     /// All its lanes.
     pub lanes: Vec<Lane>,
+    /// Where lanes may be that it did not come to take.
+    pub lend: Option<Box<Lend>>,
     /// What it panicked with.
     pub panic: Option<String>,
+}
+
+impl Ended {
+    /// The queue pairs of its lanes, and those that were on their way to it.
+    pub fn pairs(self) -> impl Iterator<Item = QueuePair> {
+        let unread = self.lend.map(|mut lend| lend.unread()).unwrap_or_default();
+        self.lanes.into_iter().map(|Lane(pair)| pair).chain(unread)
+    }
 }
 
 /// A launched worker.
@@ -153,7 +172,7 @@ impl Handle {
             #[cfg(feature = "dpdk")]
             Handle::Lcore(lcore) => lcore.join().map_err(|panicked| panicked.message),
         };
-        ended.unwrap_or_else(|panic| Ended { lanes: Vec::new(), panic: Some(panic) })
+        ended.unwrap_or_else(|panic| Ended { panic: Some(panic), ..Ended::default() })
     }
 }
 

@@ -1,11 +1,12 @@
 //! One round of the management side, over what the application has: workers, ports, pool, flows.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use std::sync::Arc;
 
+use super::ports::AppPort;
 use super::reload::{InForce, Load, Reloaded, ShadowStatus, What};
+use super::reset::Around;
 use super::{Launched, RunningApp};
 use crate::config::Plan;
 use crate::event::Type;
@@ -31,6 +32,7 @@ impl RunningApp {
             self.reloaded = Some((Instant::now(), reloaded.clone()));
         }
         self.show();
+        round.said.extend(self.look_at_resets());
         if tick {
             self.look_at_ports(); // not more often than this
             self.pace.look(self.workers.iter().map(|worker| worker.counters.clone()));
@@ -208,6 +210,18 @@ impl RunningApp {
         self.management.as_mut()?.look_at_drain(at, flows, sent)
     }
 
+    /// What resets see of it.
+    fn around(&self) -> Around<'_> {
+        Around { workers: &self.workers, plan: &self.plan, pool: &self.pool, cpus: &self.cpus }
+    }
+
+    fn look_at_resets(&mut self) -> Vec<String> {
+        let (mut ports, mut resets) = (std::mem::take(&mut self.ports), std::mem::take(&mut self.resets));
+        let said = resets.round(&mut ports, &self.around());
+        (self.ports, self.resets) = (ports, resets);
+        said
+    }
+
     fn observe(&self, at: Duration) -> Observation {
         let worker = |Launched { counters, handle }: &Launched| WorkerSeen {
             id: counters.worker.0,
@@ -217,18 +231,16 @@ impl RunningApp {
             sent: counters.sent.get(),
             tx_full: counters.dropped(DropReason::TxFull.into()),
         };
-        let ports = self.ports.iter().zip(&self.port_stats).zip(&self.resets);
-        let port =
-            |((port, stats), reset): ((&crate::dpdk::RunningPort, _), &std::sync::atomic::AtomicBool)| {
-                let stats: &crate::dpdk::PortStats = stats;
-                PortSeen {
-                    id: port.facts().id,
-                    link_up: port.link().up,
-                    reset_wanted: reset.load(Ordering::Relaxed),
-                    missed: stats.rx_missed,
-                    no_buffer: stats.rx_no_buffer,
-                }
-            };
+        let reasons = self.resets.reasons(&self.ports, &self.around());
+        let ports = self.ports.iter().zip(&self.port_stats).zip(reasons);
+        let port = |((port, stats), reset): ((&AppPort, &crate::dpdk::PortStats), Option<String>)| PortSeen {
+            id: port.facts().id,
+            // The link of a port that does not run says nothing.
+            link_up: port.running().is_none_or(|running| running.link().up),
+            reset,
+            missed: stats.rx_missed,
+            no_buffer: stats.rx_no_buffer,
+        };
         let panics = |Launched { counters, .. }: &Launched| counters.panics();
         Observation {
             at,

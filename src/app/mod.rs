@@ -15,6 +15,8 @@ mod pace;
 mod api;
 mod host;
 mod manage;
+mod ports;
+mod reset;
 mod reload;
 mod report;
 mod start;
@@ -26,6 +28,7 @@ use std::time::{Duration, Instant};
 pub use figures::{Estimate, Exporter, Figure, Publisher, figures};
 pub use gateway::{GatewayApp, RunningGateway, gateway_worker};
 pub use host::Host;
+pub use ports::{AppPort, Resets};
 pub use reload::{Judged, Load, Reloaded, ShadowStatus};
 pub use report::{PortReport, Report, Snapshot};
 
@@ -39,7 +42,7 @@ use crate::flow::{FlowEvent, FlowView, FlowsShared};
 use crate::mgmt::Management;
 use crate::mgmt::admin::Admin;
 use crate::mgmt::control::Asked;
-use crate::path::{Clock, Lane, Pipeline, Stop, WorkerCounters};
+use crate::path::{Clock, Pipeline, Stop, WorkerCounters};
 use api::{Desk, Scene};
 use events::Telling;
 pub use events::stats;
@@ -47,7 +50,9 @@ use exporting::Exporting;
 use figures::{Names, Picture};
 use host::{Ended, Handle};
 use pace::Pace;
+use ports::Held;
 use reload::Reloads;
+use reset::PortResets;
 
 /// A worker that is well stops between two polls. One that hangs does not keep the program from its end, nor its report from being read.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
@@ -142,7 +147,7 @@ impl App {
             desk,
             pace: Pace::default(),
             reloaded: None,
-            resets: Vec::new(),
+            resets: PortResets::default(),
             port_stats: Vec::new(),
             shown_ports: Vec::new(),
             telling: None,
@@ -175,7 +180,7 @@ struct Launched {
 #[derive(Debug)]
 pub struct RunningApp {
     workers: Vec<Launched>,
-    ports: Vec<RunningPort>,
+    ports: Vec<AppPort>,
     stop: Stop,
     pool: Mempool,
     notes: Vec<String>,
@@ -190,8 +195,8 @@ pub struct RunningApp {
     pace: Pace,
     /// When the newest reload ended, and how.
     reloaded: Option<(Instant, Reloaded)>,
-    /// Ports whose device has asked for a reset, in their order.
-    resets: Vec<AtomicBool>,
+    /// Resets that devices have asked for.
+    resets: PortResets,
     /// The drivers' counters as they were at the last tick.
     port_stats: Vec<PortStats>,
     /// What was shown of the ports then, with all that their drivers count: whoever asks gets that, however often he asks.
@@ -229,7 +234,7 @@ impl RunningApp {
     }
 
     /// The ports.
-    pub fn ports(&self) -> &[RunningPort] {
+    pub fn ports(&self) -> &[AppPort] {
         &self.ports
     }
 
@@ -259,7 +264,7 @@ impl RunningApp {
             Host::Eal(eal) => Some(eal.memory().sentence.clone()),
             Host::Threads => None,
         };
-        let port = |(port, (_, xstats)): (&RunningPort, &(PortReport, Vec<(String, u64)>))| {
+        let port = |(port, (_, xstats)): (&AppPort, &(PortReport, Vec<(String, u64)>))| {
             let facts = port.facts();
             let queues = self.workers.iter().flat_map(|worker| {
                 let own = worker.counters.queues.iter().filter(|queue| queue.port == facts.id);
@@ -387,20 +392,24 @@ impl RunningApp {
     /// What the ports' interrupts and the sinks of events have said since the last call, one sentence each.
     pub fn events(&self) -> Vec<String> {
         let mut said = self.telling.as_ref().map(Telling::complaints).unwrap_or_default();
-        for (port, reset) in self.ports.iter().zip(&self.resets) {
-            let (events, facts) = (port.events(), port.facts());
-            let name = format!("port {} ({})", facts.id, facts.device);
+        for port in &self.ports {
+            let (events, name) = (port.events(), port.name());
             if events.link_changed {
                 said.push(format!("{name}: link {}", if port.link().up { "up" } else { "down" }));
             }
             if events.reset_wanted {
-                reset.store(true, std::sync::atomic::Ordering::Relaxed);
-                said.push(format!(
-                    "{name}: the device asks for a reset and passes nothing until then; restart sluicegate"
-                ));
+                port.want_reset();
+                said.push(format!("{name}: the device asks for a reset and passes nothing until then"));
             }
         }
         said
+    }
+
+    /// Lets the port of this number be reset as if its device had asked for it; false if there is none, or it does not run. [`Self::manage`] does it, and
+    /// says in [`crate::mgmt::Round::said`] what becomes of it.
+    pub fn reset_port(&self, port: u16) -> bool {
+        let running = self.ports.iter().find(|own| own.facts().id == port).and_then(AppPort::running);
+        running.inspect(|port| port.want_reset()).is_some()
     }
 
     /// Has a worker ended by itself? It never should.
@@ -424,8 +433,11 @@ impl RunningApp {
         self.exporting = None;
         let plan = &self.plan;
         let workers = std::mem::take(&mut self.workers);
-        let (counters, lanes, mut failures) =
+        let (counters, mut lanes, mut failures) =
             take_back(workers, lanes, |counters| manage::whereabouts(counters, plan));
+        let deadline = Instant::now() + STOPS_WITHIN;
+        lanes.extend(self.resets.finish(&mut self.ports, deadline, &mut failures));
+        lanes.retain(|pair| !pair.is_away());
         let snapshot = Snapshot {
             elapsed: self.started.elapsed(),
             workers: counters.iter().map(|c| c.snapshot()).collect(),
@@ -434,8 +446,13 @@ impl RunningApp {
         };
         let told = self.telling.take().map(|telling| telling.finish(&self.plan, &snapshot));
         let (sinks, complaints) = told.unwrap_or_default();
-        let xstats = moved_xstats(&self.ports);
-        failures.extend(stop_ports(std::mem::take(&mut self.ports), lanes));
+        let moved = |port: &AppPort| port.xstats().into_iter().filter(|(_, n)| *n > 0).collect();
+        let xstats = self.ports.iter().map(|port| (port.facts().id, moved(port))).collect();
+        let running = std::mem::take(&mut self.ports).into_iter().filter_map(|port| match port.held {
+            Held::Running(port) => Some(port),
+            Held::Stopped(_) | Held::Away => None,
+        });
+        failures.extend(stop_ports(running.collect(), lanes));
         let buffers_out = self.pool.capacity() - self.pool.available();
         Report {
             snapshot,
@@ -487,7 +504,7 @@ fn take_back(
                 place(&counters),
             )),
         }
-        lanes.extend(ended.into_iter().flat_map(|ended| ended.lanes).map(|Lane(pair)| pair));
+        lanes.extend(ended.into_iter().flat_map(Ended::pairs));
         all.push(counters);
     }
     (all, lanes, failures)

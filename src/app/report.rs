@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::ports::{AppPort, Resets};
 use crate::dpdk::{LinkStatus, PortStats, RunningPort};
 use crate::event::SinkSnapshot;
 use crate::packet::ReasonTable;
@@ -34,12 +35,22 @@ pub struct PortReport {
     pub link: LinkStatus,
     /// What the driver counted; its losses are not the workers'.
     pub stats: PortStats,
+    /// How often it was reset.
+    pub resets: Resets,
 }
 
 impl PortReport {
-    pub(super) fn new(port: &RunningPort) -> Self {
+    /// Of a port that is never reset.
+    pub(super) fn of(port: &RunningPort) -> Self {
         let facts = port.facts();
-        PortReport { id: facts.id, device: facts.device.clone(), link: port.link(), stats: port.stats() }
+        let (link, stats) = (port.link(), port.stats());
+        PortReport { id: facts.id, device: facts.device.clone(), link, stats, resets: Resets::default() }
+    }
+
+    pub(super) fn new(port: &AppPort) -> Self {
+        let facts = port.facts();
+        let (link, stats, resets) = (port.link(), port.stats(), port.resets());
+        PortReport { id: facts.id, device: facts.device.clone(), link, stats, resets }
     }
 }
 

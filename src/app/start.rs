@@ -7,16 +7,19 @@ use std::time::Instant;
 use super::api::Here;
 use super::exporting::Exporting;
 use super::figures::Names;
+use super::ports::AppPort;
 use super::reload::Reloads;
+use super::reset::PortResets;
 use super::{Exporter, Launched, RunningApp, events, stage_names};
 use crate::config::{AddressV4, HostKind, Plan, QueueCount};
-use crate::dpdk::{Error, Port, PortConfig, QueuePair, RunningPort};
+use crate::dpdk::{Error, Port, PortConfig, QueuePair};
 use crate::flow::{FlowView, FlowsShared, Seed, Shown};
 use crate::mgmt::Management;
 use crate::mgmt::admin::{Admin, Api};
 use crate::mgmt::server::Page;
 use crate::path::{
-    Clock, Decap, Guests, Lane, MailEnd, Mesh, Punt, Respond, Track, Worker, WorkerCounters, lens, mailbox,
+    Clock, Decap, Guests, Lane, MailEnd, Mesh, Punt, Respond, Track, Worker, WorkerCounters, lend, lens,
+    mailbox,
 };
 
 /// MTU of a port whose plan says "auto", if the device can: a VPC's jumbo frame.
@@ -37,7 +40,7 @@ impl RunningApp {
             let config = port_config(&self.plan, i, &port);
             match port.start(&config, &self.pool) {
                 Ok((port, own)) => {
-                    self.ports.push(port);
+                    self.ports.push(AppPort::new(port, config));
                     queues.push(own);
                 }
                 Err(error) => return Err((error, queues.into_iter().flatten().collect())),
@@ -64,7 +67,7 @@ impl RunningApp {
         // Made first, launched then: tables take their time, and a worker that began earlier would own what others see, too.
         let mut ready = Vec::new();
         let mut posts: Vec<(Arc<WorkerCounters>, MailEnd)> = Vec::new();
-        let mut lenses = Vec::new();
+        let (mut lenses, mut lends) = (Vec::new(), Vec::new());
         for (plan, share) in self.plan.workers.iter().zip(shares) {
             let id = plan.id;
             let mesh = mesh.next();
@@ -82,6 +85,8 @@ impl RunningApp {
             posts.push((counters.clone(), end));
             let (lens, end) = lens(id);
             lenses.push(end);
+            let (lend, end) = lend();
+            lends.push(end);
             let decap = Decap::new(self.plan.tunnel.clone());
             let (inspect, counting) = (self.pipeline.make(id), counters.clone());
             let own: Vec<u16> = share.iter().map(|queues| queues.port).collect();
@@ -96,6 +101,7 @@ impl RunningApp {
                     .with_answers(Respond::of(&self.plan, &self.pool))
                     .with_punt(punt)
                     .with_mail(mail)
+                    .with_lend(lend)
                     .with_lens(lens)
                     .with_events(telling.worker(&self.plan, &counters))
                     .with_flows(shared.as_ref().map(|shared| Track::of(&self.plan, shared, mesh, &counters)));
@@ -123,9 +129,9 @@ impl RunningApp {
         self.reloads = Reloads::new(posts, &self.pipeline);
         self.flows = shared.as_ref().map(|_| FlowView::new(&self.plan, shown, clock.clone()));
         self.shared = shared;
-        self.resets = self.ports.iter().map(|_| AtomicBool::new(false)).collect();
+        self.resets = PortResets::new(lends, self.ports.len());
         self.look_at_ports();
-        let facts: Vec<_> = self.ports.iter().map(RunningPort::facts).collect();
+        let facts: Vec<_> = self.ports.iter().map(AppPort::facts).collect();
         let names = stage_names(&self.plan);
         self.names = Some(Arc::new(figure_names));
         let exporter = Arc::new(Exporter::new());

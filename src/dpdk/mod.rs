@@ -2,7 +2,7 @@
 //!
 //! Every type has two bodies: one over DPDK (feature `dpdk`) and one on the heap ([`soft`]), with the same names
 //! and the same mbuf layout. Which body is meant is decided once, when a port or a pool is made; after that it is a
-//! two-way match per burst, never per packet.
+//! match per burst, never per packet.
 //!
 //! # Invariants that the SAFETY notes refer to
 //!
@@ -53,7 +53,7 @@ pub use mempool::{Mempool, PoolConfig};
 pub use plan::{EalPlan, LcorePlan, Memory};
 pub use port::{
     LinkStatus, Port, PortConfig, PortEvents, PortFacts, PortStats, QueuePair, RssConfig, RunningPort,
-    StopError,
+    StartError, StopError,
 };
 pub use prefetch::{prefetch_line, prefetch_line_to_write, prefetch_nth};
 pub use queue::{RxQueue, TxQueue};

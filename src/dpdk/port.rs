@@ -172,6 +172,18 @@ pub struct QueuePair {
     pub tx: TxQueue,
 }
 
+impl QueuePair {
+    /// What a worker has in place of a pair while its port does not run: nothing comes by it, and it takes nothing.
+    pub fn away(port: u16, queue: u16) -> Self {
+        QueuePair { queue, port, mtu: u16::MAX, rx: RxQueue::Away, tx: TxQueue::Away }
+    }
+
+    /// Is it in the place of another?
+    pub fn is_away(&self) -> bool {
+        self.tx.is_away()
+    }
+}
+
 /// A port that is not running.
 #[derive(Debug)]
 pub enum Port {
@@ -208,6 +220,20 @@ impl fmt::Debug for StopError {
     }
 }
 
+/// A port that would not start.
+pub struct StartError {
+    /// Stopped still.
+    pub port: Port,
+    /// Why.
+    pub error: Error,
+}
+
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StartError({})", self.error)
+    }
+}
+
 impl Port {
     /// Most queue pairs that the device offers.
     pub fn max_queues(&self) -> u16 {
@@ -227,10 +253,11 @@ impl Port {
         }
     }
 
-    /// Resets a device that asked for it ([`PortEvents::reset_wanted`]).
-    pub fn reset(&mut self) -> Result<(), Error> {
+    /// Resets a device that asked for it ([`PortEvents::reset_wanted`]). It may take seconds, and afterwards the port knows nothing of how it was configured.
+    /// False if the driver has no reset: then there is nothing better than to start it again.
+    pub fn reset(&mut self) -> Result<bool, Error> {
         match self {
-            Port::Soft(_) => Ok(()),
+            Port::Soft(port) => port.reset(),
             #[cfg(feature = "dpdk")]
             Port::Eal(port) => port.reset(),
         }
@@ -238,6 +265,15 @@ impl Port {
 
     /// Configures and starts the port; its queue pairs, in order, are given out once (S5).
     pub fn start(self, config: &PortConfig, pool: &Mempool) -> Result<(RunningPort, Vec<QueuePair>), Error> {
+        self.try_start(config, pool).map_err(|refused| refused.error)
+    }
+
+    /// The same; if it fails the port comes back.
+    pub fn try_start(
+        self,
+        config: &PortConfig,
+        pool: &Mempool,
+    ) -> Result<(RunningPort, Vec<QueuePair>), Box<StartError>> {
         match self {
             Port::Soft(port) => {
                 port.start(config, pool).map(|(port, queues)| (RunningPort::Soft(port), queues))
@@ -260,10 +296,15 @@ impl RunningPort {
         }
     }
 
-    /// The driver's counters.
+    /// The driver's counters; all zero if it has none, or cannot tell.
     pub fn stats(&self) -> PortStats {
+        self.try_stats().unwrap_or_default()
+    }
+
+    /// The driver's counters, if it can tell: a device that wants a reset may not.
+    pub fn try_stats(&self) -> Option<PortStats> {
         match self {
-            RunningPort::Soft(port) => port.stats(),
+            RunningPort::Soft(port) => Some(port.stats()),
             #[cfg(feature = "dpdk")]
             RunningPort::Eal(port) => port.stats(),
         }
@@ -296,12 +337,22 @@ impl RunningPort {
         }
     }
 
+    /// As if its device had asked for a reset ([`PortEvents::reset_wanted`]).
+    pub fn want_reset(&self) {
+        match self {
+            RunningPort::Soft(port) => port.want_reset(),
+            #[cfg(feature = "dpdk")]
+            RunningPort::Eal(port) => port.want_reset(),
+        }
+    }
+
     /// Stops the port. Every queue pair that start gave out must be handed in.
     pub fn stop(self, queues: Vec<QueuePair>) -> Result<Port, Box<StopError>> {
         let (id, want) = (self.facts().id, self.facts().queues);
         let mut have: Vec<u16> = queues.iter().filter(|q| q.port == id).map(|q| q.queue).collect();
         have.sort_unstable();
-        if queues.len() != want as usize || !have.into_iter().eq(0..want) {
+        let away = queues.iter().any(QueuePair::is_away);
+        if away || queues.len() != want as usize || !have.into_iter().eq(0..want) {
             let what =
                 format!("port {id}: {} of its {want} queue pairs were handed in to stop it", queues.len());
             let error = Error::Refused { what, remedy: None };

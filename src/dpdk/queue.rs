@@ -1,4 +1,4 @@
-//! Receive and transmit queues: a two-way match per burst.
+//! Receive and transmit queues: one match per burst.
 
 use super::{Burst, soft};
 
@@ -10,6 +10,8 @@ pub enum RxQueue {
     /// Of an ethdev.
     #[cfg(feature = "dpdk")]
     Eal(super::eal::RxQueue),
+    /// Of a port that does not run: nothing comes.
+    Away,
 }
 
 impl RxQueue {
@@ -20,6 +22,7 @@ impl RxQueue {
             RxQueue::Soft(queue) => queue.receive(burst, room),
             #[cfg(feature = "dpdk")]
             RxQueue::Eal(queue) => queue.receive(burst, room),
+            RxQueue::Away => 0,
         }
     }
 }
@@ -32,6 +35,8 @@ pub enum TxQueue {
     /// Of an ethdev.
     #[cfg(feature = "dpdk")]
     Eal(super::eal::TxQueue),
+    /// Of a port that does not run: it takes nothing.
+    Away,
 }
 
 impl TxQueue {
@@ -43,6 +48,12 @@ impl TxQueue {
             TxQueue::Soft(queue) => queue.send(burst),
             #[cfg(feature = "dpdk")]
             TxQueue::Eal(queue) => queue.send(burst),
+            TxQueue::Away => 0,
         }
+    }
+
+    /// Does its port not run?
+    pub fn is_away(&self) -> bool {
+        matches!(self, TxQueue::Away)
     }
 }

@@ -111,8 +111,8 @@ pub struct PortSeen {
     pub id: u16,
     /// Carrier.
     pub link_up: bool,
-    /// It asked for a reset and did not get one.
-    pub reset_wanted: bool,
+    /// It asked for a reset and has not come back from it: what is to be said of that.
+    pub reset: Option<String>,
     /// Frames lost because its ring was full.
     pub missed: u64,
     /// Frames lost for want of a buffer.
@@ -320,10 +320,8 @@ impl Health {
             if *down >= LINK_AFTER {
                 say(Cause::LinkDown, format!("the link of port {} is down", now.id));
             }
-            if now.reset_wanted {
-                let text =
-                    format!("the device of port {} asks for a reset and passes nothing until then", now.id);
-                say(Cause::DeviceReset, text);
+            if let Some(text) = &now.reset {
+                say(Cause::DeviceReset, text.clone());
             }
         }
         let empty = self.pool_empty.as_secs_f64();

@@ -132,6 +132,8 @@ drop_reasons! {
     TooBig "too_big" "encap",
     /// The transmit queue stayed full through all retries.
     TxFull "tx_full" "tx",
+    /// The port by which the frame goes home is being reset: a parcel from another worker, or a frame that has waited, or one of our own.
+    PortReset "port_reset" "tx",
 }
 
 impl From<DropReason> for ReasonId {

@@ -24,6 +24,7 @@ mod heartbeat;
 mod mesh;
 mod hops;
 mod change;
+mod lend;
 pub(crate) mod worker;
 #[cfg(any(test, fuzzing))]
 #[allow(
@@ -54,6 +55,7 @@ pub use heartbeat::{Heartbeat, Place};
 pub use inspect::{
     Candidate, Comparison, Differences, End, Example, HOLD_BYTES, Inspect, Pipeline, Running, Verdict,
 };
+pub use lend::{Lend, LendEnd, Letter, lend};
 pub use mesh::Mesh;
 pub use punt::{HostEnd, Punt, PuntCounters, PuntSnapshot};
 pub use respond::Respond;

@@ -1,6 +1,6 @@
 //! Hop 6, tx: survivors out, the dead freed in bulk, everything counted.
 //!
-//! May drop: [`DropReason::TxFull`]. Afterwards the batch is empty.
+//! May drop: [`DropReason::TxFull`], [`DropReason::PortReset`]. Afterwards the batch is empty.
 
 use super::counters::WorkerCounters;
 use crate::dpdk::{Burst, TxQueue};
@@ -43,7 +43,7 @@ pub(super) fn run(
     let mut lost_bytes = 0;
     if sent < offered {
         lost_bytes = frames.as_slice().iter().map(|f| f.len() as u64).sum();
-        counters.drop(DropReason::TxFull.into(), (offered - sent) as u64);
+        counters.drop(lost_by(queue).into(), (offered - sent) as u64);
         frames.free();
     }
     counters.sent_bytes.add(bytes - lost_bytes);
@@ -67,7 +67,7 @@ pub(crate) fn send(queue: &mut TxQueue, frames: &mut Burst, counters: &WorkerCou
     counters.sent.add(sent as u64);
     counters.sent_bytes.add(bytes - lost_bytes);
     if sent < offered {
-        counters.drop(DropReason::TxFull.into(), (offered - sent) as u64);
+        counters.drop(lost_by(queue).into(), (offered - sent) as u64);
         frames.free();
     }
 }
@@ -83,9 +83,18 @@ fn bury(batch: &mut Batch, dead: &mut Burst, counters: &WorkerCounters) {
     batch.frames.split(live.0, dead);
 }
 
+/// Why the queue did not take what is left.
+#[cold]
+fn lost_by(queue: &TxQueue) -> DropReason {
+    if queue.is_away() { DropReason::PortReset } else { DropReason::TxFull }
+}
+
 #[cold]
 fn retry(queue: &mut TxQueue, frames: &mut Burst) -> usize {
     let mut sent = 0;
+    if queue.is_away() {
+        return sent;
+    }
     for _ in 0..RETRIES {
         std::hint::spin_loop();
         sent += queue.send(frames);

@@ -9,7 +9,7 @@ use crossbeam::utils::CachePadded;
 use super::counters::WorkerCounters;
 use super::hops::Hops;
 use super::track::Source;
-use super::{Clock, Decap, Inspect, Lens, Mail, Place, Punt, Respond, Track, decap, rx};
+use super::{Clock, Decap, Inspect, Lend, Lens, Mail, Place, Punt, Respond, Track, decap, rx};
 use crate::config::Idle;
 use crate::dpdk::{QueuePair, cycles};
 use crate::event::Emitter;
@@ -51,6 +51,7 @@ impl Stop {
 #[derive(Debug)]
 pub struct Worker {
     lanes: Vec<Lane>,
+    lend: Option<Box<Lend>>,
     hops: Hops,
     burst: usize,
     idle: Idle,
@@ -68,7 +69,7 @@ impl Worker {
         clock: Clock,
         counters: Arc<WorkerCounters>,
     ) -> Self {
-        Worker { lanes, hops: Hops::new(decap, inspect, counters), burst, idle, clock }
+        Worker { lanes, lend: None, hops: Hops::new(decap, inspect, counters), burst, idle, clock }
     }
 
     /// The same, following flows.
@@ -107,6 +108,12 @@ impl Worker {
         self
     }
 
+    /// The same, with a mailbox for its lanes.
+    pub fn with_lend(mut self, lend: Lend) -> Self {
+        self.lend = Some(Box::new(lend));
+        self
+    }
+
     /// The next poll that finds frames is timed, with its stages.
     pub fn time_next_poll(&mut self) {
         self.hops.inspect.time_next();
@@ -136,8 +143,13 @@ impl Worker {
     /// The same, when the counter of cycles stands there. Returns what it said last, too.
     #[inline(always)]
     fn poll_from(&mut self, mut start: u64) -> (usize, u64) {
-        let Worker { lanes, hops, burst, clock, .. } = self;
+        let Worker { lanes, lend, hops, burst, clock, .. } = self;
         let mut found = 0;
+        if let Some(lend) = lend
+            && lend.is_due()
+        {
+            lend.exchange(lanes);
+        }
         if hops.is_change_due() {
             hops.change(lanes, clock.at(start));
         }
@@ -265,6 +277,11 @@ impl Worker {
         let Worker { lanes, hops, clock, .. } = self;
         hops.streams_due(lanes, clock.now(), true);
         hops.inspect.stop(clock.now());
+    }
+
+    /// Its mailbox for lanes, when it has ended: there may be a letter that it did not come to.
+    pub fn take_lend(&mut self) -> Option<Box<Lend>> {
+        self.lend.take()
     }
 
     /// Gives the lanes back.

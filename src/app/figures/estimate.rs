@@ -76,6 +76,7 @@ impl Estimate {
             device: port.device.clone(),
             link: LinkStatus { up: false, speed_mbps: None },
             stats: PortStats::default(),
+            resets: Default::default(),
         };
         let xstats = plan.ports.iter().map(|port| {
             let count = XSTATS + usize::from(queues(port)) * XSTATS_PER_QUEUE;

@@ -303,6 +303,9 @@ fn of_port(port: &PortReport, xstats: &[(String, u64)]) {
     count("sluicegate_port_no_buffer_packets_total", port.stats.rx_no_buffer);
     count("sluicegate_port_receive_errors_total", port.stats.rx_errors);
     count("sluicegate_port_send_errors_total", port.stats.tx_errors);
+    for (outcome, n) in [("done", port.resets.done), ("failed", port.resets.failed)] {
+        counter!("sluicegate_port_resets_total", "port" => id.clone(), "outcome" => outcome).absolute(n);
+    }
     gauge!("sluicegate_port_link_up", "port" => id.clone()).set(f64::from(u8::from(port.link.up)));
     gauge!("sluicegate_port_info", "port" => id.clone(), "device" => port.device.clone()).set(1.0);
     for (name, n) in xstats.iter().take(MOST_XSTATS) {

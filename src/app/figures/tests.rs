@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::app::PortReport;
+use crate::app::{PortReport, Resets};
 use crate::config::{Cause, Options, Overrides, Plan, WorkerPlan, load_text};
 use crate::dpdk::{LcorePlan, LinkStatus, PortStats};
 use crate::event::{FollowSnapshot, SinkSnapshot, Type};
@@ -152,11 +152,12 @@ fn busy_picture(plan: &Plan) -> Picture {
         tx_errors: 5,
     };
     let link = LinkStatus { up: true, speed_mbps: None };
+    let resets = Resets { done: 71, failed: 72 };
     let xstats = [("bw_in_allowance_exceeded", 17), ("rx_q0_packets", 12), ("tx_good_bytes", 0)];
     Picture {
         names: Arc::new(names),
         workers: vec![worker],
-        ports: vec![PortReport { id: 5, device: "net_null0".into(), link, stats }],
+        ports: vec![PortReport { id: 5, device: "net_null0".into(), link, stats, resets }],
         xstats: vec![xstats.map(|(name, n)| (name.to_owned(), n)).to_vec()],
         management: Some(management()),
         sinks: vec![SinkSnapshot { name: "eve".into(), written: [1; _], lost: [2; _], bytes: 4, errors: 3 }],
@@ -478,7 +479,13 @@ fn a_large_policy_fits_into_a_scrape_alone() {
         judged: Default::default(),
         workers: (0..16).map(worker).collect(),
         names,
-        ports: vec![PortReport { id: 0, device: "0000:00:06.0".into(), link, stats: PortStats::default() }],
+        ports: vec![PortReport {
+            id: 0,
+            device: "0000:00:06.0".into(),
+            link,
+            stats: PortStats::default(),
+            resets: Resets::default(),
+        }],
         xstats: vec![(0..600).map(|n| (format!("rx_q{n}_some_counter_of_ena"), n)).collect()],
         management: Some(ManagementSnapshot::default()),
         sinks: Vec::new(),

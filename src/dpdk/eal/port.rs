@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
 
 use super::{Eal, device, queue, rss, text};
-use crate::dpdk::port::{LinkStatus, PortConfig, PortEvents, PortFacts, PortStats, QueuePair, StopError};
+use crate::dpdk::port::{
+    LinkStatus, PortConfig, PortEvents, PortFacts, PortStats, QueuePair, StartError, StopError,
+};
 use crate::dpdk::{self, Errno, Error, Mempool};
 
 /// Ethernet header and CRC, which DPDK's drivers leave out of the MTU.
@@ -77,19 +79,25 @@ impl Port {
         info(self.id).map_or(1500, |info| largest_mtu(&info))
     }
 
-    /// Resets the device after it asked for it ([`PortEvents::reset_wanted`]).
-    pub(in crate::dpdk) fn reset(&mut self) -> Result<(), Error> {
+    /// Resets the device after it asked for it ([`PortEvents::reset_wanted`]). False if the driver has no reset (no virtual device has one): to stop
+    /// and to start it again is what is left then.
+    pub(in crate::dpdk) fn reset(&mut self) -> Result<bool, Error> {
         // SAFETY: S5, the port is stopped and no queue handle is out.
-        let code = unsafe { dpdk_sys::rte_eth_dev_reset(self.id) };
-        check(code, || format!("reset {}", self.name()))
+        match unsafe { dpdk_sys::rte_eth_dev_reset(self.id) } {
+            code if code == -libc::ENOTSUP => Ok(false),
+            code => check(code, || format!("reset {}", self.name())).map(|()| true),
+        }
     }
 
     pub(in crate::dpdk) fn start(
         mut self,
         config: &PortConfig,
         pool: &Mempool,
-    ) -> Result<(RunningPort, Vec<QueuePair>), Error> {
-        let facts = self.bring_up(config, pool)?;
+    ) -> Result<(RunningPort, Vec<QueuePair>), Box<StartError>> {
+        let facts = match self.bring_up(config, pool) {
+            Ok(facts) => facts,
+            Err(error) => return Err(Box::new(StartError { port: dpdk::Port::Eal(self), error })),
+        };
         self.running = true;
         let pair = |number| QueuePair {
             queue: number,
@@ -331,11 +339,11 @@ impl RunningPort {
         &self.facts
     }
 
-    pub(in crate::dpdk) fn stats(&self) -> PortStats {
+    pub(in crate::dpdk) fn stats(&self) -> Option<PortStats> {
         let mut stats = dpdk_sys::rte_eth_stats::default();
-        // SAFETY: a place for the answer; zero if the driver has none.
-        unsafe { dpdk_sys::rte_eth_stats_get(self.port.id, &mut stats) };
-        PortStats {
+        // SAFETY: a place for the answer.
+        let code = unsafe { dpdk_sys::rte_eth_stats_get(self.port.id, &mut stats) };
+        (code == 0).then_some(PortStats {
             rx_packets: stats.ipackets,
             tx_packets: stats.opackets,
             rx_bytes: stats.ibytes,
@@ -344,7 +352,12 @@ impl RunningPort {
             rx_no_buffer: stats.rx_nombuf,
             rx_errors: stats.ierrors,
             tx_errors: stats.oerrors,
-        }
+        })
+    }
+
+    /// As if its device had asked for a reset.
+    pub(in crate::dpdk) fn want_reset(&self) {
+        self.port.flags.reset_wanted.store(true, Ordering::Release);
     }
 
     pub(in crate::dpdk) fn xstats(&self) -> Vec<(String, u64)> {

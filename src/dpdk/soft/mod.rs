@@ -23,9 +23,11 @@ use parking_lot::Mutex;
 pub use fault::{FaultCounts, Faults};
 pub use replay::Replay;
 
-use super::port::{LinkStatus, PortConfig, PortEvents, PortFacts, PortStats, QueuePair, RssFacts};
+use super::port::{
+    LinkStatus, PortConfig, PortEvents, PortFacts, PortStats, QueuePair, RssFacts, StartError,
+};
 use super::raw;
-use super::{Burst, Error, Mempool};
+use super::{Burst, Errno, Error, Mempool};
 use fault::{Inbound, Local};
 use offload::Outer;
 use toeplitz::{KEY, MICROSOFT_KEY, RETA, Rss};
@@ -101,17 +103,41 @@ impl Port {
         u16::MAX - (raw::HEADROOM + LINK_HEADER) as u16
     }
 
+    /// Counted ([`Wire::resets`]), and refused as often as the wire says ([`Wire::refuse`]).
+    pub(super) fn reset(&mut self) -> Result<bool, Error> {
+        self.wire.0.lock().ask(|asked| &mut asked.resets, &self.setup.name, "reset").map(|()| true)
+    }
+
     pub(super) fn start(
         self,
         config: &PortConfig,
         pool: &Mempool,
-    ) -> Result<(RunningPort, Vec<QueuePair>), Error> {
+    ) -> Result<(RunningPort, Vec<QueuePair>), Box<StartError>> {
+        match self.check(config, pool) {
+            Ok((facts, rss)) => Ok(self.run(facts, rss, config, pool)),
+            Err(error) => Err(Box::new(StartError { port: super::Port::Soft(self), error })),
+        }
+    }
+
+    /// Can it start like this?
+    fn check(&self, config: &PortConfig, pool: &Mempool) -> Result<(PortFacts, Rss), Error> {
         let facts = self.facts(config, pool)?;
         let (Some(key), Some(reta)) = (facts.rss.key.clone(), facts.rss.reta.as_deref()) else {
             return Err(Error::refused(format!("{}: no RSS", self.setup.name), "give a key and a table"));
         };
+        self.wire.0.lock().ask(|asked| &mut asked.starts, &self.setup.name, "start")?;
         let reta = std::array::from_fn(|i| reta.get(i).copied().unwrap_or(0));
-        let life = self.wire.0.lock().start(config, Rss { key, reta });
+        Ok((facts, Rss { key, reta }))
+    }
+
+    fn run(
+        self,
+        facts: PortFacts,
+        rss: Rss,
+        config: &PortConfig,
+        pool: &Mempool,
+    ) -> (RunningPort, Vec<QueuePair>) {
+        let life = self.wire.0.lock().start(config, rss);
         let queues = (0..config.queues).map(|queue| {
             let end = || End { wire: self.wire.clone(), life, queue, _not_sync: PhantomData };
             let (rx, tx) = (1 + 2 * u64::from(queue), 2 + 2 * u64::from(queue));
@@ -130,7 +156,7 @@ impl Port {
             }
         });
         let queues = queues.collect();
-        Ok((RunningPort { wire: self.wire, setup: Box::new(self.setup), facts }, queues))
+        (RunningPort { wire: self.wire, setup: Box::new(self.setup), facts }, queues)
     }
 
     fn facts(&self, config: &PortConfig, pool: &Mempool) -> Result<PortFacts, Error> {
@@ -221,6 +247,10 @@ impl RunningPort {
         std::mem::take(&mut self.wire.0.lock().events)
     }
 
+    pub(super) fn want_reset(&self) {
+        self.wire.want_reset();
+    }
+
     pub(super) fn stop(self, _queues: Vec<QueuePair>) -> Port {
         self.wire.0.lock().stop();
         Port { wire: self.wire, setup: *self.setup }
@@ -288,6 +318,17 @@ impl Wire {
         self.0.lock().events.reset_wanted = true;
     }
 
+    /// How often the port was reset.
+    pub fn resets(&self) -> u64 {
+        self.0.lock().asked.resets.done
+    }
+
+    /// The next so many resets fail, and then so many starts.
+    pub fn refuse(&self, resets: u32, starts: u32) {
+        let asked = &mut self.0.lock().asked;
+        (asked.resets.refuse, asked.starts.refuse) = (resets, starts);
+    }
+
     /// What became of every frame.
     pub fn counts(&self) -> FaultCounts {
         self.0.lock().counts()
@@ -311,6 +352,21 @@ struct Cable {
     checksums: bool,
     rx_depth: usize,
     tx_depth: usize,
+    asked: Asked,
+}
+
+/// What was asked of the port.
+#[derive(Debug, Default)]
+struct Asked {
+    resets: Often,
+    starts: Often,
+}
+
+#[derive(Debug, Default)]
+struct Often {
+    done: u64,
+    /// So many more are refused.
+    refuse: u32,
 }
 
 #[derive(Debug)]
@@ -343,7 +399,20 @@ impl Cable {
             checksums: setup.checksums,
             rx_depth: setup.rx_depth.unwrap_or(usize::MAX),
             tx_depth: setup.tx_depth.unwrap_or(usize::MAX),
+            asked: Asked::default(),
         }
+    }
+
+    fn ask(&mut self, what: fn(&mut Asked) -> &mut Often, name: &str, verb: &str) -> Result<(), Error> {
+        let often = what(&mut self.asked);
+        match often.refuse.checked_sub(1) {
+            None => often.done += 1,
+            Some(left) => {
+                often.refuse = left;
+                return Err(Error::call(format!("{verb} {name}"), Errno(libc::EIO)));
+            }
+        }
+        Ok(())
     }
 
     fn start(&mut self, config: &PortConfig, rss: Rss) -> u64 {

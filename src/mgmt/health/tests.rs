@@ -15,7 +15,7 @@ struct Lab {
 impl Lab {
     fn new(plan: HealthPlan) -> Lab {
         let worker = |id| WorkerSeen { id, ended: false, polls: 0, place: Place::Rx, sent: 0, tx_full: 0 };
-        let port = |id| PortSeen { id, link_up: true, reset_wanted: false, missed: 0, no_buffer: 0 };
+        let port = |id| PortSeen { id, link_up: true, reset: None, missed: 0, no_buffer: 0 };
         let seen = Observation {
             policy: true,
             workers: vec![worker(0), worker(1)],
@@ -132,7 +132,14 @@ fn each_cause_has_its_patience() {
         assert!((least..=most).contains(&(at - before)), "{name} after {} ms", at - before);
     };
     case("link", &mut Lab::up(), &mut |seen| seen.ports[0].link_up = false, Cause::LinkDown, 500, 1000);
-    case("reset", &mut Lab::up(), &mut |seen| seen.ports[0].reset_wanted = true, Cause::DeviceReset, 0, 250);
+    case(
+        "reset",
+        &mut Lab::up(),
+        &mut |seen| seen.ports[0].reset = Some("reset".into()),
+        Cause::DeviceReset,
+        0,
+        250,
+    );
     case("ended", &mut Lab::up(), &mut |seen| seen.workers[0].ended = true, Cause::WorkerEnded, 0, 250);
     case("pool", &mut Lab::up(), &mut |seen| seen.pool_available = 0, Cause::PoolEmpty, 5 * second, 5250);
     case(
