@@ -22,5 +22,6 @@ pub mod nics;
 #[cfg(feature = "program")]
 pub mod cli;
 pub mod traffic;
+pub mod conform;
 
 pub use app::App;

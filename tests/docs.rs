@@ -70,6 +70,30 @@ fn figures_are_documented() {
     );
 }
 
+/// The list of checks is what the judge does.
+#[test]
+fn checks_of_appliances_are_documented() {
+    const BEGIN: &str = "| check | level | what is demanded | who says so |\n|---|---|---|---|\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/conform.md");
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    let (head, list) = found.split_once(BEGIN).expect("a table of checks in docs/conform.md");
+    let tail = list.split_once("\n\n").map_or("", |(_, tail)| tail);
+    let mut expected = format!("{head}{BEGIN}");
+    for check in sluicegate::conform::checks::all() {
+        let level = check.level.word();
+        writeln!(expected, "| `{}` | {level} | {} | {} |", check.id, check.demand, check.source)
+            .expect("a string");
+    }
+    expected += &format!("\n{tail}");
+    if std::env::var_os("SLUICEGATE_BLESS").is_some() {
+        std::fs::write(&path, &expected).expect("docs/conform.md");
+    }
+    assert!(
+        found == expected || std::env::var_os("SLUICEGATE_BLESS").is_some(),
+        "docs/conform.md is out of date: SLUICEGATE_BLESS=1 cargo nextest run --test docs"
+    );
+}
+
 /// Labels are names in metrics: unique and made of small letters and underscores.
 #[test]
 fn drop_labels_are_metric_names() {

@@ -198,3 +198,62 @@ fn tshark_finds_answers_right() {
     }
     assert_eq!((resets + errors) as usize, cases.len(), "{resets} resets, {errors} errors");
 }
+
+/// What the judge of appliances sends, every profile and kind of inner packet.
+#[test]
+fn tshark_reads_what_the_judge_sends() {
+    use sluicegate::conform::frames::make::{self, Ends, Envelope, Segment};
+    use sluicegate::conform::profile::Profile;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let capture = folder.path().join("judge.pcap");
+    let mut writer = Writer::create(&capture).expect("a capture");
+    let mut expected = Vec::new();
+    for v6 in [false, true] {
+        let (from, to) = if v6 { ("[fd00:201::7]", "[fd00:202::9]") } else { ("10.201.0.7", "10.202.0.9") };
+        let end = |host: &str, port: u16| format!("{host}:{port}").parse().expect("an address");
+        let ends = Ends { from: end(from, 40_000), to: end(to, 5001) };
+        let segment = Segment { flags: 0x18, sequence: 1, acknowledgment: 2, payload: b"odd" };
+        let datagram = make::udp(ends, b"payload");
+        let too_big = if v6 { [2, 0] } else { [3, 4] };
+        let error = make::icmp(ends.to.ip(), ends.from.ip(), too_big, 1400, &datagram);
+        let (ip, icmp) = if v6 { ("ipv6", "icmpv6") } else { ("ip", "icmp") };
+        for (inner, layers) in [
+            (make::tcp(ends, segment), "tcp".to_owned()),
+            (datagram, "udp".to_owned()),
+            (make::udp(ends, b""), "udp".to_owned()),
+            (make::echo(ends, true, 7, b"ping"), icmp.to_owned()),
+            (make::echo(ends.turned(), false, 7, b"ping"), icmp.to_owned()),
+            (error, format!("{icmp}:{ip}:udp")),
+        ] {
+            for (profile, second) in Profile::ALL.into_iter().flat_map(|p| [(p, false), (p, true)]) {
+                let envelope = Envelope {
+                    node: [10, 254, 11, 60].into(),
+                    appliance: [10, 254, 11, 102].into(),
+                    source_port: 60_123,
+                    port: 6081,
+                    ttl: profile.ttl,
+                    checksum: profile.checksum,
+                    flags: 0,
+                    protocol: None,
+                    vni: (0, 0),
+                    options: profile.options(u64::MAX / 3, 0xdead_beef, second),
+                };
+                let head = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0];
+                let frame = [&head[..], &envelope.packet(&inner)].concat();
+                writer.write(expected.len() as u64, &frame).expect("a capture");
+                let checksum = if profile.checksum { GOOD } else { NONE };
+                expected.push((format!("eth:ethertype:ip:udp:geneve:{ip}:{layers}"), checksum));
+            }
+        }
+    }
+    writer.finish().expect("a capture");
+    let Some(frames) = seen("tshark_reads_what_the_judge_sends", &capture) else { return };
+    assert_eq!(frames.len(), expected.len());
+    for (frame, (protocols, checksum)) in frames.iter().zip(&expected) {
+        let found = frame.protocols.trim_end_matches(":data");
+        assert_eq!((found, frame.udp.as_str()), (protocols.as_str(), *checksum), "{frame:?}");
+        assert!(frame.ip == GOOD && frame.severity < ERROR, "{frame:?}");
+        assert!(["", GOOD].contains(&frame.inside.as_str()), "{frame:?}");
+    }
+}

@@ -2,6 +2,7 @@
 
 mod capture;
 mod check;
+mod conform;
 #[cfg(feature = "dpdk")]
 mod demo;
 mod devices;
@@ -55,6 +56,7 @@ Start here:
   sluicegate top                             the same, live
   sluicegate events --follow                 what it tells of packets and flows
   sluicegate drain FILE                      it leaves when its flows are over
+  sluicegate conform --target ADDRESS        any appliance, judged as a load balancer sees it
 
 Any value of a pipeline file can be set from outside, the command line winning:
   SLUICEGATE_TUNNEL__PROFILE=tencent sluicegate run FILE --set tunnel.port=6081
@@ -97,6 +99,8 @@ enum Command {
     Explain(explain::Explain),
     /// Frames of a running instance, as pcapng, with what became of each
     Capture(capture::Capture),
+    /// Judge any GENEVE appliance: play the load balancer, and say what comes back wrong; exit code 1 if it fails
+    Conform(conform::Conform),
     /// The load balancer's side: forward frames to appliances and back (gateway FILE); simulate what is lost when targets or gateways die
     Gateway(gateway::Gateway),
     /// Ask a running instance to load its configuration anew; exit code 1 if it refuses
@@ -159,6 +163,7 @@ pub fn main_with(own: &[&'static crate::stage::StageKind]) -> ExitCode {
         Command::Events(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Capture(command) => command.run(),
+        Command::Conform(command) => command.run(),
         Command::Gateway(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Drain(command) => command.run(),
