@@ -19,6 +19,8 @@ use super::wire::{Sent, Wire};
 const FULL: Duration = Duration::from_secs(1);
 /// Packets that are kept of what comes at once: an appliance that sends without end is no reason to run out of memory.
 const MOST: usize = 10_000;
+/// Packets that are taken between two that are sent.
+const BETWEEN: usize = 256;
 
 /// Why a check did not pass.
 #[derive(Debug)]
@@ -316,7 +318,8 @@ impl<'a> Session<'a> {
         mut enough: impl FnMut(&[Vec<u8>]) -> bool,
     ) -> Result<(), Stop> {
         let (began, mut taken) = (Instant::now(), 0);
-        while taken < MOST && !enough(came) {
+        let most = if wait.is_zero() { BETWEEN } else { MOST };
+        while taken < most && !enough(came) {
             let left = wait.saturating_sub(began.elapsed());
             if left.is_zero() && !wait.is_zero() {
                 break;

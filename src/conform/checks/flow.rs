@@ -11,7 +11,7 @@ use super::{AWS_GUIDE, Check};
 /// The encapsulating security payload of IPsec.
 const ESP: u8 = 50;
 /// Packets in a row.
-const ROW: u32 = 200;
+const ROW: u32 = 100;
 
 /// The group.
 pub const CHECKS: &[Check] = &[

@@ -18,6 +18,8 @@ use super::{ANSWER, Ask, Asked, Sent, Wire};
 const HEADER: usize = 14;
 /// From one question to the next, while a neighbour does not answer.
 const ARP_AGAIN: Duration = Duration::from_millis(200);
+/// How long connections that are over are waited for.
+const GOODBYE: Duration = Duration::from_millis(100);
 /// Frames that wait for somebody to look at them, at most.
 const WAITING: usize = 8192;
 /// Frames that are taken from the link at a time.
@@ -238,6 +240,20 @@ impl<L: Link> Wire for Ethernet<L> {
     fn ask(&mut self, ask: Ask<'_>) -> io::Result<Asked> {
         let mut handles = Vec::new();
         let asked = self.ask_all(ask, &mut handles);
+        for handle in &handles {
+            self.sockets.get_mut::<Socket<'_>>(*handle).close();
+        }
+        // A FIN of the other side is waited for, but not for long.
+        let began = Instant::now();
+        let open = |ways: &SocketSet<'_>| {
+            let over = |state| matches!(state, State::Closed | State::TimeWait);
+            handles.iter().any(|handle| !over(ways.get::<Socket<'_>>(*handle).state()))
+        };
+        while open(&self.sockets) && began.elapsed() < GOODBYE {
+            self.take();
+            self.poll();
+            self.cable.link.idle();
+        }
         for handle in handles {
             self.sockets.get_mut::<Socket<'_>>(handle).abort();
             self.poll();
