@@ -10,10 +10,10 @@ use super::reset::Around;
 use super::{Launched, RunningApp};
 use crate::config::Plan;
 use crate::event::Type;
-use crate::mgmt::health::{PortSeen, WorkerSeen};
+use crate::mgmt::health::{PortSeen, QueueSeen, WorkerSeen};
 use crate::mgmt::{Draining, Management, Observation, Round, Status};
 use crate::packet::DropReason;
-use crate::path::{Pipeline, Place, WorkerCounters};
+use crate::path::{Pipeline, Place, QueueCounters, WorkerCounters};
 use crate::stage::WorkerId;
 
 impl RunningApp {
@@ -223,13 +223,19 @@ impl RunningApp {
     }
 
     fn observe(&self, at: Duration) -> Observation {
+        let queue = |queue: &QueueCounters| QueueSeen {
+            port: queue.port,
+            queue: queue.queue,
+            sent: queue.sent.get(),
+            tx_full: queue.tx_full.get(),
+        };
         let worker = |Launched { counters, handle }: &Launched| WorkerSeen {
             id: counters.worker.0,
             ended: handle.has_ended(),
             polls: counters.busy_polls.get() + counters.idle_polls.get(),
             place: counters.place.place(),
-            sent: counters.sent.get(),
             tx_full: counters.dropped(DropReason::TxFull.into()),
+            queues: counters.queues.iter().map(queue).collect(),
         };
         let reasons = self.resets.reasons(&self.ports, &self.around());
         let ports = self.ports.iter().zip(&self.port_stats).zip(reasons);

@@ -98,9 +98,22 @@ pub struct WorkerSeen {
     pub polls: u64,
     /// Where it was.
     pub place: Place,
-    /// Frames that its queues took.
+    /// Frames that its transmit queues did not take.
+    pub tx_full: u64,
+    /// Each of its queues.
+    pub queues: Vec<QueueSeen>,
+}
+
+/// A transmit queue at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueSeen {
+    /// Number of its port.
+    pub port: u16,
+    /// Its number.
+    pub queue: u16,
+    /// Frames that it took.
     pub sent: u64,
-    /// Frames that they did not take.
+    /// Frames that it did not take.
     pub tx_full: u64,
 }
 
@@ -178,10 +191,11 @@ pub struct Health {
     status: Status,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct WorkerPast {
     still: Duration,
-    tx_stuck: Duration,
+    /// Of each of its queues.
+    tx_stuck: Vec<Duration>,
 }
 
 impl Health {
@@ -271,12 +285,15 @@ impl Health {
         let Some(before) = &self.before else { return };
         for ((past, now), old) in self.workers.iter_mut().zip(&seen.workers).zip(&before.workers) {
             past.still = if now.polls == old.polls { past.still + passed } else { Duration::ZERO };
-            past.tx_stuck = match (now.sent > old.sent, now.tx_full > old.tx_full) {
-                (true, _) => Duration::ZERO,
-                (false, true) => past.tx_stuck + passed,
-                // Nothing to send says little: a queue that was stuck is given the benefit of the doubt, slowly.
-                (false, false) => past.tx_stuck.saturating_sub(passed / 8),
-            };
+            past.tx_stuck.resize(now.queues.len(), Duration::ZERO);
+            for ((stuck, now), old) in past.tx_stuck.iter_mut().zip(&now.queues).zip(&old.queues) {
+                *stuck = match (now.sent > old.sent, now.tx_full > old.tx_full) {
+                    (true, _) => Duration::ZERO,
+                    (false, true) => *stuck + passed,
+                    // Nothing to send says little: a queue that was stuck is given the benefit of the doubt, slowly.
+                    (false, false) => stuck.saturating_sub(passed / 8),
+                };
+            }
         }
         for (down, now) in self.ports.iter_mut().zip(&seen.ports) {
             *down = if now.link_up { Duration::ZERO } else { *down + passed };
@@ -305,13 +322,16 @@ impl Health {
                     format!("worker {} has not polled for {still:.1} s; it is in {place}", now.id),
                 );
             }
-            if past.tx_stuck >= TX_AFTER {
+            for (queue, stuck) in
+                now.queues.iter().zip(&past.tx_stuck).filter(|(_, stuck)| **stuck >= TX_AFTER)
+            {
+                let QueueSeen { port, queue, .. } = queue;
+                let stuck = stuck.as_secs_f64();
                 say(
                     Cause::TxStuck,
                     format!(
-                        "a queue of worker {} has taken no frame for {:.1} s",
-                        now.id,
-                        past.tx_stuck.as_secs_f64()
+                        "transmit queue {queue} of port {port} (worker {}) has taken no frame for {stuck:.1} s",
+                        now.id
                     ),
                 );
             }

@@ -116,6 +116,28 @@ pub struct QueueCounters {
     pub received: Counter,
     /// Polls that found as many frames as they asked for: more may have waited.
     pub full_polls: Counter,
+    /// Frames that its transmit queue took, but for those made here.
+    pub sent: Counter,
+    /// Frames that its transmit queue did not take.
+    pub tx_full: Counter,
+}
+
+impl QueueCounters {
+    /// What became of the frames of a batch that went to its transmit queue.
+    #[inline(always)]
+    pub(super) fn count(&self, taken: Taken) {
+        self.sent.add(taken.sent.into());
+        if taken.full > 0 {
+            self.tx_full.add(taken.full.into());
+        }
+    }
+}
+
+/// What a transmit queue took of a batch, and what not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Taken {
+    pub sent: u32,
+    pub full: u32,
 }
 
 /// One counter per reason, on cache lines of their own.
@@ -248,6 +270,8 @@ impl WorkerCounters {
             queue,
             received: Counter::default(),
             full_polls: Counter::default(),
+            sent: Counter::default(),
+            tx_full: Counter::default(),
         };
         self.queues = queues.map(of).collect();
         self

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::counters::WorkerCounters;
+use super::counters::{Taken, WorkerCounters};
 use super::samples::TIMES;
 use super::track::Source;
 use super::{Decap, Inspect, Lane, Lens, Mail, Mesh, Place, Punt, Respond, Track, encap, tx};
@@ -40,7 +40,7 @@ impl Hops {
 
     /// Takes the batch from decap to the port, and leaves it empty. Not inlined: decap's loop keeps the registers to itself.
     #[inline(never)]
-    pub fn run(&mut self, queues: &mut QueuePair, source: Source, now: u64) {
+    pub fn run(&mut self, queues: &mut QueuePair, source: Source, now: u64) -> Taken {
         match self.lens.as_ref().is_some_and(|lens| lens.is_on()) {
             true => self.run_captured(queues, source, now),
             false => self.through::<false>(queues, source, now),
@@ -50,12 +50,12 @@ impl Hops {
     /// The same while a capture is on. Apart, so that no register is kept for what mostly is not there.
     #[cold]
     #[inline(never)]
-    fn run_captured(&mut self, queues: &mut QueuePair, source: Source, now: u64) {
-        self.through::<true>(queues, source, now);
+    fn run_captured(&mut self, queues: &mut QueuePair, source: Source, now: u64) -> Taken {
+        self.through::<true>(queues, source, now)
     }
 
     #[inline(always)]
-    fn through<const CAPTURED: bool>(&mut self, queues: &mut QueuePair, source: Source, now: u64) {
+    fn through<const CAPTURED: bool>(&mut self, queues: &mut QueuePair, source: Source, now: u64) -> Taken {
         let Hops {
             decap, track, inspect, respond, punt, lens, batch, dead, made, released, counters, ..
         } = self;
@@ -95,7 +95,7 @@ impl Hops {
         let parting = !(batch.away() | batch.held()).is_empty();
         counters.place.at(Place::Tx);
         let id = queues.port;
-        tx::run(&mut queues.tx, batch, dead, counters, |batch, dead| {
+        let taken = tx::run(&mut queues.tx, batch, dead, counters, |batch, dead| {
             if let Some(punt) = punt
                 && !batch.punted().is_empty()
             {
@@ -110,6 +110,7 @@ impl Hops {
         if !made.is_empty() {
             tx::made(&mut queues.tx, made, counters);
         }
+        taken
     }
 
     /// A poll that was timed is over: its frames were here for so many nanoseconds.
@@ -124,8 +125,13 @@ impl Hops {
     /// The same for a batch that goes home by the worker's own queue on that port.
     #[inline(always)]
     pub fn send_by(&mut self, lanes: &mut [Lane], port: u8, source: Source, now: u64) {
-        match lanes.iter_mut().find(|Lane(queues)| queues.port == u16::from(port)) {
-            Some(Lane(queues)) => self.run(queues, source, now),
+        match lanes.iter_mut().enumerate().find(|(_, Lane(queues))| queues.port == u16::from(port)) {
+            Some((lane, Lane(queues))) => {
+                let taken = self.run(queues, source, now);
+                if let Some(queue) = self.counters.queues.get(lane) {
+                    queue.count(taken);
+                }
+            }
             None => {
                 // Nobody gives to a worker that has no queue on the port; counted all the same.
                 let Hops { counters, batch, .. } = self;

@@ -2,7 +2,7 @@
 //!
 //! May drop: [`DropReason::TxFull`], [`DropReason::PortReset`]. Afterwards the batch is empty.
 
-use super::counters::WorkerCounters;
+use super::counters::{Taken, WorkerCounters};
 use crate::dpdk::{Burst, TxQueue};
 use crate::packet::{Batch, DropReason, Mask};
 
@@ -18,7 +18,7 @@ pub(super) fn run(
     dead: &mut Burst,
     counters: &WorkerCounters,
     part: impl FnOnce(&Batch, &mut Burst),
-) {
+) -> Taken {
     let live = batch.live();
     let bytes = batch.bytes_home();
     if live != Mask::first(batch.len()) {
@@ -32,7 +32,7 @@ pub(super) fn run(
     }
     let frames = &mut batch.frames;
     if frames.is_empty() {
-        return;
+        return Taken::default();
     }
     let offered = frames.len();
     let mut sent = queue.send(frames);
@@ -40,13 +40,17 @@ pub(super) fn run(
         sent += retry(queue, frames);
     }
     counters.sent.add(sent as u64);
-    let mut lost_bytes = 0;
+    let (mut lost_bytes, mut full) = (0, 0);
     if sent < offered {
+        let (lost, why) = (offered - sent, lost_by(queue));
         lost_bytes = frames.as_slice().iter().map(|f| f.len() as u64).sum();
-        counters.drop(lost_by(queue).into(), (offered - sent) as u64);
+        counters.drop(why.into(), lost as u64);
+        // A batch is a few dozen frames.
+        full = if why == DropReason::TxFull { lost as u32 } else { 0 };
         frames.free();
     }
     counters.sent_bytes.add(bytes - lost_bytes);
+    Taken { sent: sent as u32, full }
 }
 
 /// Sends frames of our own and counts them.

@@ -174,7 +174,10 @@ impl Worker {
             let timed = hops.inspect.is_timed();
             hops.counters.place.at(Place::Decap);
             decap::run(&mut hops.decap, &mut hops.batch, &hops.counters);
-            hops.run(queues, Source::Queue, now);
+            let taken = hops.run(queues, Source::Queue, now);
+            if let Some(queue) = hops.counters.queues.get(lane) {
+                queue.count(taken);
+            }
             // Where one lane ends the next begins: reading the counter takes as long as a quarter of a packet.
             let end = cycles();
             hops.counters.busy_polls.add(1);

@@ -14,7 +14,11 @@ struct Lab {
 
 impl Lab {
     fn new(plan: HealthPlan) -> Lab {
-        let worker = |id| WorkerSeen { id, ended: false, polls: 0, place: Place::Rx, sent: 0, tx_full: 0 };
+        let queue = |n| QueueSeen { port: 0, queue: n, sent: 0, tx_full: 0 };
+        let worker = |id| {
+            let queues = vec![queue(2 * id), queue(2 * id + 1)];
+            WorkerSeen { id, ended: false, polls: 0, place: Place::Rx, tx_full: 0, queues }
+        };
         let port = |id| PortSeen { id, link_up: true, reset: None, missed: 0, no_buffer: 0 };
         let seen = Observation {
             policy: true,
@@ -150,7 +154,7 @@ fn each_cause_has_its_patience() {
         5 * second,
         5250,
     );
-    case("tx", &mut Lab::up(), &mut |seen| seen.workers[1].tx_full += 1, Cause::TxStuck, second, 1250);
+    case("tx", &mut Lab::up(), &mut |seen| full(seen, 1, 1), Cause::TxStuck, second, 1250);
 }
 
 /// Drivers' counters are read once a second, and looked at four times.
@@ -172,14 +176,14 @@ fn a_pool_is_empty_as_long_as_drivers_say_so_each_second() {
 #[test]
 fn a_queue_that_was_stuck_is_believed_later() {
     let mut lab = Lab::up();
-    lab.run(2.0, |seen| seen.workers[1].tx_full += 1);
+    lab.run(2.0, |seen| full(seen, 1, 1));
     assert_eq!(lab.state(), State::Failed);
     lab.run(10.0, |_| {});
     assert_eq!(lab.state(), State::Failed);
     lab.run(20.0, |_| {});
     assert_eq!(lab.state(), State::Ready);
     // A trickle is enough to show that it is stuck.
-    lab.run(12.0, |seen| seen.workers[1].tx_full += u64::from(seen.at.subsec_millis() == 0));
+    lab.run(12.0, |seen| full(seen, 1, u64::from(seen.at.subsec_millis() == 0)));
     assert_eq!(lab.state(), State::Failed);
 }
 
@@ -218,10 +222,28 @@ fn what_another_appliance_would_do_no_better_degrades_unless_told_otherwise() {
     // One queue that is full now and then while frames go out is overload, not a stuck queue.
     let mut lab = Lab::up();
     lab.run(20.0, |seen| {
-        seen.workers[0].tx_full += 5;
-        seen.workers[0].sent += 1;
+        full(seen, 0, 5);
+        seen.workers[0].queues[1].sent += 1;
     });
     assert_eq!(lab.state(), State::Degraded);
+    // One that takes nothing, beside another of the same worker that does.
+    let mut lab = Lab::up();
+    lab.run(2.0, |seen| {
+        full(seen, 0, 5);
+        seen.workers[0].queues[0].sent += 100;
+    });
+    assert_eq!(lab.state(), State::Failed);
+    assert!(
+        lab.text().starts_with("transmit queue 1 of port 0 (worker 0) has taken no frame for"),
+        "{}",
+        lab.text()
+    );
+}
+
+/// The second queue of a worker does not take so many frames.
+fn full(seen: &mut Observation, worker: usize, frames: u64) {
+    seen.workers[worker].tx_full += frames;
+    seen.workers[worker].queues[1].tx_full += frames;
 }
 
 #[test]
