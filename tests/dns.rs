@@ -19,7 +19,7 @@ use sluicegate::stages::dns::{self, Counts, Dns, Tell, Told};
 use common::capture::{corpus, cut, packets};
 use common::dns::{Asked, answer, asked, over_tcp, query};
 use common::inner::{End as Host, pieces, tcp, udp, v4, wrap};
-use common::{Fate, Rig, TUNNEL, plan_with, pool_config, say, skipped};
+use common::{ANOMALIES, Fate, Rig, TUNNEL, plan_with, pool_config, say, skipped};
 
 /// The stage, and everything it tells.
 static TELLING: StageKind = StageKind {
@@ -670,7 +670,7 @@ fn what_cannot_be_read_goes_by_on_unread() {
 #[test]
 fn half_sent_queries_take_no_more_than_there_is() {
     for on_unread in ["pass", "drop"] {
-        let mut line = Line::new(&format!("messages = 64\non_unread = {on_unread:?}\n{ADS}"));
+        let mut line = Line::new(&format!("messages = 64\non_unread = {on_unread:?}\n{ADS}\n{ANOMALIES}"));
         let bad = over_tcp(&[query(asked(1, "x.ads.example"))]);
         for n in 1..10_000u16 {
             line.handshake(n);
@@ -695,6 +695,8 @@ fn half_sent_queries_take_no_more_than_there_is() {
         }
         assert!(line.told().iter().any(|fact| fact["value"]["rrname"] == "www.example.com"));
         line.rig.worker.finish();
+        let given_up = line.rig.anomalies("dns_given_up");
+        assert!(given_up > 9_000, "each is told, or counted: {given_up}");
         assert_eq!(line.rig.settled().held_for_stages, 0);
         assert_eq!(line.rig.pool.available(), line.rig.pool.capacity());
     }

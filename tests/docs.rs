@@ -127,7 +127,7 @@ const SECTIONS: [(&str, &str, usize); 16] = [
     ("[tunnel]", "## `[tunnel]`", 6),
     ("[flow]", "## `[flow]`", 17),
     ("[flow.fragments]", "### `[flow.fragments]`", 5),
-    ("[stream]", "## `[stream]`", 11),
+    ("[stream]", "## `[stream]`", 12),
     ("[[tenant]]", "## `[[tenant]]`", 4),
     ("[[tenant]]\n[tenant.limits]", "### `[tenant.limits]`", 3),
     ("[tenants]", "## `[tenants]`", 2),

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use sluicegate::dpdk::PoolConfig;
 use sluicegate::event::facts::{Http, Text};
-use sluicegate::event::{Body, Said};
+use sluicegate::event::{Body, Said, Type};
 
 use common::capture::{corpus, cut, packets};
 use common::inner::{End as Host, tcp, v4, wrap};
@@ -614,7 +614,8 @@ fn half_sent_requests_take_no_more_than_there_is() {
         line.pass([]);
         line.rig.worker.poll();
         while line.rig.wire.receive().is_some() {}
-        let unanswered = line.records();
+        let (unanswered, words) = told(&mut line.rig);
+        assert!(words.iter().all(|word| word == "http_given_up") && words.len() == 10, "{words:?}");
         assert_eq!(unanswered.len(), 5000 - 64, "the oldest were told without their answers");
         line.handshake(10_000);
         assert_eq!(line.say(10_000, false, &bad), dropped("denied"));
@@ -625,6 +626,8 @@ fn half_sent_requests_take_no_more_than_there_is() {
         line.rig.worker.finish();
         assert!(lines(&line.records()).contains(&"GET /late - 0".to_owned()));
         assert!(line.count("given up") >= 4900, "{}", line.count("given up"));
+        let (events, anomaly) = (line.rig.settled().events, Type::Anomaly as usize);
+        assert!(events.emitted[anomaly] + events.limited[anomaly] >= 4900, "each is told, or counted");
         assert_eq!(line.rig.settled().held_for_stages, 0);
         assert_eq!(line.rig.pool.available(), line.rig.pool.capacity());
     }

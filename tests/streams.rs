@@ -130,6 +130,12 @@ impl Line {
         self.rig.fate(&Self::frame(flags, sequence, payload))
     }
 
+    /// Such a frame as it comes home untouched.
+    fn like(&self, flags: &str, sequence: u32, payload: &[u8]) -> Fate {
+        let text = format!("{TUNNEL}[flow]\ncapacity = 1024\n");
+        Rig::new(&plan_with(&text, &[])).fate(&Self::frame(flags, sequence, payload))
+    }
+
     fn home(&mut self, flags: &str, sequence: u32, payload: &[u8]) {
         let fate = self.send(flags, sequence, payload);
         assert!(matches!(fate, Fate::Home(_)), "{fate:?}");
@@ -290,6 +296,58 @@ fn another_copy_does_not_pass() {
     line.home("PA", 100, b"GET /good");
     line.home("PA", 100, b"GET /evil");
     assert_eq!((line.said().as_str(), line.rig.settled().streams.conflicts), (">GET /good ", 1));
+}
+
+/// Copies are not kept for ever; what is sent again then goes by on_unread, as long as its receiver may take it.
+#[test]
+fn a_late_copy_goes_by_on_unread() {
+    for (on_unread, passes) in [("pass", true), ("drop", false)] {
+        let stage = format!("hold = false\non_unread = {on_unread:?}");
+        let mut line = Line::new("[stream]\nmemory_mb = 1", &stage);
+        line.home("PA", 100, b"GET /good");
+        for _ in 0..200 {
+            line.later(100);
+        }
+        let fate = line.send("PA", 100, b"GET /evil");
+        assert_eq!(matches!(fate, Fate::Home(_)), passes, "{fate:?}");
+        assert!(passes || fate == Fate::Dropped("stream_unread".into()), "{fate:?}");
+        assert_eq!(line.rig.settled().streams.unread, 1);
+        line.back("A", 500, 109, b"");
+        line.home("PA", 100, b"GET /good");
+        line.home("PA", 109, b" more");
+        assert_eq!(line.said(), ">GET /good > more ");
+    }
+}
+
+/// A receiver takes an urgent byte out of its stream, so what it reads would not be what stages read.
+#[test]
+fn urgent_data_is_made_plain_or_is_not_read() {
+    let bytes = b"GET /adXmin";
+    for (urgent, on_unread, fate) in [
+        ("inline", "pass", Some("PA")),
+        ("unread", "pass", Some("PAU")),
+        ("unread", "drop", None),
+        ("pass", "drop", Some("PAU")),
+    ] {
+        let stage = format!("hold = false\non_unread = {on_unread:?}");
+        let mut line = Line::new(&format!("[stream]\nurgent = {urgent:?}"), &stage);
+        let came = line.send("PAU", 100, bytes);
+        match fate {
+            // Byte for byte, inner and outer checksums with it.
+            Some(flags) => assert_eq!(came, line.like(flags, 100, bytes), "{urgent}"),
+            None => assert_eq!(came, Fate::Dropped("stream_unread".into())),
+        }
+        assert_eq!(line.rig.settled().streams.urgent, 1);
+        assert_eq!(line.said(), if fate.is_some() { ">GET /adXmin " } else { "" });
+    }
+    // What was let go by all stages is nobody's business, nor what only a stage in shadow mode reads.
+    let mut line = Line::new("", "hold = false");
+    line.home("PA", 100, b"!");
+    let want = line.like("PAU", 101, bytes);
+    assert_eq!(line.send("PAU", 101, bytes), want);
+    let mut line = Line::new("", "hold = false\nmode = \"shadow\"");
+    let want = line.like("PAU", 100, bytes);
+    assert_eq!(line.send("PAU", 100, bytes), want);
 }
 
 #[test]

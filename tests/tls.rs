@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
-use sluicegate::config::Settings;
+use sluicegate::config::{self, Settings};
 use sluicegate::dpdk::PoolConfig;
 use sluicegate::packet::View;
 use sluicegate::stage::{Backend, Cx, Make, ParseResult, Parsed, PerStream, Shared, Stage, StageKind};
@@ -18,7 +18,7 @@ use sluicegate::stages::tls::{self, Facts, Tell, Tls, version_name};
 use common::capture::{corpus, cut, packets};
 use common::hello::{client_hello, server_hello};
 use common::inner::{End as Host, tcp, udp, v4, wrap};
-use common::{Fate, Rig, TUNNEL, plan, plan_with, pool_config, say};
+use common::{ANOMALIES, Fate, Rig, TUNNEL, plan, plan_with, pool_config, say};
 
 /// The stage, and everything it tells.
 static TELLING: StageKind = StageKind {
@@ -350,6 +350,36 @@ fn fingerprints_are_denied() {
     }
 }
 
+/// Files of fingerprints, as lists on the net have them.
+#[test]
+fn fingerprints_come_from_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |text: &str| std::fs::write(folder.path().join("ja3.csv"), text).expect("a file");
+    let load = |more: &str| {
+        let text = format!("{TUNNEL}[[stage]]\nuse = \"tls\"\n{more}\n");
+        let options = config::Options { need_ports: false, ..config::Options::default() };
+        config::load_text("t.toml", &text, folder.path(), &config::Overrides::default(), &options)
+    };
+    write(
+        "# ja3_md5,Firstseen,Lastseen,Listingreason\n\nE7D705A3286E19EA42F587B344EE6865,2017-07-14,x,Tor\n",
+    );
+    let mut plan = load("deny_ja3_file = \"ja3.csv\"").expect("a plan");
+    let rig = Rig::new(&plan);
+    let stage = rig.pipeline.stages().next().expect("a stage").1;
+    assert!(stage.report().contains(&("fingerprints denied".to_owned(), "1".to_owned())));
+    let before = plan.stages.remove(0).mark;
+    write("e7d705a3286e19ea42f587b344ee6866\n");
+    assert_ne!(
+        load("deny_ja3_file = \"ja3.csv\"").expect("a plan").stages.remove(0).mark,
+        before,
+        "it is read anew"
+    );
+    write("t13d1516h2_8daaf6152771_e5627efa2ab1\n");
+    load("deny_ja4_file = \"ja3.csv\"").expect("a plan");
+    let problems = load("deny_ja3_file = \"ja3.csv\"").expect_err("that is a JA4");
+    assert!(problems[0].to_string().contains("ja3.csv:1"), "{problems:?}");
+}
+
 /// The far end never gets the first bytes of a hello that is denied at its last, wherever it is cut.
 #[test]
 fn a_hello_in_pieces_waits_for_its_name() {
@@ -386,22 +416,211 @@ fn broken_hellos_pass_or_not_as_asked() {
     record.truncate(20);
     record.extend([22, 9, 9]);
     let mut long = good.clone();
-    long[6] = 1; // 64 kB and more
+    (long[6], long[7]) = (2, 0x10); // 129 kB and more: nothing that anybody reads
     for (what, hello) in [("lists", &lists), ("long", &long)] {
         assert!(matches!(Line::new("").say(0, false, hello), Fate::Home(_)), "{what}");
-        assert_eq!(Line::new("malformed = \"deny\"").say(0, false, hello), dropped("malformed"), "{what}");
     }
+    assert_eq!(Line::new("malformed = \"deny\"").say(0, false, &lists), dropped("malformed"));
+    assert_eq!(Line::new("on_unread = \"drop\"").say(0, false, &long), unread());
     assert!(matches!(
         Line::new("malformed = \"deny\"").say(0, false, b"GET / HTTP/1.1\r\n\r\n"),
         Fate::Home(_)
     ));
 }
 
+fn unread() -> Fate {
+    Fate::Dropped("stream_unread".into())
+}
+
+/// OpenSSL takes any version in a record header, and any but those of SSL 2 in a hello.
+#[test]
+fn hellos_of_any_version_are_read() {
+    for (record, major, minor) in [(5, 3, 3), (0xff, 3, 3), (0, 3, 3), (1, 4, 3), (1, 0xfe, 0xff), (9, 0, 9)]
+    {
+        let mut hello = client_hello(0x0303, &[0x0304], Some("a.example"));
+        (hello[2], hello[9], hello[10]) = (record, major, minor);
+        let mut line = Line::new("deny_names = [\"a.example\"]");
+        assert_eq!(line.say(0, false, &hello), dropped("name"), "{record} {major} {minor}");
+    }
+}
+
+/// Where a client can be denied, a server that answers one whom nobody heard goes by on_unread.
+#[test]
+fn an_answer_to_what_nobody_heard_is_unread() {
+    let ask = "deny_names = [\"a.example\"]";
+    for (settings, fate) in [
+        (format!("{ask}\non_unread = \"drop\""), Some(unread())),
+        (ask.to_owned(), None),
+        ("on_unread = \"drop\"".to_owned(), None),
+    ] {
+        let mut line = Line::new(&settings);
+        line.say(0, false, b"something that is no hello and was taken for one");
+        let came = line.say(0, true, &server_hello(0x0303));
+        match fate {
+            Some(fate) => assert_eq!(came, fate, "{settings}"),
+            None => assert!(matches!(came, Fate::Home(_)), "{settings}: {came:?}"),
+        }
+    }
+}
+
+/// A hello that is longer than what of a stream is read.
+#[test]
+fn what_is_behind_the_depth_is_unread() {
+    let hello = client_hello(0x0303, &[0x0304], Some(&"a".repeat(1500)));
+    for (on_unread, drops) in [("drop", true), ("pass", false)] {
+        let mut line = Line::new(&format!("hold = false\non_unread = {on_unread:?}\n[stream]\ndepth_kb = 1"));
+        assert!(matches!(line.say(0, false, &hello[..1000]), Fate::Home(_)));
+        let fate = line.say(0, false, &hello[1000..]);
+        assert_eq!(fate == unread(), drops, "{fate:?}");
+        // Commands behind which one may come; and what none comes behind.
+        for (said, unread_too) in
+            [(&b"NOOP 12\r\n"[..], true), (b"POST /a HTTP/1.1\r\n", false), (b"SSH-2.0-x\r\n\0", false)]
+        {
+            let settings = format!("deny_below = \"1.2\"\non_unread = {on_unread:?}\n[stream]\ndepth_kb = 1");
+            let mut line = Line::new(&settings);
+            let fate = line.say(0, false, &said.repeat(1400 / said.len()));
+            assert_eq!(fate == unread(), drops && unread_too, "{fate:?}");
+        }
+        // A hello that was read, and much behind it.
+        let mut line = Line::new(&format!("hold = false\non_unread = {on_unread:?}\n[stream]\ndepth_kb = 1"));
+        line.say(0, false, &client_hello(0x0303, &[], None));
+        let more = [&[22, 3, 3, 8, 0, 11, 0, 7, 0xfc][..], &[7; 2044]].concat();
+        assert!(matches!(line.say(0, false, &more), Fate::Home(_)));
+    }
+}
+
+/// What looks like a hello, said to somebody who speaks no TLS yet, does not end the search for the one that comes behind STARTTLS.
+#[test]
+fn a_hello_that_is_a_lie_hides_no_other() {
+    let bad = client_hello(0x0303, &[0x0304], Some("tracker.example"));
+    let good = client_hello(0x0303, &[0x0304], Some("good.example"));
+    let line_of = |bytes: &[u8]| [b"HELP ", bytes, b"\r\n"].concat();
+    let begins = b"\x16\x03\x01\x00\x30\x01\x00\x00\x2c\x03\x03";
+    let alert = b"\x15\x03\x03\x40\x00";
+    let data = b"\x17\x03\x03\x00\x20";
+    let cipher = b"\x14\x03\x03\x00\x01\x01";
+    let lies: [(&str, Vec<u8>); 8] = [
+        ("nothing", b"EHLO a.example\r\n".to_vec()),
+        ("eleven bytes", line_of(begins)),
+        ("and what it announces", line_of(&[&begins[..], &[7; 60]].concat())),
+        ("a hello", line_of(&good)),
+        ("a hello, and an alert", line_of(&[&good[..], alert].concat())),
+        ("a hello, and data", line_of(&[&good[..], data].concat())),
+        ("a hello, and a change of ciphers", line_of(&[&good[..], cipher, b"x"].concat())),
+        ("much", b"NOOP\r\n".repeat(1500)),
+    ];
+    for (what, lie) in &lies {
+        for cut in [1, 3, 1000] {
+            let mut line = Line::new("deny_names = [\"tracker.example\"]\nhold = false");
+            let said =
+                [lie.as_slice(), b"NOOP this line is here to be as long as what was announced\r\n"].concat();
+            let (said, cut) = (said.as_slice(), if said.len() > 1000 { 1000 } else { cut });
+            line.say(0, true, b"220 mail.example ESMTP\r\n");
+            for part in said.chunks(cut) {
+                assert!(matches!(line.say(0, false, part), Fate::Home(_)), "{what}");
+            }
+            line.say(0, true, b"500 what?\r\n");
+            assert!(matches!(line.say(0, false, b"STARTTLS\r\n"), Fate::Home(_)), "{what}");
+            line.say(0, true, b"220 go on\r\n");
+            assert_eq!(line.say(0, false, &bad), dropped("name"), "{what}, {cut}");
+        }
+    }
+    // One that is not known to be answered is not the one that is told.
+    let mut line = Line::new("deny_names = [\"other.example\"]\nhold = false");
+    line.say(0, false, &line_of(&good));
+    line.say(0, false, &bad);
+    line.say(0, true, &server_hello(0x0303));
+    let told: Vec<String> =
+        line.rig.pipeline.stages().flat_map(|(_, s)| s.report()).map(|(_, t)| t).collect();
+    let at = |text: &str| told.iter().position(|fact| fact.contains(text));
+    assert!(
+        at("good.example") < at("tracker.example") && at("tracker.example") < at("negotiated"),
+        "{told:?}"
+    );
+}
+
+/// A ClientHello of DTLS: of the same words, with a cookie, in fragments.
+fn dtls_hello(name: &str, cut: usize) -> Vec<Vec<u8>> {
+    let tls = client_hello(0xfefd, &[], Some(name));
+    let mut body = tls[9..].to_vec();
+    body.insert(35, 0);
+    let fragment = |at: usize, part: &[u8]| {
+        let word = |n: usize| (n as u16).to_be_bytes();
+        let mut out = vec![22, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 0];
+        out.extend(word(12 + part.len()));
+        out.extend([&[1, 0][..], &word(body.len()), &[0, 0, 0], &word(at), &[0], &word(part.len())].concat());
+        [out, part.to_vec()].concat()
+    };
+    body.chunks(cut).enumerate().map(|(n, part)| fragment(n * cut, part)).collect()
+}
+
+#[test]
+fn dtls_may_come_late_and_in_pieces() {
+    let [client, server] = Line::ends(3);
+    let send = |rig: &mut Rig, datagram: &[u8]| rig.fate(&wrap(&udp(client, server, datagram), 7, 61_000));
+    let ask = "deny_names = [\"a.example\"]\nhold = false\n";
+    let whole = dtls_hello("a.example", 1000).remove(0);
+    // However many others come first.
+    let mut late = rig(ask);
+    let data = [&[23, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 1, 0, 40][..], &[7; 40]].concat();
+    for n in 0..200 {
+        let other = if n % 2 == 0 { &b"not dtls at all"[..] } else { &data };
+        assert!(matches!(send(&mut late, other), Fate::Home(_)));
+    }
+    assert_eq!(send(&mut late, &whole), dropped("name"));
+    // Whatever the record says of its version.
+    let mut other = whole.clone();
+    other[2] = 0x55;
+    assert_eq!(send(&mut rig(ask), &other), dropped("name"));
+    // Two copies of a fragment: the first is read, and that they differ is told.
+    for (on_unread, drops) in [("drop", true), ("pass", false)] {
+        let mut rig = rig(&format!("{ask}on_unread = {on_unread:?}\n{ANOMALIES}"));
+        let parts = dtls_hello("b.example", 60);
+        let mut changed = parts[1].clone();
+        *changed.last_mut().expect("bytes") ^= 1;
+        assert!(matches!(send(&mut rig, &parts[1]), Fate::Home(_)));
+        assert_eq!(send(&mut rig, &changed) == unread(), drops);
+        assert_eq!(rig.anomalies("tls_fragments_differ"), 1);
+    }
+    // In fragments of IP it is not malformed, but cannot be read.
+    for (settings, passes) in [("", true), ("on_unread = \"drop\"", false)] {
+        let mut rig = rig(&format!("{ask}malformed = \"deny\"\n{settings}"));
+        let packet = udp(client, server, &whole[..64]);
+        let first = &common::inner::pieces(&packet, 9)[0];
+        let fate = rig.fate(&wrap(first, 7, 61_000));
+        assert_eq!(matches!(fate, Fate::Home(_)), passes, "{fate:?}");
+        assert!(passes || fate == unread(), "{fate:?}");
+    }
+}
+
+/// A hello of which the rest does not come is told after a while, one that no server answers is not.
+#[test]
+fn half_a_hello_is_told_after_a_while() {
+    let hello = client_hello(0x0303, &[], Some("slow.example"));
+    for (len, told) in [(60, 1), (hello.len(), 0)] {
+        let mut line = Line::new(&format!("sessions = 8\n{ANOMALIES}"));
+        line.rig.wire.send(wrap(
+            &tcp(Line::ends(0)[0], Line::ends(0)[1], "PA", 100, 500, &hello[..len]),
+            7,
+            61_000,
+        ));
+        line.rig.worker.poll();
+        while line.rig.wire.receive().is_some() {}
+        line.handshake(1);
+        for second in 0..40 {
+            line.rig.set_clock(second * 1_000_000_000);
+            line.say(1, false, b"NOOP\r\n");
+        }
+        assert_eq!(line.rig.anomalies("tls_given_up"), told);
+    }
+}
+
 /// Ten thousand hellos of which the end never comes: memory stays where it is, whoever comes later is read, and all is given back.
 #[test]
 fn half_sent_hellos_take_no_more_than_there_is() {
     for (on_unread, settings) in [("pass", ""), ("drop", "deny_below = \"1.2\"")] {
-        let stage = format!("sessions = 256\nmemory_kb = 64\non_unread = {on_unread:?}\n{settings}");
+        let stage =
+            format!("sessions = 256\nmemory_kb = 64\non_unread = {on_unread:?}\n{settings}\n{ANOMALIES}");
         let mut line = Line::new(&stage);
         let hello = client_hello(0x0303, &[0x0304], Some("slow.example"));
         for n in 1..10_000u16 {
@@ -421,6 +640,8 @@ fn half_sent_hellos_take_no_more_than_there_is() {
         line.rig.worker.finish();
         assert_eq!(line.rig.settled().held_for_stages, 0);
         assert_eq!(line.rig.pool.available(), line.rig.pool.capacity());
+        let given_up = line.rig.anomalies("tls_given_up");
+        assert!(given_up > 9_000, "each is told, or counted: {given_up}");
         let told = line.rig.pipeline.stages().flat_map(|(_, shared)| shared.report()).count();
         assert!(told >= 8, "{told}");
     }

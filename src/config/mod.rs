@@ -47,8 +47,8 @@ pub use plan::{
     FLOW_BYTES, Failover, FlowPlan, Format, Fragments, GatewayPlan, Group, HealthPlan, HostKind, HostPlan,
     Idle, LegPlan, ManagementPlan, MetricsPlan, Mode, NO_PIPELINE, OnError, Orphans, Overlap, Pickup, Plan,
     PoolPlan, PortAddress, PortPlan, QueueCount, ReportPlan, Rotation, Scope, SinkPlan, StagePlan,
-    StreamPlan, TargetPlan, TenantPlan, To, Token, Tunnel, UnknownEndpoint, VerifyChecksum, WhenFailed,
-    WhenFull, WindowCheck, WorkerPlan,
+    StreamPlan, TargetPlan, TenantPlan, To, Token, Tunnel, UnknownEndpoint, Urgent, VerifyChecksum,
+    WhenFailed, WhenFull, WindowCheck, WorkerPlan,
 };
 pub use problem::{Origin, Problem};
 pub(crate) use schema::{Span, Word};

@@ -21,7 +21,7 @@ pub use management::{
     PortAddress, Token, WhenFailed,
 };
 pub use metrics::MetricsPlan;
-pub use stream::{Conflict, Overlap, StreamPlan};
+pub use stream::{Conflict, Overlap, StreamPlan, Urgent};
 
 use crate::dpdk::{EalPlan, LcorePlan, PoolConfig, PortConfig};
 use crate::flow::refit::OnReload;

@@ -195,6 +195,7 @@ fn stream(plan: &Plan, list: &mut List) {
     list.fixed("overlap", stream.overlap);
     list.fixed("conflict", stream.conflict);
     list.fixed("compare", stream.compare);
+    list.fixed("urgent", stream.urgent);
     list.fixed_time("wait", stream.wait);
     list.fixed_time("gap_time", stream.gap_time);
     list.fixed("hold", stream.hold);

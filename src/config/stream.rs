@@ -41,6 +41,7 @@ pub(super) fn check(check: &mut Check<'_>, given: &schema::Stream, tenants: usiz
         overlap: given.overlap,
         conflict,
         compare: given.compare.unwrap_or(default.compare),
+        urgent: given.urgent,
         wait,
         gap_time,
         hold,

@@ -76,7 +76,7 @@ use crate::stage::{
     Backend, Cx, Make, ParseResult, Parsed, PerFlow, PerStream, Shared, Stage, StageKind, StreamInspect,
     WorkerId,
 };
-use crate::stages::places::Places;
+use crate::stages::places::{self, Places};
 use crate::stream::{End, Spot};
 use crate::wire::transport;
 use gather::{PREFIX, Side, Step};
@@ -395,7 +395,10 @@ impl<T: Tell> StreamInspect for Dns<T> {
         }
         let given_up = self.places.given_up;
         let came = self.read(bytes, (spot, listed), packet, cx);
-        self.judge.counts.given_up.add(self.places.given_up - given_up);
+        if self.places.given_up != given_up {
+            self.judge.counts.given_up.add(self.places.given_up - given_up);
+            places::tell_given_up("dns_given_up", packet, cx);
+        }
         let decided = match came {
             Came::Read { decided } => decided,
             Came::Denied(denial) => {

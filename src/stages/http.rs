@@ -75,7 +75,7 @@ use crate::stage::{
     Backend, Cx, Make, ParseResult, Parsed, PerFlow, PerStream, Shared, Stage, StageKind, StreamInspect,
     WorkerId,
 };
-use crate::stages::places::Places;
+use crate::stages::places::{self, Places};
 use crate::stream::{End, Spot};
 use frame::{Body, Side, Step};
 use head::{Answer, Asked, Request};
@@ -553,7 +553,10 @@ impl StreamInspect for Http {
         }
         let given_up = self.places.given_up;
         let came = self.read(bytes, (spot, listed), packet, cx);
-        self.desk.judge.counts.given_up.add(self.places.given_up - given_up);
+        if self.places.given_up != given_up {
+            self.desk.judge.counts.given_up.add(self.places.given_up - given_up);
+            places::tell_given_up("http_given_up", packet, cx);
+        }
         let decided = match came {
             Came::Read => false,
             Came::Decided => true,

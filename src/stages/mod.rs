@@ -23,6 +23,15 @@ pub mod names;
 mod places;
 mod buckets;
 mod whom;
+#[cfg(any(test, fuzzing))]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a broken promise must panic"
+)]
+pub mod arbitrary_input;
 
 /// Every kind of stage that a pipeline can use.
 pub const ALL: &[&StageKind] = &[

@@ -86,28 +86,35 @@ pub fn read(
             problems.push(settings.problem(&format!("{key}[{i}]"), format!("{name:?} {wrong}"), ""));
         }
     }
-    let Some(file) = file else { return names };
-    let key = format!("{key}_file");
-    match settings.read_file(Path::new(&settings.path(file)), MOST_BYTES + 1) {
-        Ok(bytes) if bytes.len() as u64 > MOST_BYTES => {
-            let what = format!("{file} is longer than {} MB", MOST_BYTES >> 20);
-            problems.push(settings.problem(&key, what, ""));
-        }
-        Ok(bytes) => problems.extend(add_lines(&mut names, &bytes, file, &key, settings)),
-        Err(error) => {
-            let what = format!("cannot read {file}: {error}");
-            problems.push(settings.problem(
-                &key,
-                what,
-                "paths start at the folder of the configuration file",
-            ));
-        }
+    if let Some(file) = file {
+        read_lines(settings, &format!("{key}_file"), file, problems, |line| names.add(line));
     }
     names
 }
 
+/// Lines of a file that stands in the settings under `key`, but for empty ones and comments (`#`); `add` says what is wrong with one.
+pub fn read_lines(
+    settings: &Settings<'_>,
+    key: &str,
+    file: &str,
+    problems: &mut Vec<Problem>,
+    add: impl FnMut(&str) -> Result<(), &'static str>,
+) {
+    match settings.read_file(Path::new(&settings.path(file)), MOST_BYTES + 1) {
+        Ok(bytes) if bytes.len() as u64 > MOST_BYTES => {
+            let what = format!("{file} is longer than {} MB", MOST_BYTES >> 20);
+            problems.push(settings.problem(key, what, ""));
+        }
+        Ok(bytes) => problems.extend(add_lines(add, &bytes, file, key, settings)),
+        Err(error) => {
+            let what = format!("cannot read {file}: {error}");
+            problems.push(settings.problem(key, what, "paths start at the folder of the configuration file"));
+        }
+    }
+}
+
 fn add_lines(
-    names: &mut Names,
+    mut add: impl FnMut(&str) -> Result<(), &'static str>,
     bytes: &[u8],
     file: &str,
     key: &str,
@@ -117,7 +124,7 @@ fn add_lines(
     let lines = text.lines().map(str::trim).enumerate();
     let named = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let wrong = named.filter_map(|(n, line)| {
-        let wrong = names.add(line).err()?;
+        let wrong = add(line).err()?;
         Some(settings.problem(key, format!("{file}:{}: {line:?} {wrong}", n + 1), ""))
     });
     wrong.take(20).collect()

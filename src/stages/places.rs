@@ -2,6 +2,17 @@
 //!
 //! When they are all in use the oldest, roughly, makes room; whoever had it notices by its ticket. Nothing is allocated.
 
+use crate::event::{Anomaly, AnomalyKind};
+use crate::packet::View;
+use crate::stage::Cx;
+
+/// Tells that messages made room, with the packet that needed it: theirs are gone.
+#[cold]
+pub fn tell_given_up(event: &'static str, packet: &View<'_>, cx: &mut Cx<'_>) {
+    let anomaly = Anomaly { kind: AnomalyKind::Applayer, event, reason: None, skipped: 0 };
+    cx.emit(packet.meta(), packet.inner(), anomaly);
+}
+
 /// Where a message is being gathered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ticket {

@@ -4,11 +4,13 @@
 //! [[stage]]
 //! use = "tls"
 //! deny_below = "1.2"                # ssl3 | 1.0 | 1.1 | 1.2 | 1.3
+//! # report_below = "1.3"            # tells by an alert, and lets pass
 //! deny_names = [".ads.example", "tracker.example"]
 //! # deny_names_file = "names.txt"   # one name a line
 //! # allow_names = [".example.com"]  # nothing else may pass
 //! # unnamed = "deny"                # hellos without a server name
 //! # deny_ja3 = ["e7d705a3286e19ea42f587b344ee6865"]
+//! # deny_ja3_file = "ja3.csv"       # one a line, or the first column
 //! # deny_ja4 = ["t13d1516h2_8daaf6152771_e5627efa2ab1"]
 //! # malformed = "deny"              # what breaks the rules of TLS
 //! action = "reject"                 # reject | drop
@@ -20,7 +22,12 @@
 //! Where a rule can deny a hello, the frame that began it waits until the hello is whole (`hold`), so that the other side never sees one that is denied.
 //!
 //! Tells: a `tls` record for each flow when both hellos were read, or as far as it came; names, lists and fingerprints are made only if somebody wants that when a hello is
-//! read (fingerprints also if a rule asks for them), and a handshake of which a part was not made is not told. An anomaly for a handshake that breaks the rules (docs/events.md).
+//! read (fingerprints also if a rule asks for them), and a handshake of which a part was not made is not told. An alert for one that speaks an old version
+//! (`report_below`); an anomaly for a handshake that breaks the rules, or was given up half sent (docs/events.md).
+//!
+//! Searches the first 4096 bytes of a direction for the beginning of TLS. Where a client can be denied it believes no client that no server has answered: it goes on
+//! searching what he says, behind hellos that were read and within what he calls records, to the end of what is shown of the stream; and an answer to a
+//! client that nobody heard goes by `on_unread`.
 //!
 //! Promises: facts do not depend on the order in which segments came, nor on how they were cut. A ClientHello whose lengths contradict each other is read as far as they
 //! agree, counted as malformed, and passes unless `malformed = "deny"`. Memory is bounded by `sessions` and `memory_kb`; beyond that the oldest handshake
@@ -28,8 +35,8 @@
 //!
 //! The parser is ours (`hello`), not a crate's: it allocates nothing, and JA3 wants lists as they were sent; `tls-parser` is what it is tested against.
 
-mod hello;
-mod record;
+pub(in crate::stages) mod hello;
+pub(in crate::stages) mod record;
 mod datagram;
 mod fingerprint;
 mod facts;
@@ -58,8 +65,8 @@ pub use settings::Settings;
 
 use crate::config;
 use crate::dpdk::Error;
-use crate::event::{Anomaly, AnomalyKind, Type};
-use crate::packet::{Verdict, View};
+use crate::event::{Alert, Anomaly, AnomalyKind, Signature, Type};
+use crate::packet::{FlowFlags, InnerFlags, Verdict, View};
 use crate::path::Counter;
 use crate::stage::{
     Backend, Cx, Make, ParseResult, Parsed, PerFlow, PerStream, Shared, Stage, StageKind, StreamInspect,
@@ -80,6 +87,11 @@ const PATIENCE: u64 = 10_000_000_000;
 const DATAGRAMS: u8 = 16;
 /// And of one of DTLS whose hellos have not come.
 const MORE_DATAGRAMS: u8 = 64;
+
+/// How HTTP begins that does not become TLS.
+const METHODS: [&[u8; 4]; 8] = [b"GET ", b"POST", b"PUT ", b"HEAD", b"PATC", b"OPTI", b"DELE", b"PROP"];
+/// Bytes of a datagram that show whether it is DTLS.
+const SHOWS_DTLS: usize = 13;
 
 /// The kind `tls`.
 pub const KIND: StageKind = StageKind {
@@ -157,8 +169,28 @@ impl Shared for Built {
             ("handshakes".into(), sum(|counts| &counts.told)),
             ("malformed".into(), sum(|counts| &counts.malformed)),
             ("given up".into(), sum(|counts| &counts.given_up)),
+            ("unread".into(), sum(|counts| &counts.unread)),
             ("no room".into(), sum(|counts| &counts.no_room)),
+            ("chose SSL 3".into(), sum(|counts| &counts.versions[0])),
+            ("chose 1.0".into(), sum(|counts| &counts.versions[1])),
+            ("chose 1.1".into(), sum(|counts| &counts.versions[2])),
+            ("chose 1.2".into(), sum(|counts| &counts.versions[3])),
+            ("chose 1.3".into(), sum(|counts| &counts.versions[4])),
         ]
+    }
+
+    /// A rule for each version that may be too old, under its number.
+    fn signatures(&self) -> Vec<Signature> {
+        let signature = |(rank, name): (u32, &str)| Signature {
+            signature: format!("{name} or older"),
+            signature_id: rank,
+            rev: 1,
+            category: "Old version of TLS".into(),
+            severity: 3,
+        };
+        let names = ["no version", "SSL 3", "TLS 1.0", "TLS 1.1", "TLS 1.2", "TLS 1.3"];
+        let reported = self.settings.rules.reported.is_some();
+        (0..).zip(names).filter(|_| reported).map(signature).collect()
     }
 }
 
@@ -171,10 +203,14 @@ pub struct Counts {
     servers: Counter,
     /// Handshakes told.
     told: Counter,
+    /// Versions that servers chose, DTLS beside TLS: SSL 3, 1.0, 1.1, 1.2, 1.3.
+    versions: [Counter; 5],
     /// Handshakes that break the rules of TLS.
     malformed: Counter,
-    /// Sessions that made room for others.
+    /// Sessions that made room for others, and hellos of which the rest did not come in time.
     given_up: Counter,
+    /// Hellos that nobody could read, or that nobody can say whether they were there: what `on_unread` was asked for.
+    unread: Counter,
     /// Hellos for which there was no memory.
     no_room: Counter,
 }
@@ -214,11 +250,35 @@ impl Tell for Records {
 struct Place {
     ticket: Ticket,
     seek: [Seek; 2],
-    /// Directions of which nothing more is read.
+    /// Directions of which nothing more is read, and those in which a hello has begun.
     over: [bool; 2],
+    reads: [bool; 2],
+    /// What the client has said in front of TLS, where he can be denied.
+    front: Front,
     datagrams: u8,
     /// Why its packets are dropped.
     denied: Option<Why>,
+}
+
+/// What a client says that is no TLS: commands, behind which it can begin, or something else.
+#[derive(Clone, Copy, Debug, Default)]
+struct Front {
+    word: [u8; 4],
+    have: u8,
+    /// It is HTTP, or no text.
+    other: bool,
+}
+
+impl Front {
+    fn take(&mut self, bytes: &[u8]) {
+        if self.other {
+            return;
+        }
+        let room = self.word.iter_mut().skip(self.have.into());
+        self.have += room.zip(bytes).map(|(to, from)| *to = *from).count() as u8;
+        self.other = METHODS.iter().any(|method| **method == self.word)
+            || !bytes.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~'));
+    }
 }
 
 /// The running stage.
@@ -272,8 +332,7 @@ impl<T: Tell> Tls<T> {
             return Some(ticket);
         }
         let oldest = self.sessions.oldest()?;
-        self.counts.given_up.add(1);
-        self.close(oldest, cx);
+        self.give_up(oldest, cx);
         self.sessions.begin(packet, cx.now, dtls)
     }
 
@@ -282,6 +341,12 @@ impl<T: Tell> Tls<T> {
         if let Some(session) = self.sessions.get(ticket) {
             self.teller.tell(session, true, &self.counts, cx);
             if let Some(facts) = session.sum() {
+                let spoken = facts.server.map(|server| server.version);
+                let version = spoken.or(facts.client.map(|client| client.highest));
+                if let Some(rank) = version.and_then(|version| self.rules.reports(version)) {
+                    let (rule, blocked) = (rank.into(), facts.denied);
+                    cx.emit(session.packet().meta(), session.packet().inner(), Alert { rule, blocked });
+                }
                 self.teller.0.sum(&facts, &session.packet(), cx);
             }
         }
@@ -297,45 +362,88 @@ impl<T: Tell> Tls<T> {
         }
     }
 
+    /// The same for one that is not finished.
+    fn give_up(&mut self, ticket: Ticket, cx: &mut Cx<'_>) {
+        self.counts.given_up.add(1);
+        if let Some(session) = self.sessions.get(ticket) {
+            let anomaly =
+                Anomaly { kind: AnomalyKind::Applayer, event: "tls_given_up", reason: None, skipped: 0 };
+            cx.emit(session.packet().meta(), session.packet().inner(), anomaly);
+        }
+        self.close(ticket, cx);
+    }
+
     /// Handshakes that nobody finishes are told as they are.
     #[inline(never)]
     fn expire(&mut self, look_at: usize, cx: &mut Cx<'_>) {
         let before = cx.now.saturating_sub(PATIENCE);
         if let Some(ticket) = self.sessions.overdue(before, look_at) {
-            self.close(ticket, cx);
+            match self.sessions.get(ticket).is_some_and(|session| session.is_half_sent()) {
+                true => self.give_up(ticket, cx),
+                false => self.close(ticket, cx),
+            }
         }
     }
 
-    /// What a direction of a session came to, and the verdict on the packet.
+    /// Another hello begins; of a client whose last one nobody has answered it is the first that counts.
+    fn supersede(&mut self, ticket: Ticket, reply: bool, cx: &mut Cx<'_>) {
+        if let Some(session) = self.sessions.get(ticket)
+            && !reply
+            && session.is_unanswered()
+        {
+            self.teller.tell(session, true, &self.counts, cx);
+            session.forget_clients();
+        }
+    }
+
+    /// There is, or may be, a hello that cannot be read.
+    fn unread(&mut self, packet: &View<'_>, place: Place, cx: &mut Cx<'_>) -> Verdict {
+        self.counts.unread.add(1);
+        let verdict = cx.unread();
+        if let Verdict::Drop(_) = verdict {
+            self.close(place.ticket, cx);
+            self.keep(packet, place);
+            cx.settle();
+        }
+        verdict
+    }
+
+    /// Can what a client says here be denied? Then what is said in front of it is searched to its end.
+    fn asks(&self, packet: &View<'_>, reply: bool) -> bool {
+        self.rules.ask_clients() && (!reply || packet.meta().flow_flags.has(FlowFlags::PICKED_UP))
+    }
+
+    /// What a direction of a session came to, and the verdict on the packet; none if the direction is to be searched for another beginning.
     fn judge(
         &mut self,
         packet: &View<'_>,
-        mut place: Place,
+        place: &mut Place,
         reply: bool,
         heard: Heard,
         cx: &mut Cx<'_>,
-    ) -> Verdict {
-        let mut why = heard.why;
+    ) -> Option<Verdict> {
+        let (mut why, mut again) = (heard.why, false);
         match heard.standing {
+            // Who says something that looks like a hello to somebody who speaks no TLS can say one to whom does later (STARTTLS).
             Standing::Malformed => {
                 self.counts.malformed.add(1);
                 why = why.or(self.rules.deny_malformed.then_some(Why::Malformed));
-                over(&mut place, reply);
+                again = heard.searches;
             }
-            Standing::NoRoom => {
-                self.counts.no_room.add(1);
-                over(&mut place, reply);
-                if let verdict @ Verdict::Drop(_) = cx.unread() {
-                    self.close(place.ticket, cx);
-                    self.keep(packet, place);
-                    cx.settle();
-                    return verdict;
+            Standing::Done => again = heard.searches && self.asks(packet, reply),
+            Standing::NoRoom | Standing::TooLong => {
+                self.counts.no_room.add((heard.standing == Standing::NoRoom).into());
+                over(place, reply);
+                if let verdict @ Verdict::Drop(_) = self.unread(packet, *place, cx) {
+                    return Some(verdict);
                 }
             }
-            Standing::Done => over(&mut place, reply),
             Standing::Open | Standing::Begun => {}
         }
-        let Some(session) = self.sessions.get(place.ticket) else { return Verdict::Next };
+        if !again && matches!(heard.standing, Standing::Malformed | Standing::Done) {
+            over(place, reply);
+        }
+        let Some(session) = self.sessions.get(place.ticket) else { return Some(Verdict::Next) };
         session.denied = why.is_some();
         if std::mem::take(&mut session.malformed) || heard.standing == Standing::Malformed {
             let reason = why.filter(|why| *why == Why::Malformed).map(|why| cx.reason(why as usize));
@@ -344,22 +452,40 @@ impl<T: Tell> Tls<T> {
         }
         self.teller.tell(session, why.is_some(), &self.counts, cx);
         let (complete, waits) = (session.is_complete(), !*of(&mut session.heard, reply));
+        let (empty, alone) = (session.is_empty(), !session.is_empty() && !session.has_client());
         if let Some(why) = why {
             place.denied = Some(why);
             self.close(place.ticket, cx);
-            self.keep(packet, place);
-            return self.deny(why, cx);
+            self.keep(packet, *place);
+            return Some(self.deny(why, cx));
+        }
+        // A server answers what nobody has heard.
+        if alone
+            && heard.from_syn
+            && self.rules.ask_clients()
+            && let verdict @ Verdict::Drop(_) = self.unread(packet, *place, cx)
+        {
+            return Some(verdict);
         }
         if complete || place.over == [true; 2] {
             self.close(place.ticket, cx);
             place.over = [true; 2];
-            self.keep(packet, place);
+            self.keep(packet, *place);
             cx.settle();
-            return Verdict::Next;
+            return Some(Verdict::Next);
         }
-        self.keep(packet, place);
+        if again {
+            self.sessions.restart(place.ticket, reply);
+            *of(&mut place.reads, reply) = false;
+            if empty && place.reads == [false; 2] {
+                self.sessions.end(place.ticket);
+                place.ticket = Ticket::default();
+            }
+            return None;
+        }
+        self.keep(packet, *place);
         let holds = self.hold && waits && heard.standing == Standing::Begun;
-        if holds { Verdict::Hold } else { Verdict::Next }
+        Some(if holds { Verdict::Hold } else { Verdict::Next })
     }
 
     fn keep(&mut self, packet: &View<'_>, place: Place) {
@@ -371,6 +497,12 @@ impl<T: Tell> Tls<T> {
 
 fn over(place: &mut Place, reply: bool) {
     *of(&mut place.over, reply) = true;
+}
+
+/// Searches a direction for the beginning of TLS: all of it, or what is usual.
+fn search(place: &mut Place, reply: bool, bytes: &[u8], all: bool) -> Sought {
+    let seek = of(&mut place.seek, reply);
+    if all { seek.take_all(bytes) } else { seek.take(bytes) }
 }
 
 impl<T: Tell> Teller<T> {
@@ -387,6 +519,10 @@ impl<T: Tell> Teller<T> {
 struct Heard {
     standing: Standing,
     why: Option<Why>,
+    /// Where it ends another beginning may be found.
+    searches: bool,
+    /// Its direction was seen from its SYN on.
+    from_syn: bool,
 }
 
 /// Reads a hello into its session. Says why it may not be, if so, and whether its side has nothing more to say; or that it is malformed.
@@ -418,6 +554,10 @@ fn hear(
     counts.servers.add(1);
     let why = rules.server(&server);
     let again = server.is_retry;
+    let rank = facts::rank(server.version).filter(|_| !again);
+    if let Some(count) = rank.and_then(|rank| counts.versions.get(usize::from(rank).checked_sub(1)?)) {
+        count.add(1);
+    }
     session.hears(reply, again);
     session.server(server);
     Ok((why, !again))
@@ -434,21 +574,29 @@ impl<T: Tell> StreamInspect for Tls<T> {
             return Verdict::Next;
         }
         let mut place = *place;
-        let (mut first, mut bytes) = (None, bytes);
-        let reads =
-            self.sessions.get(place.ticket).is_some_and(|session| *of(&mut session.reads, spot.reply));
-        if !reads {
-            if place.ticket.is_some() && self.sessions.get(place.ticket).is_none() {
-                // It made room for another.
+        let asks = self.asks(packet, spot.reply);
+        if place.ticket.is_some() && self.sessions.get(place.ticket).is_none() {
+            // It made room for another.
+            if !asks || *of(&mut place.reads, spot.reply) {
                 cx.settle();
-                return cx.unread();
+                return self.unread(packet, place, cx);
             }
-            match of(&mut place.seek, spot.reply).take(bytes) {
-                Sought::Open(begun) => {
+            (place.ticket, place.reads) = (Ticket::default(), [false; 2]);
+        }
+        let reads = *of(&mut place.reads, spot.reply);
+        if asks && !reads {
+            place.front.take(bytes);
+        }
+        let (mut first, mut bytes, mut rest) = (None, bytes, bytes);
+        let mut sought = if reads { None } else { Some(search(&mut place, spot.reply, bytes, asks)) };
+        loop {
+            match sought {
+                None => {}
+                Some(Sought::Open(begun)) => {
                     self.keep(packet, place);
                     return if begun && self.hold { Verdict::Hold } else { Verdict::Next };
                 }
-                Sought::Over => {
+                Some(Sought::Over) => {
                     over(&mut place, spot.reply);
                     if place.over == [true; 2] {
                         self.close(place.ticket, cx);
@@ -457,55 +605,75 @@ impl<T: Tell> StreamInspect for Tls<T> {
                     self.keep(packet, place);
                     return Verdict::Next;
                 }
-                Sought::Found(head, at) => {
+                Some(Sought::Found(head, at)) => {
                     if !place.ticket.is_some() {
                         match self.begin(packet, false, cx) {
                             Some(ticket) => place.ticket = ticket,
                             None => {
                                 cx.settle();
-                                return cx.unread();
+                                return self.unread(packet, place, cx);
                             }
                         }
                     }
                     // Most often all of it lies here.
-                    match at.checked_sub(head.len()).and_then(|from| bytes.get(from..)) {
-                        Some(from) => bytes = from,
-                        None => (first, bytes) = (Some(head), bytes.get(at..).unwrap_or(&[])),
-                    }
+                    let behind = rest.get(at..).unwrap_or(&[]);
+                    (first, bytes) = match at.checked_sub(head.len()).and_then(|from| rest.get(from..)) {
+                        Some(whole) => (None, whole),
+                        None => (Some(head), behind),
+                    };
+                    rest = behind;
+                    *of(&mut place.reads, spot.reply) = true;
+                    of(&mut place.seek, spot.reply).behind(&head);
+                    self.supersede(place.ticket, spot.reply, cx);
                 }
             }
-        }
-        let room = self.sessions.room();
-        let terms = (&*self.rules, self.wanted(cx));
-        let counts = &*self.counts;
-        let Some(session) = self.sessions.get(place.ticket) else { return Verdict::Next };
-        *of(&mut session.reads, spot.reply) = true;
-        let before = session.allocated();
-        let mut records = std::mem::take(of(&mut session.sides, spot.reply));
-        let (mut why, mut malformed) = (None, false);
-        let mut found = |hello: (u8, &[u8])| match hear(session, hello, spot.reply, terms, counts) {
-            Ok((denied, enough)) => {
-                why = why.or(denied);
-                why.is_some() || enough
+            let room = self.sessions.room();
+            let terms = (&*self.rules, self.wanted(cx));
+            let counts = &*self.counts;
+            let Some(session) = self.sessions.get(place.ticket) else { return Verdict::Next };
+            *of(&mut session.reads, spot.reply) = true;
+            let had_heard = *of(&mut session.heard, spot.reply);
+            let before = session.allocated();
+            let mut records = std::mem::take(of(&mut session.sides, spot.reply));
+            let (mut why, mut malformed) = (None, false);
+            let mut found = |hello: (u8, &[u8])| match hear(session, hello, spot.reply, terms, counts) {
+                Ok((denied, enough)) => {
+                    why = why.or(denied);
+                    why.is_some() || enough
+                }
+                Err(hello::Malformed) => {
+                    malformed = true;
+                    true
+                }
+            };
+            let mut standing = Standing::Begun;
+            for part in first.as_ref().map(|head| head.as_slice()).into_iter().chain([bytes]) {
+                if standing == Standing::Begun && !part.is_empty() {
+                    standing = records.take(part, room, &mut found);
+                }
             }
-            Err(hello::Malformed) => {
-                malformed = true;
-                true
+            if malformed {
+                standing = Standing::Malformed;
             }
-        };
-        let mut standing = Standing::Begun;
-        for part in first.as_ref().map(|head| head.as_slice()).into_iter().chain([bytes]) {
-            if standing == Standing::Begun && !part.is_empty() {
-                standing = records.take(part, room, &mut found);
+            *of(&mut session.sides, spot.reply) = records;
+            let after = session.allocated();
+            self.sessions.allocated = (self.sessions.allocated + after).saturating_sub(before);
+            // Where a client is believed only when a server has answered, another hello may be in what this one calls a record.
+            let ends = matches!(standing, Standing::Malformed | Standing::Done);
+            let inside =
+                (asks || standing == Standing::Malformed).then(|| search(&mut place, spot.reply, rest, asks));
+            let heard = Heard { standing, why, searches: true, from_syn: spot.from_syn };
+            if let Some(verdict) = self.judge(packet, &mut place, spot.reply, heard, cx) {
+                match inside {
+                    // Not while a hello is under way: it is held until it is whole.
+                    Some(Sought::Found(..)) if had_heard && verdict == Verdict::Next && !ends => {
+                        self.sessions.restart(place.ticket, spot.reply);
+                    }
+                    _ => return verdict,
+                }
             }
+            (sought, first) = (inside, None);
         }
-        if malformed {
-            standing = Standing::Malformed;
-        }
-        *of(&mut session.sides, spot.reply) = records;
-        let after = session.allocated();
-        self.sessions.allocated = (self.sessions.allocated + after).saturating_sub(before);
-        self.judge(packet, place, spot.reply, Heard { standing, why }, cx)
     }
 
     fn gap(&mut self, _: u32, _: &Spot, packet: &View<'_>, cx: &mut Cx<'_>) -> Verdict {
@@ -516,10 +684,24 @@ impl<T: Tell> StreamInspect for Tls<T> {
         Verdict::Next
     }
 
-    fn end(&mut self, _: End, spot: &Spot, packet: &View<'_>, cx: &mut Cx<'_>) -> Verdict {
+    fn end(&mut self, why: End, spot: &Spot, packet: &View<'_>, cx: &mut Cx<'_>) -> Verdict {
         let Some(place) = self.places.of(packet.meta()) else { return Verdict::Next };
-        over(place, spot.reply);
+        let reads = !std::mem::replace(of(&mut place.over, spot.reply), true);
         let place = *place;
+        // What comes behind is not shown: the rest of a hello, or all of one behind nothing but commands.
+        let (mut begun, mut heard) = (place.reads, false);
+        if let Some(session) = self.sessions.get(place.ticket) {
+            heard = *of(&mut session.heard, spot.reply);
+        }
+        let may_begin = self.asks(packet, spot.reply) && !place.front.other;
+        if why == End::Depth
+            && reads
+            && (may_begin || *of(&mut begun, spot.reply))
+            && !heard
+            && let verdict @ Verdict::Drop(_) = self.unread(packet, place, cx)
+        {
+            return verdict;
+        }
         if place.over == [true; 2] {
             self.close(place.ticket, cx);
             cx.settle();
@@ -537,27 +719,44 @@ impl<T: Tell> StreamInspect for Tls<T> {
             return Verdict::Next;
         }
         let Some(datagram) = packet.transport().get(8..) else { return Verdict::Next };
-        if !datagram::is_dtls(datagram) {
-            place.datagrams = place.datagrams.saturating_add(1);
+        let asks = self.rules.ask_clients();
+        let is_dtls = datagram::is_dtls(datagram);
+        if packet.meta().flags.has(InnerFlags::FIRST_FRAGMENT) && (is_dtls || datagram.len() < SHOWS_DTLS) {
+            // The rest of it comes in packets that have no ports.
+            if is_dtls || asks {
+                self.counts.unread.add(1);
+                return cx.unread();
+            }
+            return Verdict::Next;
+        }
+        // Where a client's hello can be denied, it may come as late as it likes.
+        place.datagrams = place.datagrams.saturating_add(1);
+        if !is_dtls {
             self.keep(packet, place);
-            if place.datagrams >= DATAGRAMS {
+            if place.datagrams >= DATAGRAMS && !asks {
                 self.close(place.ticket, cx);
                 cx.settle();
             }
             return Verdict::Next;
         }
         self.expire_one(cx);
-        place.datagrams = place.datagrams.saturating_add(1);
-        if place.datagrams > MORE_DATAGRAMS {
+        if place.datagrams > MORE_DATAGRAMS && !asks {
             self.close(place.ticket, cx);
             cx.settle();
+            return Verdict::Next;
+        }
+        if asks && !datagram::has_handshake(datagram) {
+            self.keep(packet, place);
             return Verdict::Next;
         }
         let reply = packet.meta().is_reply();
         if !place.ticket.is_some() {
             match self.begin(packet, true, cx) {
                 Some(ticket) => place.ticket = ticket,
-                None => return cx.unread(),
+                None => {
+                    self.counts.unread.add(1);
+                    return cx.unread();
+                }
             }
         }
         let room = self.sessions.room();
@@ -565,7 +764,7 @@ impl<T: Tell> StreamInspect for Tls<T> {
         let counts = &*self.counts;
         let Some(session) = self.sessions.get(place.ticket) else {
             cx.settle();
-            return cx.unread();
+            return self.unread(packet, place, cx);
         };
         let before = session.allocated();
         let mut gathering = std::mem::take(of(&mut session.gathering, reply));
@@ -584,10 +783,26 @@ impl<T: Tell> StreamInspect for Tls<T> {
         if malformed {
             standing = Standing::Malformed;
         }
+        let differs = std::mem::take(&mut gathering.differs);
         *of(&mut session.gathering, reply) = gathering;
         let after = session.allocated();
         self.sessions.allocated = (self.sessions.allocated + after).saturating_sub(before);
-        self.judge(packet, place, reply, Heard { standing, why }, cx)
+        if differs && why.is_none() {
+            // The first copy was read; its receiver may take the other.
+            self.counts.malformed.add(1);
+            why = self.rules.deny_malformed.then_some(Why::Malformed);
+            let reason = why.map(|why| cx.reason(why as usize));
+            let event = "tls_fragments_differ";
+            let anomaly = Anomaly { kind: AnomalyKind::Applayer, event, reason, skipped: 0 };
+            cx.emit(packet.meta(), packet.inner(), anomaly);
+            if why.is_none()
+                && let verdict @ Verdict::Drop(_) = self.unread(packet, place, cx)
+            {
+                return verdict;
+            }
+        }
+        let heard = Heard { standing, why, searches: false, from_syn: false };
+        self.judge(packet, &mut place, reply, heard, cx).unwrap_or(Verdict::Next)
     }
 
     fn idle(&mut self, cx: &mut Cx<'_>) {

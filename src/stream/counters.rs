@@ -54,8 +54,12 @@ counters! {
     old,
     /// Segments that differ from bytes of the same numbers seen before.
     conflicts,
-    /// Segments of which bytes could not be read: no block for them, or too far ahead.
+    /// Segments of which bytes could not be read: no block for them, too far ahead, or sent again where no copy is left to compare them with.
     unread,
+    /// Segments that were read and of which no copy was kept to compare what is sent again with: more than half of the memory is in use, or the flow or its tenant has what it may have.
+    uncompared,
+    /// Segments with the URG flag.
+    urgent,
     /// Fragments of TCP, and TCP without a flow: not read.
     unreadable,
     /// Bytes given to stages.

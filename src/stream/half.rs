@@ -61,8 +61,13 @@ pub struct Taken {
     pub conflict: bool,
     /// Nothing of it was taken, because of that.
     pub refused: bool,
-    /// Bytes of it could not be stored: no block for them, or too far ahead.
+    /// Bytes of it could not be stored: no block for them, or too far ahead. Or they were read before, their receiver may still take them, and there
+    /// is nothing left to compare them with.
     pub unread: bool,
+    /// Bytes of it were read, and no copy of them is kept to be compared with what may be sent again.
+    pub uncompared: bool,
+    /// It set a gap free, in either direction.
+    pub gap: bool,
     /// All of it is old.
     pub old: bool,
     /// It waits for others.
@@ -92,6 +97,11 @@ impl Half {
     /// Nobody gets more of it.
     pub fn is_over(&self) -> bool {
         self.marks & (DONE | ENDED) != 0
+    }
+
+    /// And nothing of it has to be compared any more: its receiver has what was given on.
+    pub fn is_past(&self, terms: &Terms) -> bool {
+        self.is_over() && !(terms.compare && ahead(self.acked, self.next) < 0)
     }
 
     /// Bytes that have passed, given on or not.
@@ -130,11 +140,16 @@ impl Half {
                 self.begin(slab, at, 0);
             }
         } else if !self.is_begun() {
+            // An acknowledgment alone may have overtaken what its sender said before it.
+            if payload.is_empty() && !segment.fin {
+                return taken;
+            }
             self.begin(slab, at, MIDDLE);
         }
         if self.has(DONE) {
             self.given = self.given.saturating_add(payload.len() as u32);
-            return taken;
+            // What was read before counts until its receiver has it.
+            return if ahead(at, self.next) < 0 { self.again(slab, at, payload, terms) } else { taken };
         }
         let end = at.wrapping_add(payload.len() as u32);
         if !payload.is_empty() {
@@ -155,6 +170,25 @@ impl Half {
         taken
     }
 
+    /// What is asked of numbers that were seen before: are they as they were? Of those that stages have read and their receiver has not
+    /// acknowledged there has to be a copy, or nobody can say what it will get.
+    #[inline(always)]
+    fn again(&self, slab: &Slab, at: u32, payload: &[u8], terms: &Terms) -> Taken {
+        let mut taken = Taken::default();
+        if !self.list.ends_before(at) && slab.differs(&self.list, at, payload) {
+            taken.conflict = true;
+            taken.refused = terms.refuse_conflicts;
+        }
+        if ahead(at, self.next) < 0 && terms.compare && !taken.refused {
+            let end = at.wrapping_add(payload.len() as u32);
+            let to = if ahead(end, self.next) > 0 { self.next } else { end };
+            let from = if ahead(self.acked, at) > 0 { self.acked } else { at };
+            let len = ahead(to, from);
+            taken.unread = len > 0 && !slab.all(&self.list, from, len.unsigned_abs() as usize);
+        }
+        taken
+    }
+
     fn payload(
         &mut self,
         slab: &mut Slab,
@@ -164,13 +198,9 @@ impl Half {
         loan: &Loan,
         out: &mut impl Out,
     ) -> Taken {
-        let mut taken = Taken::default();
-        if !self.list.ends_before(at) && slab.differs(&self.list, at, payload) {
-            taken.conflict = true;
-            if terms.refuse_conflicts {
-                taken.refused = true;
-                return taken;
-            }
+        let mut taken = self.again(slab, at, payload, terms);
+        if taken.refused {
+            return taken;
         }
         let end = at.wrapping_add(payload.len() as u32);
         if ahead(end, self.next) <= 0 {
@@ -192,7 +222,7 @@ impl Half {
             let near = (terms.reach as usize).saturating_sub(distance).min(payload.len());
             let part = payload.get(..near).unwrap_or(&[]);
             let stored = part.is_empty() || slab.put(&mut self.list, at, part, renew, loan);
-            taken.unread = !stored || near < payload.len();
+            taken.unread |= !stored || near < payload.len();
             taken.waits = true;
             return taken;
         }
@@ -207,8 +237,9 @@ impl Half {
             && slab.any(&self.list, at, payload.len())
             && slab.put(&mut self.list, at, payload, renew, loan);
         if !through && out.has_room() {
-            if terms.compare && slab.has_plenty() {
-                slab.put(&mut self.list, at, payload, renew, loan); // if not, it cannot be compared
+            if terms.compare {
+                let kept = slab.has_plenty() && slab.put(&mut self.list, at, payload, renew, loan);
+                taken.uncompared = !kept;
             }
             let (from, len) = (old as u16, payload.len() as u16);
             self.give(What::Segment { from, len }, payload.len() as u32, out);
@@ -286,6 +317,7 @@ impl Half {
         if self.is_begun() && !self.is_over() && out.has_room() {
             out.push(What::End(End::Reset), self.given, !self.has(MIDDLE));
             self.marks |= DONE;
+            self.acked = self.next; // nobody takes anything any more
         }
     }
 
@@ -294,11 +326,11 @@ impl Half {
         if self.list.is_empty() {
             return;
         }
-        if self.has(DONE) {
+        let kept = terms.compare && ahead(self.acked, self.next) < 0;
+        if self.is_over() && !kept {
             slab.clear(&mut self.list);
             return;
         }
-        let kept = terms.compare && ahead(self.acked, self.next) < 0;
         slab.trim(&mut self.list, if kept { self.acked } else { self.next });
     }
 

@@ -4,9 +4,10 @@
 //! frame. One that comes early is copied into blocks of a slab of fixed size (`slab.rs`), and given on from there when its turn has come.
 //!
 //! - *Overlaps.* Of bytes that were sent twice the first copy counts (`overlap = "first"`), or the last, as long as nobody has got it. To
-//!   see that a copy differs, bytes are kept until their receiver has acknowledged them (`compare`), as long as half of the slab is
-//!   free. A segment that differs can be refused whole (`conflict = "drop"`): then what was read is all that anybody gets, and no
-//!   second copy, no wrong checksum and no short TTL makes a receiver see what we have not.
+//!   see that a copy differs, bytes are kept until their receiver has acknowledged them (`compare`). A segment that differs can be refused
+//!   whole (`conflict = "drop"`). Where no copy could be kept (half of the slab is in use, a flow has what it may have), or it was given up after
+//!   `wait`, what is sent again cannot be compared, and its segment is unread like one without a block. So what was read is all that anybody
+//!   gets, and no second copy, no wrong checksum and no short TTL makes a receiver see what we have not, as long as some stage reads the flow.
 //! - *Gaps.* What was never seen, though its sender has gone beyond it and its receiver acknowledges it, was lost before us or took
 //!   another way: it is reported as a gap, and the stream goes on behind. Not at once, since segments of the two directions may overtake each other
 //!   on their way to us.

@@ -154,7 +154,7 @@ impl Reassembly {
         let (own, other) = if of.reply { (back, forth) } else { (forth, back) };
         let owner = Owner { place: of.entry, reply: of.reply, tenant: place.tenant };
         let loan = Loan { owner, elsewhere: other.list.len.into(), now };
-        let taken = own.take(&mut self.slab, segment, &self.terms, &loan, out);
+        let mut taken = own.take(&mut self.slab, segment, &self.terms, &loan, out);
         if let Some(number) = segment.acknowledgment
             && !taken.refused
         {
@@ -165,7 +165,7 @@ impl Reassembly {
             out.reply = !of.reply;
             other.go_on(&self.slab, &self.terms, now, out);
         }
-        self.count(first, &taken, counters);
+        taken.gap = self.count(first, &taken, counters);
         if self.touched.len() < self.touched.capacity() {
             self.touched.push(of.entry);
         }
@@ -211,13 +211,16 @@ impl Reassembly {
         self.spans.get(slot).is_some_and(|span| span.unread)
     }
 
-    fn count(&self, first: usize, taken: &Taken, counters: &StreamCounters) {
+    /// True if a gap was among what was set free.
+    fn count(&self, first: usize, taken: &Taken, counters: &StreamCounters) -> bool {
+        let mut gap = false;
         counters.segments.add(1);
         if *taken != Taken::default() {
             counters.out_of_order.add(taken.waits.into());
             counters.old.add(taken.old.into());
             counters.conflicts.add(taken.conflict.into());
             counters.unread.add(taken.unread.into());
+            counters.uncompared.add(taken.uncompared.into());
         }
         for item in self.items.get(first..).unwrap_or(&[]) {
             match item.what {
@@ -229,11 +232,13 @@ impl Reassembly {
                 What::Gap { len } => {
                     counters.gaps.add(1);
                     counters.gap_bytes.add(len.into());
+                    gap = true;
                 }
                 What::End(End::Depth) => counters.depths.add(1),
                 What::End(_) => {}
             }
         }
+        gap
     }
 
     /// Did the segment in a slot set anything free?
@@ -274,12 +279,14 @@ impl Reassembly {
         })
     }
 
-    /// Nothing more can be read of a flow: both directions are over, or one has run on far beyond its depth.
+    /// Nothing more can be read of a flow, nor compared: both directions are over, or one has run on far beyond its depth.
     pub fn is_over(&self, entry: u32) -> bool {
         self.places.get(entry as usize).is_some_and(|place| {
             let far = self.terms.depth.saturating_mul(4);
             let [forth, back] = &place.halves;
-            (forth.is_over() && back.is_over()) || forth.passed() >= far || back.passed() >= far
+            (forth.is_past(&self.terms) && back.is_past(&self.terms))
+                || forth.passed() >= far
+                || back.passed() >= far
         })
     }
 

@@ -192,6 +192,16 @@ impl Slab {
         self.overlaps(list, at, len).any(|(_, block, from, len, _)| any(&block.have, from, from + len))
     }
 
+    /// Are all of these numbers there?
+    pub fn all(&self, list: &List, at: u32, len: usize) -> bool {
+        let whole =
+            |block: &Block, from: usize, len: usize| if ones(&block.have, from) >= len { len } else { 0 };
+        len == self
+            .overlaps(list, at, len)
+            .map(|(_, block, from, len, _)| whole(block, from, len))
+            .sum::<usize>()
+    }
+
     /// Blocks that have windows in a range of numbers: number, block, first place, length, and how far that is behind `at`.
     fn overlaps(
         &self,

@@ -96,6 +96,52 @@ fn a_copy_that_differs_is_refused_until_it_is_acknowledged() {
     assert_eq!(flow.counters.conflicts.get(), 2);
 }
 
+/// What was read and may be taken again cannot be told from another copy when there is none left: it counts as unread.
+#[test]
+fn what_is_sent_again_and_has_no_copy_is_unread() {
+    let sweep =
+        |flow: &mut Flow| (0..2000).step_by(10).for_each(|now| flow.streams.sweep(now, &flow.counters));
+    let mut flow = Flow::new(TERMS);
+    flow.syn(9);
+    assert!(!flow.send(10, b"GET /good").uncompared);
+    sweep(&mut flow);
+    assert_eq!(flow.streams.blocks().0, 0, "it was kept for too long");
+    assert!(flow.send(10, b"GET /evil").unread);
+    flow.ack(15);
+    assert!(flow.send(14, b"/evil").unread);
+    assert!(!flow.send(10, b"GOT /").unread, "its receiver has that, and takes no other");
+    flow.ack(19);
+    assert!(!flow.send(10, b"GET /evil").unread);
+    assert!(!flow.send(17, b"od, and more").unread, "new bytes behind them");
+    // More than half of the slab is in use: nothing in order is copied.
+    let mut flow = Flow::new(TERMS);
+    flow.syn(9);
+    flow.send(10_000, &[1; 40_000]);
+    assert!(flow.send(10, b"in turn").uncompared);
+    assert!(flow.send(10, b"another").unread);
+    assert_eq!((flow.counters.uncompared.get(), flow.counters.unread.get()), (1, 2), "and the early one");
+    // Nothing is to be compared.
+    let mut flow = Flow::new(Terms { compare: false, ..TERMS });
+    flow.syn(9);
+    flow.send(10, b"GET /good");
+    assert!(!flow.send(10, b"GET /evil").unread);
+}
+
+#[test]
+fn what_has_ended_is_compared_until_it_is_acknowledged() {
+    for (depth, fin) in [(10, false), (TERMS.depth, true)] {
+        let mut flow = Flow::new(Terms { depth, ..TERMS });
+        flow.syn(9);
+        flow.take(true, Segment { syn: true, fin: true, acknowledgment: Some(10), ..data(5, b"") });
+        flow.take(false, Segment { fin, acknowledgment: Some(7), ..data(10, b"abcdefghij") });
+        assert!(flow.send(12, b"XX").refused && !flow.streams.is_over(3), "{depth}");
+        assert!(!flow.send(12, b"cd").unread);
+        flow.ack(20);
+        assert!(!flow.send(12, b"XX").refused && flow.streams.is_over(3), "{depth}");
+        assert_eq!(flow.streams.blocks().0, 0, "nothing is kept");
+    }
+}
+
 #[test]
 fn which_copy_counts_is_a_setting() {
     for (last_wins, want) in [(false, b"abcdef"), (true, b"abXYef")] {
@@ -174,6 +220,12 @@ fn the_first_segment_seen_begins_it() {
     let mut flow = Flow::new(TERMS);
     flow.send(1000, b"mid");
     assert_eq!((flow.got.as_slice(), flow.told.as_slice()), (&b"mid"[..], &["middle".to_owned()][..]));
+    // An acknowledgment that overtakes both is no beginning.
+    let mut flow = Flow::new(TERMS);
+    flow.take(false, Segment { acknowledgment: Some(9), ..data(1003, b"") });
+    flow.syn(999);
+    flow.send(1000, b"all");
+    assert_eq!((flow.got.as_slice(), flow.told.len()), (&b"all"[..], 0));
     // A SYN|ACK says which of two SYNs counted.
     let mut flow = Flow::new(TERMS);
     flow.syn(50);

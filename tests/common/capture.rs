@@ -49,8 +49,9 @@ fn whole(packet: &[u8]) -> Option<&[u8]> {
 
 /// TCP segments of one byte each, up to the first `most` bytes of each; other packets as they are.
 pub fn cut(packet: &[u8], most: usize) -> Vec<Vec<u8>> {
-    let header = usize::from(packet[0] & 15) * 4;
-    if packet[0] >> 4 != 4 || packet[9] != 6 || packet.len() < header + 20 {
+    let v4 = packet[0] >> 4 == 4;
+    let (header, protocol) = if v4 { (usize::from(packet[0] & 15) * 4, packet[9]) } else { (40, packet[6]) };
+    if protocol != 6 || packet.len() < header + 20 {
         return vec![packet.to_vec()];
     }
     let data = header + usize::from(packet[header + 12] >> 4) * 4;
@@ -62,10 +63,14 @@ pub fn cut(packet: &[u8], most: usize) -> Vec<Vec<u8>> {
         let mut piece = packet[..data].to_vec();
         piece.extend(&packet[data + from..data + to]);
         let len = piece.len() as u16;
-        piece[2..4].copy_from_slice(&len.to_be_bytes());
-        piece[10..12].fill(0);
-        let sum = etherparse::Ipv4Header::from_slice(&piece).unwrap().0.calc_header_checksum();
-        piece[10..12].copy_from_slice(&sum.to_be_bytes());
+        if v4 {
+            piece[2..4].copy_from_slice(&len.to_be_bytes());
+            piece[10..12].fill(0);
+            let sum = etherparse::Ipv4Header::from_slice(&piece).unwrap().0.calc_header_checksum();
+            piece[10..12].copy_from_slice(&sum.to_be_bytes());
+        } else {
+            piece[4..6].copy_from_slice(&(len - 40).to_be_bytes());
+        }
         piece[header + 4..header + 8].copy_from_slice(&sequence.wrapping_add(from as u32).to_be_bytes());
         if data + to < packet.len() {
             piece[header + 13] &= !1; // the FIN comes with the last

@@ -33,7 +33,7 @@ pub fn udp(from: End, to: End, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A TCP segment. `flags` is a word of S, A, F, R, P.
+/// A TCP segment. `flags` is a word of S, A, F, R, P, U (the last byte is urgent).
 pub fn tcp(from: End, to: End, flags: &str, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
     let mut step = ip((from.0, to.0)).tcp(from.1, to.1, seq, 65535);
     for flag in flags.chars() {
@@ -43,6 +43,7 @@ pub fn tcp(from: End, to: End, flags: &str, seq: u32, ack: u32, payload: &[u8]) 
             'F' => step.fin(),
             'R' => step.rst(),
             'P' => step.psh(),
+            'U' => step.urg(payload.len() as u16),
             other => panic!("{other}"),
         };
     }

@@ -87,6 +87,9 @@ pub fn usual(name: &str) -> (Vec<u8>, Meta) {
     (frame, meta)
 }
 
+/// Makes a plan tell of anomalies.
+pub const ANOMALIES: &str = "[events]\ntypes = [\"anomaly\"]\n[[events.sink]]\nto = \"stdout\"\n";
+
 /// What became of a frame.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Fate {
@@ -237,6 +240,13 @@ impl Rig {
         let held = (now.held + now.held_for_stages) as u32; // what waits
         assert_eq!(self.pool.available() + held, self.pool.capacity(), "buffers are out between polls");
         now
+    }
+
+    /// Anomalies that the worker has told, or has told of that there were more, of a plan with [`ANOMALIES`]; all have this name.
+    pub fn anomalies(&mut self, name: &str) -> u64 {
+        while self.rings.take(|event| assert!(format!("{event:?}").contains(name), "{event:?}")) {}
+        let events = self.settled().events;
+        events.emitted[Type::Anomaly as usize] + events.limited[Type::Anomaly as usize]
     }
 
     /// Sends one frame through and says what became of it.

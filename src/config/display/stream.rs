@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::row;
 use crate::config::flow::span;
-use crate::config::{Conflict, Overlap, StreamPlan};
+use crate::config::{Conflict, Overlap, StreamPlan, Urgent};
 
 impl StreamPlan {
     pub(super) fn write(&self, f: &mut fmt::Formatter<'_>, workers: usize) -> fmt::Result {
@@ -29,6 +29,12 @@ impl StreamPlan {
             "sent twice",
             format!("the {counts} copy counts, one that differs is {differs}; compared {kept}"),
         )?;
+        let urgent = match self.urgent {
+            Urgent::Inline => "made plain",
+            Urgent::Unread => "cannot be read",
+            Urgent::Pass => "passes",
+        };
+        row(f, "urgent", urgent.to_owned())?;
         row(
             f,
             "missing",
@@ -47,6 +53,7 @@ impl StreamPlan {
             "overlap": self.overlap,
             "conflict": self.conflict,
             "compare": self.compare,
+            "urgent": self.urgent,
             "wait": span(self.wait),
             "gap_time": span(self.gap_time),
             "hold": self.hold,

@@ -23,6 +23,8 @@ pub struct StreamPlan {
     pub conflict: Conflict,
     /// Bytes are kept until they are acknowledged, so that a copy that differs is seen.
     pub compare: bool,
+    /// What becomes of urgent data.
+    pub urgent: Urgent,
     /// How long bytes wait for what is missing before them, or are kept to be compared.
     pub wait: Duration,
     /// How long a hole that its receiver has acknowledged stays a hole before it is a gap.
@@ -55,6 +57,19 @@ pub enum Conflict {
     Pass,
 }
 
+/// TCP's urgent data, of which a receiver may take a byte out of its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Urgent {
+    /// URG and its pointer are taken away: the receiver reads all of it in its place, as stages do.
+    #[default]
+    Inline,
+    /// Such a segment counts as one that cannot be read.
+    Unread,
+    /// It passes as it is, and stages read all of it.
+    Pass,
+}
+
 impl StreamPlan {
     /// Bytes of the slab that one tenant may have.
     pub fn per_tenant(&self) -> u64 {
@@ -74,6 +89,7 @@ impl Default for StreamPlan {
             overlap: Overlap::default(),
             conflict: Conflict::default(),
             compare: true,
+            urgent: Urgent::default(),
             // A segment that was lost is sent again after a second at the latest, then after two and four (RFC 6298 section 2).
             wait: Duration::from_secs(10),
             gap_time: Duration::from_millis(100),

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::Span;
-use crate::config::{Conflict, Overlap};
+use crate::config::{Conflict, Overlap, Urgent};
 
 /// `[stream]`.
 #[derive(Debug, Default, Deserialize)]
@@ -16,6 +16,7 @@ pub(in crate::config) struct Stream {
     pub overlap: Overlap,
     pub conflict: Option<Conflict>,
     pub compare: Option<bool>,
+    pub urgent: Urgent,
     pub wait: Option<Span>,
     pub gap_time: Option<Span>,
     pub hold: Option<u32>,

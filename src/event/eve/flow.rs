@@ -46,7 +46,6 @@ struct Flow<'a> {
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
-    alerted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     action: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,7 +80,6 @@ impl Eve {
             age: ended.map(|_| u64::from(event.seen.wrapping_sub(event.began)) / 1000),
             state: state(event.state),
             reason: ended.map(reason),
-            alerted: false,
             action: event.condemned.map(|_| "drop"),
             ended,
             verdict: self.standing(event),

@@ -79,7 +79,7 @@ fn a_flow_is_a_record_as_suricata_writes_it() {
         "flow": {
             "pkts_toserver": 6, "pkts_toclient": 4, "bytes_toserver": 1000, "bytes_toclient": 5000,
             "start": "2017-04-07T22:18:37.500000+0000", "end": "2017-04-07T22:18:41.250000+0000", "age": 3,
-            "state": "closed", "reason": "timeout", "alerted": false, "ended": "closed", "verdict": "settled",
+            "state": "closed", "reason": "timeout", "ended": "closed", "verdict": "settled",
         },
         "tcp": { "state": "time_wait" },
         "tenant": "payments", "endpoint": "vpce-0123456789abcdef0", "worker": 3, "picked_up": false,

@@ -11,7 +11,7 @@
 //! the stage dropped a later packet.
 
 use super::settle::Settle;
-use crate::config::StreamPlan;
+use crate::config::{StreamPlan, Urgent};
 use crate::dpdk::{BURST, Burst, Mbuf, TxQueue};
 use crate::event::{About, Anomaly, AnomalyKind, Emitter};
 use crate::packet::{Batch, DropReason, FlowSlot, InnerFlags, Mask, Meta, ReasonId};
@@ -20,7 +20,7 @@ use crate::path::tx;
 use crate::stage::{MOST_STAGES, Make, PerFlow};
 use crate::stream::{Of, Reassembly, Segment, Sizes, Terms};
 use crate::wire::tcp::{self, Tcp};
-use crate::wire::transport;
+use crate::wire::{checksum, transport};
 
 /// Segments of a connection that come before a hole in it is a gap.
 const GAP_SEGMENTS: u8 = 8;
@@ -120,6 +120,7 @@ pub(in crate::path) struct Streams {
     readers: u16,
     active: u16,
     closed: u16,
+    urgent: Urgent,
     hold_time: u64,
     reassembly: Reassembly,
     holds: Holds,
@@ -166,6 +167,7 @@ impl Streams {
             readers: setup.readers,
             active: setup.active,
             closed: setup.closed,
+            urgent: plan.urgent,
             hold_time: plan.hold_time.as_nanos().try_into().unwrap_or(u64::MAX),
             reassembly: Reassembly::new(terms, &sizes),
             holds: Holds { places: PerFlow::new(make), generation: 0 },
@@ -255,9 +257,34 @@ impl Streams {
             if meta.protocol != transport::TCP || meta.settled & self.readers == self.readers {
                 continue;
             }
+            if meta.tcp_flags & tcp::URG != 0 {
+                self.urgent(slot, batch, counters);
+            }
             if let Some(reason) = self.take_one(slot, batch, flows, now, counters, events) {
                 batch.drop_slot(slot, reason);
             }
+        }
+    }
+
+    /// A receiver may take one byte of what has an urgent pointer out of its stream (RFC 6093 section 3), so that it reads something else than
+    /// stages do. Without the flag it takes all of it in its place.
+    #[cold]
+    fn urgent(&mut self, slot: usize, batch: &mut Batch, counters: &WorkerCounters) {
+        counters.streams.urgent.add(1);
+        let meta = batch.meta(slot);
+        // Not for stages whose verdicts do not count.
+        let matters = meta.settled & self.active != self.active;
+        match self.urgent {
+            Urgent::Inline if matters => {
+                let at = usize::from(meta.transport.saturating_sub(meta.inner));
+                if let Some(mut packet) = batch.packet(slot)
+                    && let Some(plain) = packet.transport().first_chunk::<20>().map(without_urgent)
+                {
+                    packet.patch(at + 12, plain.get(12..).unwrap_or(&[]));
+                }
+            }
+            Urgent::Unread => self.reassembly.cannot_read(slot),
+            Urgent::Inline | Urgent::Pass => {}
         }
     }
 
@@ -307,6 +334,12 @@ impl Streams {
             let event = DropReason::StreamConflict.label();
             let about = || About::packet(meta, batch.inner(slot), counters.worker);
             let anomaly = Anomaly { kind: AnomalyKind::Stream, event, reason: None, skipped: 0 };
+            events.emit(now, about, anomaly.into());
+        }
+        if taken.gap {
+            let about = || About::packet(meta, batch.inner(slot), counters.worker);
+            let anomaly =
+                Anomaly { kind: AnomalyKind::Stream, event: "stream_gap", reason: None, skipped: 0 };
             events.emit(now, about, anomaly.into());
         }
         refused.then_some(DropReason::StreamConflict)
@@ -608,6 +641,17 @@ impl Streams {
             self.leave(waiting, reason, counters);
         }
     }
+}
+
+/// The header with neither URG nor urgent pointer, and the checksum that it has then (RFC 1624).
+fn without_urgent(header: &[u8; 20]) -> [u8; 20] {
+    let mut plain = *header;
+    (plain[13], plain[18], plain[19]) = (header[13] & !tcp::URG, 0, 0);
+    let words = |header: &[u8; 20]| checksum::sum(&header[12..14]) + checksum::sum(&header[18..20]);
+    let old = u16::from_be_bytes([header[16], header[17]]);
+    let new = checksum::update(old, words(header), words(&plain)).to_be_bytes();
+    (plain[16], plain[17]) = (new[0], new[1]);
+    plain
 }
 
 /// Numbers of a segment's bytes.

@@ -55,7 +55,9 @@ pub(super) const HELP: &str = r#"rule       [[stage.rule]] tables, asked in orde
   comment    shown beside the rule's counter, and the signature of its alerts
   id         signature_id of its alerts; its place, from 1, if missing
   severity   of its alerts, 1 (worst) to 255, default 3
-default    what happens to requests that no rule decides on: allow (default) | deny | reject
+default    what happens to requests that no rule decides on: allow (default) | deny | reject.
+           Of flows that do not begin like HTTP it covers those on `ports` only: what else may
+           be spoken is a matter of acl and appid
 malformed  heads and chunks that break the rules of HTTP, and what is no HTTP on a port of the
            list: pass (default; counted and told) or deny
 ambiguous  messages that can be read in two ways (Content-Length beside Transfer-Encoding,

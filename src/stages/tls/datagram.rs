@@ -14,7 +14,11 @@ const HANDSHAKE: u8 = 22;
 
 /// Hellos of one side that come in fragments: two, since a second one may follow a cookie before the first is whole (RFC 6347 section 4.2.1).
 #[derive(Debug, Default)]
-pub struct Gathering([Message; 2]);
+pub struct Gathering {
+    messages: [Message; 2],
+    /// Fragments came that say different things of the same bytes; the first counts.
+    pub differs: bool,
+}
 
 /// One of them.
 #[derive(Debug, Default)]
@@ -28,19 +32,37 @@ struct Message {
 
 /// Could a datagram be DTLS?
 pub fn is_dtls(datagram: &[u8]) -> bool {
-    matches!(datagram, [20..=26, 0xfe, 0xff | 0xfd | 0xfc, _, _, ..])
+    matches!(datagram, [20..=26, 0xfe, _, _, _, ..])
         || matches!(datagram, [20..=26, 0x01, 0x00, _, _, ..] if datagram.len() > RECORD)
+}
+
+/// Has it a record with a handshake message in it that can be read? It may be behind others.
+pub fn has_handshake(mut datagram: &[u8]) -> bool {
+    while let Some((head, rest)) = datagram.split_first_chunk::<RECORD>() {
+        let [kind, _, _, epoch_high, epoch_low, .., high, low] = *head;
+        if kind == HANDSHAKE && (epoch_high, epoch_low) == (0, 0) {
+            return true;
+        }
+        datagram = rest.get(usize::from(u16::from_be_bytes([high, low]))..).unwrap_or(&[]);
+    }
+    false
 }
 
 impl Gathering {
     /// As new.
     pub fn clear(&mut self) {
-        self.0.iter_mut().for_each(Message::clear);
+        self.messages.iter_mut().for_each(Message::clear);
+        self.differs = false;
+    }
+
+    /// A message has begun and is not whole.
+    pub fn is_begun(&self) -> bool {
+        self.messages.iter().any(|message| message.of.is_some())
     }
 
     /// Bytes that it has allocated.
     pub fn allocated(&self) -> usize {
-        self.0.iter().map(|message| message.bytes.capacity()).sum()
+        self.messages.iter().map(|message| message.bytes.capacity()).sum()
     }
 
     /// Takes one datagram of this side.
@@ -64,8 +86,7 @@ impl Gathering {
                 standing => return standing,
             }
         }
-        let begun = self.0.iter().any(|message| message.of.is_some());
-        if begun { Standing::Begun } else { Standing::Open }
+        if self.is_begun() { Standing::Begun } else { Standing::Open }
     }
 
     fn messages(
@@ -88,7 +109,7 @@ impl Gathering {
                 continue;
             }
             if len as usize > LONGEST {
-                return Standing::Malformed;
+                return Standing::TooLong;
             }
             if part.len() as u32 == len {
                 if found((kind, part)) {
@@ -96,7 +117,7 @@ impl Gathering {
                 }
                 continue;
             }
-            let [even, odd] = &mut self.0;
+            let [even, odd] = &mut self.messages;
             let message = if n0 & 1 == 0 { even } else { odd };
             let of = (kind, u16::from_be_bytes([n1, n0]));
             if message.of != Some(of) || message.bytes.len() > len as usize {
@@ -109,9 +130,7 @@ impl Gathering {
                 }
                 message.bytes.resize(end as usize, 0);
             }
-            if let Some(place) = message.bytes.get_mut(offset as usize..end as usize) {
-                place.copy_from_slice(part);
-            }
+            self.differs |= message.write(offset, part);
             if !message.add(offset, end) {
                 return Standing::Malformed;
             }
@@ -135,6 +154,20 @@ impl Message {
         if self.bytes.capacity() > 4096 {
             self.bytes = Vec::new();
         }
+    }
+
+    /// Writes a piece where nothing has come yet. True if something has, and says something else.
+    fn write(&mut self, offset: u32, part: &[u8]) -> bool {
+        let mut differs = false;
+        let place = self.bytes.iter_mut().skip(offset as usize).zip(part);
+        for (at, (old, new)) in (offset..).zip(place) {
+            if self.pieces.iter().any(|&(from, to)| (from..to).contains(&at)) {
+                differs |= old != new;
+            } else {
+                *old = *new;
+            }
+        }
+        differs
     }
 
     /// Joins a piece to the others. False if there are too many.
@@ -177,6 +210,24 @@ mod tests {
             }
             assert_eq!(all, std::slice::from_ref(&body), "{order:?}");
         }
+        // Of two copies the first counts, and that they differ is told.
+        let (mut side, mut all) = (Gathering::default(), Vec::new());
+        let mut other = fragment(40, 100);
+        other[RECORD + MESSAGE + 5] ^= 1;
+        for part in [&parts[1], &other, &parts[0]] {
+            side.take(part, 1 << 20, &mut |(_, body)| {
+                all.push(body.to_vec());
+                false
+            });
+        }
+        assert!(side.differs && all == std::slice::from_ref(&body));
+        let mut future = parts[0].clone();
+        future[2] = 0x11;
+        assert!(is_dtls(&future) && has_handshake(&future));
+        let mut data = [vec![23, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 7, 7], parts[0].clone()].concat();
+        assert!(has_handshake(&data));
+        data[15] = 23;
+        assert!(!has_handshake(&data) && !has_handshake(&data[..14]));
         let mut lies = parts[1].clone();
         lies[24] = 200;
         assert_eq!(Gathering::default().take(&lies, 1 << 20, &mut |_| true), Standing::Malformed);

@@ -4,15 +4,16 @@
 //! more than [`LONGEST`], whatever it claims. Nothing else is kept: other messages are passed over by their length.
 //!
 //! *Where it begins.* At the first byte, or behind what another protocol said in plain text before (STARTTLS, CONNECT): the first place, within
-//! [`SEARCHED`] bytes, where a record with a hello could begin, by ten of its bytes. *Where it ends.* At application data, at what is no
-//! record, or when whoever reads has enough.
+//! [`SEARCHED`] bytes, where a record with a hello could begin, by what six of its bytes have to be; versions may be any, as receivers have to
+//! take them (RFC 8446 section 5.1). *Where it ends.* At application data, at what is no record, or when whoever reads has enough; whoever does not
+//! believe that searches on.
 
 use memchr::memchr;
 
 use super::hello::{CLIENT_HELLO, OLD_RETRY, SERVER_HELLO};
 
-/// Longest hello that is read.
-pub const LONGEST: usize = 1 << 16;
+/// Longest hello that is read: what OpenSSL takes of a client (`CLIENT_HELLO_MAX_LENGTH`).
+pub const LONGEST: usize = 131_396;
 /// Bytes in front of TLS that are searched.
 pub const SEARCHED: u32 = 4096;
 /// A record header.
@@ -99,6 +100,25 @@ impl Seek {
         if u32::from(self.searched) > SEARCHED { Sought::Over } else { Sought::Open(self.have > 0) }
     }
 
+    /// Takes the next bytes, and searches however much has been searched before.
+    pub fn take_all(&mut self, bytes: &[u8]) -> Sought {
+        let (mut from, mut last) = (0, Sought::Open(self.have > 0));
+        for part in bytes.chunks(SEARCHED as usize) {
+            self.searched = 0;
+            match self.take(part) {
+                Sought::Found(head, at) => return Sought::Found(head, from + at),
+                sought => last = sought,
+            }
+            from += part.len();
+        }
+        last
+    }
+
+    /// Behind a place that was found: others could begin in it.
+    pub fn behind(&mut self, head: &[u8; PATTERN]) {
+        self.take(head.get(1..).unwrap_or(&[]));
+    }
+
     /// Bytes that are no TLS.
     fn pass(&mut self, bytes: usize) {
         self.searched = self.searched.saturating_add(bytes.min(usize::from(u16::MAX)) as u16);
@@ -135,6 +155,8 @@ pub enum Standing {
     Malformed,
     /// There is no memory for its hello.
     NoRoom,
+    /// It announces a hello that is longer than any that is read.
+    TooLong,
 }
 
 /// A hello that has come whole: its type, and its body.
@@ -284,7 +306,7 @@ impl Side {
             return Err(Standing::Done);
         }
         if is_hello(kind) && len > LONGEST {
-            return Err(if self.changed { Standing::Done } else { Standing::Malformed });
+            return Err(if self.changed { Standing::Done } else { Standing::TooLong });
         }
         Ok((kind, len))
     }
@@ -305,11 +327,9 @@ fn could_be(head: &[u8]) -> bool {
         && head.iter().take(end).enumerate().all(|(at, byte)| match (at, *byte) {
             (0, byte) => byte == HANDSHAKE,
             (1, byte) => byte == 3,
-            (2, byte) => byte <= 4,
             (3, byte) => usize::from(byte) <= LONGEST_RECORD >> 8,
             (5, byte) => is_hello(byte),
-            (6, byte) => byte <= 1,
-            (9, byte) => byte == 3 || byte == 0x7f,
+            (6, byte) => usize::from(byte) <= LONGEST >> 16,
             _ => true,
         })
 }
@@ -362,6 +382,49 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Record versions mean nothing (RFC 8446 section 5.1), and servers forgive others (OpenSSL takes any).
+    #[test]
+    fn versions_are_as_they_may_be() {
+        for (record, legacy) in [(0, 3), (4, 3), (5, 3), (0xff, 3), (1, 4), (1, 0), (1, 0xff), (1, 0x7f)] {
+            let mut stream = records(&hello(60), 70);
+            (stream[2], stream[9]) = (record, legacy);
+            assert_eq!(read(&stream, 7).len(), 1, "{record} {legacy}");
+        }
+    }
+
+    #[test]
+    fn a_hello_that_is_too_long_is_no_mistake() {
+        for (len, standing) in [(LONGEST, Standing::Begun), (LONGEST + 1, Standing::TooLong)] {
+            let [_, high, middle, low] = (len as u32).to_be_bytes();
+            let stream = [22, 3, 1, 0x40, 0, 1, high, middle, low, 3, 3];
+            assert!(matches!(Seek::default().take(&stream), Sought::Found(..)));
+            assert_eq!(Side::default().take(&stream, 1 << 20, &mut |_| true), standing, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_search_need_not_end() {
+        let stream = [vec![b'x'; 9000], records(&hello(60), 70)].concat();
+        for cut in [1, 5, 4095, 4096, 4097, 10_000] {
+            let (mut bounded, mut seek, mut found) = (Seek::default(), Seek::default(), None);
+            let mut from = 0;
+            for part in stream.chunks(cut) {
+                assert!(!matches!(bounded.take(part), Sought::Found(..)));
+                if let (None, Sought::Found(_, at)) = (found, seek.take_all(part)) {
+                    found = Some(from + at);
+                }
+                from += part.len();
+            }
+            assert_eq!(found, Some(9000 + PATTERN), "{cut}");
+        }
+        // In the middle of one that was found another one can begin.
+        let mut seek = Seek::default();
+        let outer = [22, 3, 1, 22, 3, 1, 0, 60, 1, 0, 56];
+        assert!(matches!(seek.take_all(&outer), Sought::Found(..)));
+        seek.behind(&outer);
+        assert!(matches!(seek.take_all(&[3, 3, 9, 9]), Sought::Found(_, 3)));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub enum Why {
 pub struct Rules {
     /// Lowest rank of a version that may be spoken.
     pub lowest: Option<u8>,
+    /// And of one that is not told.
+    pub reported: Option<u8>,
     pub deny: Names,
     /// Nothing else may pass, if it is there.
     pub allow: Option<Names>,
@@ -71,6 +73,12 @@ impl Rules {
     /// Of a server.
     pub fn server(&self, server: &Server) -> Option<Why> {
         self.is_too_old(server.version).then_some(Why::Version)
+    }
+
+    /// The rank of a version that is to be told.
+    pub fn reports(&self, version: u16) -> Option<u8> {
+        let rank = rank(version)?;
+        (rank < self.reported?).then_some(rank)
     }
 
     fn is_too_old(&self, version: u16) -> bool {

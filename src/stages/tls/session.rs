@@ -115,6 +115,33 @@ impl Session {
         }
     }
 
+    /// Has a client been heard?
+    pub fn has_client(&self) -> bool {
+        self.clients.iter().any(Option::is_some)
+    }
+
+    /// Has anybody?
+    pub fn is_empty(&self) -> bool {
+        !self.has_client() && self.servers.iter().all(Option::is_none)
+    }
+
+    /// A hello has begun and has not come whole.
+    pub fn is_half_sent(&self) -> bool {
+        self.reads.iter().zip(&self.heard).any(|(reads, heard)| *reads && !heard)
+            || self.gathering.iter().any(Gathering::is_begun)
+    }
+
+    /// A client has been heard, and no server.
+    pub fn is_unanswered(&self) -> bool {
+        self.has_client() && self.servers.iter().all(Option::is_none)
+    }
+
+    /// What clients said counts no more.
+    pub fn forget_clients(&mut self) {
+        self.clients = [const { None }; HELLOS];
+        self.told = 0;
+    }
+
     /// The next handshake that was read and not told, if it is complete, or if `all` are to be told.
     pub fn next(&mut self, all: bool) -> Option<usize> {
         let n = self.told;
@@ -215,6 +242,16 @@ impl Sessions {
     pub fn get(&mut self, ticket: Ticket) -> Option<&mut Session> {
         let place = usize::from(ticket.place.checked_sub(1)?);
         self.all.get_mut(place).filter(|session| session.used && session.serial == ticket.serial)
+    }
+
+    /// A side begins anew.
+    pub fn restart(&mut self, ticket: Ticket, reply: bool) {
+        let Some(session) = self.get(ticket) else { return };
+        let before = session.allocated();
+        of(&mut session.sides, reply).clear();
+        (*of(&mut session.reads, reply), *of(&mut session.heard, reply)) = (false, false);
+        let after = session.allocated();
+        self.allocated = (self.allocated + after).saturating_sub(before);
     }
 
     /// Ends a session.
