@@ -35,6 +35,8 @@ for target; do
     fi
     if [ "$target" = config_toml ]; then
         cp pipelines/*.toml "fuzz/corpus/$target/"
+        # And a gateway's file: the example of its document.
+        sed -n '/^```toml$/,/^```$/{/^```/!p}' docs/gateway.md >"fuzz/corpus/$target/gateway.toml"
     fi
     dictionary=
     if [ -f "fuzz/${target%%_*}.dict" ]; then

@@ -369,6 +369,55 @@ fn flows_come_and_go_without_allocating() {
     assert_eq!(spent, 0, "calls of the allocator");
 }
 
+/// A gateway: flows opened, found, moved, aged and refused, both ways, in a table that is too small for all of them; news of targets on the way.
+#[test]
+fn a_gateway_does_not_allocate() {
+    use common::gateway::{Gateway, LAN, PLAIN, TARGETS, WAN, framed};
+    use common::inner::{udp, v4};
+    use sluicegate::gateway::{State, TargetId};
+    let text = PLAIN.replace("[gateway]", "[gateway]\nfailover = \"rebalance\"");
+    let mut gateway = Gateway::new(&text);
+    let (client, server) = (|n: u16| v4(10, 1, (n >> 8) as u8, n as u8, 1000), v4(10, 2, 0, 2, 53));
+    let there: Vec<_> = (0..3000).map(|n| framed(1, 2, None, &udp(client(n), server, b"question"))).collect();
+    let back: Vec<_> = (0..3000).map(|n| framed(2, 1, None, &udp(server, client(n), b"answer"))).collect();
+    let mut frame = Vec::with_capacity(9000);
+    let mut spent = 0;
+    for round in 0..600usize {
+        gateway.at(round as u64 * 1000);
+        for n in 0..32 {
+            let flow = (round * 7 + n * 3) % 3000;
+            gateway.wires[WAN].send_copy(&there[flow]);
+            gateway.wires[LAN].send_copy(&back[flow]);
+            gateway.wires[WAN].send_copy(&[7; 13]);
+        }
+        let mut worked = calls(|| while gateway.worker.poll() > 0 {});
+        while gateway.wires[TARGETS].receive_into(&mut frame) {
+            frame[..12].rotate_left(6);
+            frame[26..34].rotate_left(4);
+            gateway.wires[TARGETS].send_copy(&frame);
+        }
+        worked += calls(|| while gateway.worker.poll() > 0 {});
+        for leg in [WAN, LAN] {
+            while gateway.wires[leg].receive_into(&mut frame) {}
+        }
+        if round % 50 == 0 {
+            let state = if round % 100 == 0 { State::Unhealthy } else { State::Healthy };
+            gateway.balance.set_health(TargetId(1), state);
+            gateway.outbox.post(gateway.balance.news());
+        }
+        worked += calls(|| {
+            gateway.worker.poll();
+        });
+        gateway.outbox.look();
+        // The soft wires grow their buffers in the first half.
+        spent += if round < 300 { 0 } else { worked };
+    }
+    let now = gateway.settled();
+    assert!(now.flows.opened > 3000 && now.flows.ended_idle > 1000, "{:?}", now.flows);
+    assert!(now.sent > 60_000 && now.dropped() > 10_000, "{} {}", now.sent, now.dropped());
+    assert_eq!(spent, 0, "calls of the allocator");
+}
+
 /// Packets go to the worker that owns their flow: usual ones, first and later fragments, such that wait, errors; into rings with room and
 /// into full ones.
 #[test]

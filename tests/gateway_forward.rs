@@ -476,7 +476,9 @@ fn what_the_targets_port_cannot_carry_is_too_big() {
     assert!(common::gateway::plan(&text).warnings.iter().any(|text| text.contains("1432")));
     let mut gateway = Gateway::new(&text);
     gateway.send(WAN, &framed(1, 2, None, &udp(CLIENT, SERVER, &[0; 1404]))).by(TARGETS);
-    gateway.send(WAN, &framed(1, 2, None, &udp(CLIENT, SERVER, &[0; 1405]))).died_of("gateway.too_big");
+    let other = v4(10, 2, 0, 3, 53);
+    gateway.send(WAN, &framed(1, 2, None, &udp(CLIENT, other, &[0; 1405]))).died_of("gateway.too_big");
+    assert_eq!(gateway.settled().flows.opened, 1, "nor does it open a flow");
     // And a leg less than what comes back.
     let text = PLAIN.replace("device = \"net_null1\"", "device = \"net_null1\"\nmtu = 1500");
     let mut gateway = Gateway::new(&text);

@@ -184,6 +184,10 @@ pub fn arbitrary_input(bytes: &[u8]) {
     let options = Options { need_ports: false, machine, kinds: crate::stages::ALL, files: false };
     let sets = if set.is_empty() { Vec::new() } else { vec![set.to_owned()] };
     let overrides = Overrides { environment: Vec::new(), sets };
+    match gateway::load_text("fuzz.toml", text, &overrides, &options) {
+        Ok(plan) => assert!(plan.to_string().starts_with("plan of fuzz.toml") && plan.to_json().is_object()),
+        Err(problems) => assert!(problems.iter().all(|p| !p.to_string().is_empty()) && !problems.is_empty()),
+    }
     match load_text("fuzz.toml", text, Path::new("/nonexistent"), &overrides, &options) {
         Ok(plan) => {
             let text = plan.to_string();

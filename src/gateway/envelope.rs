@@ -40,10 +40,8 @@ pub struct Wrapper {
     address: Ipv4Addr,
     /// UDP destination port.
     port: u16,
-    /// Largest inner packet, in bytes.
+    /// Largest inner packet, in bytes: the profile's, or what the port's MTU leaves room for.
     max_inner: u16,
-    /// Largest outer packet, in bytes: the port's MTU.
-    mtu: u16,
     /// With a UDP checksum.
     sums: bool,
     /// Bits of a cookie that are the flow's own, and those that mark the direction.
@@ -88,7 +86,8 @@ impl Wrapper {
         mtu: u16,
     ) -> Option<Self> {
         let options: usize = profile.options.iter().map(|rule| 4 + usize::from(rule.len)).sum();
-        let max_inner = profile.max_return;
+        let around = (HEADERS - eth::HEADER_LEN + options) as u16;
+        let max_inner = profile.max_return.min(mtu.saturating_sub(around));
         let rule = profile.options.iter().find(|rule| rule.role == Role::Cookie);
         // What lies above the lowest bit of the direction is the direction's.
         let (own, turn) = match rule.map(|rule| rule.turn) {
@@ -102,7 +101,6 @@ impl Wrapper {
             address,
             port,
             max_inner,
-            mtu,
             sums: true,
             own,
             turn,
@@ -140,8 +138,7 @@ impl Wrapper {
         let mut head = [0; LONGEST];
         let options = self.options(&mut head, to);
         let around = ipv4::HEADER_LEN + udp::HEADER_LEN + geneve::HEADER_LEN + options;
-        let total =
-            len.checked_add(around as u16).filter(|total| *total <= self.mtu && len <= self.max_inner);
+        let total = len.checked_add(around as u16).filter(|_| len <= self.max_inner);
         let Some(total) = total else { return Err(DropReason::TooBig) };
         let before = eth::HEADER_LEN + around;
         if frame.len() < link + usize::from(len) || frame.headroom() + link < before {

@@ -28,6 +28,8 @@ pub enum Role {
 pub struct Worker {
     lanes: Vec<Lane>,
     roles: Vec<Role>,
+    /// The lane of targets.
+    targets: usize,
     decap: Decap,
     forward: Forward,
     batch: Batch,
@@ -55,7 +57,23 @@ impl Worker {
         let out = lanes.iter().map(|_| Burst::new()).collect();
         let (batch, dead) = (Batch::new(), Burst::new());
         let (punt, inbox) = (None, None);
-        Worker { lanes, roles, decap, forward, batch, out, dead, burst, idle, clock, counters, punt, inbox }
+        let targets = roles.iter().position(|role| matches!(role, Role::Targets)).unwrap_or(0);
+        Worker {
+            lanes,
+            roles,
+            targets,
+            decap,
+            forward,
+            batch,
+            out,
+            dead,
+            burst,
+            idle,
+            clock,
+            counters,
+            punt,
+            inbox,
+        }
     }
 
     /// The same, with a way to the host stack for what comes to the targets' port and is not tunnel traffic.
@@ -86,16 +104,22 @@ impl Worker {
             inbox.take(|news| forward.swap(news));
         }
         for lane in 0..self.lanes.len() {
-            let now = self.clock.at(start);
-            let frames = self.receive(lane, now);
-            if frames == 0 {
+            if lane == self.targets {
                 continue;
             }
-            found += frames;
-            let end = cycles();
-            self.counters.busy_polls.add(1);
-            self.counters.busy_cycles.add(end.wrapping_sub(start));
-            start = end;
+            // The targets' port brings as much as all legs together: it is asked after each of them.
+            for lane in [lane, self.targets] {
+                let now = self.clock.at(start);
+                let frames = self.receive(lane, now);
+                if frames == 0 {
+                    continue;
+                }
+                found += frames;
+                let end = cycles();
+                self.counters.busy_polls.add(1);
+                self.counters.busy_cycles.add(end.wrapping_sub(start));
+                start = end;
+            }
         }
         if let Some(punt) = self.punt.as_mut().filter(|punt| punt.has_replies()) {
             found += punt.send(&mut self.lanes, &mut self.dead, &self.counters);
