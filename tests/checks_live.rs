@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::netns::{Namespaces, ip};
-use common::skipped;
+use common::netns::{Namespaces, Running, ip};
+use common::{prefix, skipped};
 use sluicegate::gateway::checks::{Change, Checked, Checker, HealthCheck, Protocol, Snapshot, Stand};
 use sluicegate::gateway::{State, TargetId};
 use smoltcp::phy::{DeviceCapabilities, Medium, RxToken, TxToken};
@@ -163,6 +163,64 @@ fn a_real_kernel_is_checked() {
         .expect("the test starts in the namespace");
     let said = [output.stdout, output.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
     assert!(output.status.success() && said.contains("1 passed"), "inside:\n{said}");
+}
+
+/// The program on a kernel interface; its target is the kernel at the other end, where a web server comes and goes.
+#[test]
+fn a_gateway_checks_a_real_kernel() {
+    let Some(namespaces) = Namespaces::new("a_gateway_checks_a_real_kernel") else { return };
+    ip(&["-n", &namespaces.far, "address", "add", "10.77.0.2/24", "dev", "far"]).expect("an address");
+    let serve = || {
+        let mut server = Command::new("ip");
+        server.args(["netns", "exec", &namespaces.far, "python3", "-m", "http.server", "8002"]);
+        Server(server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a server"))
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("gateway.toml");
+    let text = format!(
+        "[eal]\nmemory = \"no-huge\"\nidle = \"backoff\"\nfile_prefix = \"{}\"\n\
+         [[port]]\nname = \"wan\"\ndevice = \"net_null0\"\n[[port]]\nname = \"lan\"\ndevice = \"net_null1\"\n\
+         [[port]]\nname = \"targets\"\ndevice = \"net_af_packet0,iface=near\"\nmtu = 1500\n\
+         [gateway]\nport = \"targets\"\naddress = \"10.77.0.1/24\"\n[flow]\ncapacity = 4096\n\
+         [[endpoint]]\nid = 7\nlegs = [\"wan\", \"lan\"]\n[[target]]\naddress = \"10.77.0.2\"\n\
+         [health_check]\nprotocol = \"http\"\nport = 8002\ninterval = \"500ms\"\nhealthy_threshold = 2\n",
+        prefix("checks-live")
+    );
+    std::fs::write(&file, text).expect("a file");
+    let mut program = Command::new("ip");
+    program.args(["netns", "exec", &namespaces.near, env!("CARGO_BIN_EXE_sluicegate"), "gateway"]);
+    let mut program = Running::start(program.arg(&file).args([
+        "--json",
+        "--stats-interval",
+        "0s",
+        "--set",
+        "eal.lcores=[0,1]",
+    ]));
+    let mut said = || {
+        let line = program.line("port");
+        line["text"].as_str().expect("a sentence").to_owned()
+    };
+    let mac = Command::new("ip")
+        .args(["netns", "exec", &namespaces.far, "cat", "/sys/class/net/far/address"])
+        .output()
+        .expect("its MAC address");
+    let mac = String::from_utf8_lossy(&mac.stdout).trim().to_owned();
+    let mut next = |wanted: &str| loop {
+        let said = said();
+        if said.contains("link") || said.contains("claims") {
+            continue;
+        }
+        assert_eq!(said, wanted);
+        break;
+    };
+    next(&format!("target 10.77.0.2 is reached at {mac}"));
+    next("target 10.77.0.2 is unhealthy: connection refused");
+    let server = serve();
+    next("target 10.77.0.2 is healthy: HTTP 200");
+    drop(server);
+    next("target 10.77.0.2 is unhealthy: connection refused");
+    program.signal("INT");
+    assert!(program.wait().success());
 }
 
 fn inside() {

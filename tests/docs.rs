@@ -166,13 +166,14 @@ fn configuration_keys_are_documented() {
 }
 
 /// Sections of a gateway's file: how they begin, and how many keys they have.
-const GATEWAY_SECTIONS: [(&str, usize); 6] = [
+const GATEWAY_SECTIONS: [(&str, usize); 7] = [
     ("[[port]]", 5),
     ("[tunnel]", 4),
     ("[gateway]", 11),
     ("[flow]", 4),
     ("[[endpoint]]", 2),
     ("[[target]]", 4),
+    ("[health_check]", 9),
 ];
 
 /// The example of docs/gateway.md is a good file, and every key has its line there.

@@ -19,9 +19,10 @@ use crate::config::{GatewayPlan, HostKind, HostPlan, PortPlan, Tunnel, WorkerPla
 use crate::dpdk::eal;
 use crate::dpdk::{Error, Mempool, Port, PortConfig, QueuePair, RunningPort};
 use crate::flow::Seed;
+use crate::gateway::checks::{Change, Checked, Checker, Snapshot as Checks, Stand, TargetPort};
 use crate::gateway::{
-    Balance, Endpoint, Flows, Forward, Idle, Leg, LegId, Legs, Outbox, Role, State, Target, Terms, Worker,
-    Wrapper, balance_seed, news, reasons,
+    Balance, Endpoint, Flows, Forward, Idle, Leg, LegId, Legs, Outbox, Role, State, Target, TargetId, Terms,
+    Worker, Wrapper, balance_seed, news, reasons,
 };
 use crate::path::{Clock, Decap, Guests, HostEnd, Lane, Punt, Stop, WorkerCounters};
 use crate::stage::WorkerId;
@@ -75,7 +76,7 @@ impl GatewayApp {
             plan: self.plan,
             balance,
             outbox: None,
-            end: None,
+            checks: None,
             workers: Vec::new(),
             ports: Vec::new(),
             stop: Stop::default(),
@@ -101,8 +102,8 @@ pub struct RunningGateway {
     balance: Balance,
     /// There once the worker is.
     outbox: Option<Outbox>,
-    /// Until somebody takes it.
-    end: Option<HostEnd>,
+    /// Who finds targets and checks them, and the way to their port; there once the worker is.
+    checks: Option<(Checker, TargetPort)>,
     workers: Vec<Launched>,
     ports: Vec<RunningPort>,
     stop: Stop,
@@ -216,8 +217,25 @@ impl RunningGateway {
         let mac = self.ports.get(self.plan.targets_port).map_or([0; 6], |port| port.facts().mac);
         let made = gateway_worker(&self.plan, lanes, mac, &self.pool, clock.clone(), counters.clone());
         let (worker, outbox, end) = made.map_err(|(error, lanes)| (error, bare(lanes)))?;
-        (self.outbox, self.end) = (Some(outbox), Some(end));
+        self.outbox = Some(outbox);
+        self.checks = self.checker(end);
         self.launch(&plan, worker, counters).map_err(|(error, lanes)| (error, bare(lanes)))
+    }
+
+    /// Who finds the targets, and checks them if the plan says how.
+    fn checker(&self, end: HostEnd) -> Option<(Checker, TargetPort)> {
+        let facts = self.ports.get(self.plan.targets_port)?.facts();
+        let (net, router) = (self.plan.address, self.plan.router);
+        let stand = Stand { mac: facts.mac, net, router, mtu: facts.mtu };
+        let mut checker = match &self.plan.health_check {
+            Some(settings) => Checker::new(settings.clone(), stand, rand::random()),
+            None => Checker::without_checks(stand, rand::random()),
+        };
+        let targets = (0..).zip(&self.plan.targets);
+        let targets =
+            targets.map(|(n, target)| Checked { id: TargetId(n), address: target.address, mac: target.mac });
+        checker.set_targets(targets.collect(), self.started.elapsed());
+        Some((checker, TargetPort::new(vec![end], facts.id, facts.mtu)))
     }
 
     fn launch(
@@ -261,10 +279,9 @@ impl RunningGateway {
         self.balance.fails_open()
     }
 
-    /// The end of the way to the host stack: frames of the targets' port that are not tunnel traffic (ARP, health checks' replies), and what is to be sent
-    /// there. Once; until somebody takes it, those frames go nowhere.
-    pub fn host_end(&mut self) -> Option<HostEnd> {
-        self.end.take()
+    /// How targets are, what their checks came to, and where they are.
+    pub fn checks(&self) -> Option<Checks> {
+        self.checks.as_ref().map(|(checker, _)| checker.snapshot(self.started.elapsed()))
     }
 
     /// Somebody has found a target's MAC address, or lost it. False for an address that is no target's.
@@ -312,13 +329,7 @@ impl RunningGateway {
         if let Some(outbox) = &mut self.outbox {
             outbox.look();
         }
-        if let Some(end) = &mut self.end {
-            // Nobody answers: room for the next.
-            while end.punted.peek().is_some() {
-                end.punted.take(&mut []);
-            }
-        }
-        let mut said = Vec::new();
+        let mut said = self.check();
         if self.ticked.elapsed() >= TICK {
             self.ticked = Instant::now();
             said.extend(self.host.tick().err().map(|error| error.to_string()));
@@ -337,6 +348,31 @@ impl RunningGateway {
             }
         }
         said
+    }
+
+    /// A round of the checks, and what came of it.
+    fn check(&mut self) -> Vec<String> {
+        let now = self.started.elapsed();
+        let Some((checker, port)) = &mut self.checks else { return Vec::new() };
+        let (_, changes) = port.poll(now, checker);
+        let mut is_news = false;
+        for change in &changes {
+            match change {
+                Change::State { target, to, .. } => is_news |= self.balance.set_health(*target, *to),
+                Change::Mac { target, mac, .. } => {
+                    is_news |= self.balance.set_mac(*target, Some(*mac));
+                    // Whom nobody checks is taken for healthy.
+                    if self.plan.health_check.is_none() {
+                        is_news |= self.balance.set_health(*target, State::Healthy);
+                    }
+                }
+                Change::Claim { .. } | Change::Conflict { .. } => {}
+            }
+        }
+        if is_news {
+            self.post();
+        }
+        changes.iter().map(ToString::to_string).collect()
     }
 
     /// Counters now. Each is exact, but the worker goes on while they are read.

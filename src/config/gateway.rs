@@ -22,6 +22,7 @@ use super::{
     TargetPlan, endpoint_of, memory, ports,
 };
 use crate::dpdk::BURST;
+use crate::gateway::checks::HealthCheck;
 use crate::gateway::{Backend, Bad, LARGEST_TABLE, MOST_TARGETS, MOST_WEIGHT, Maglev, TABLE};
 use crate::wire::geneve::Scope;
 
@@ -118,6 +119,7 @@ fn plan(
     let targets = targets(&mut check, file, &zone);
     check.reachable(&targets, address, router);
     let table = table(&mut check, file, &targets, &zone);
+    let health_check = health_check(&mut check, file);
     let mut time = |place: &str, given: Option<Span>, [default, least, most]: [u64; 3]| {
         let [default, least, most] = [default, least, most].map(Duration::from_secs);
         super::flow::range(&mut check, place, given, default, least, most)
@@ -173,6 +175,7 @@ fn plan(
         unknown_tcp: file.flow.unknown_tcp,
         endpoints,
         targets,
+        health_check,
         overrides: overrides(root),
         warnings: check.warnings,
     })
@@ -414,6 +417,16 @@ fn targets(check: &mut Check<'_>, file: &GatewayFile, zone: &str) -> Vec<TargetP
         plans.push(TargetPlan { address, mac, zone, weight });
     }
     plans
+}
+
+/// How targets are checked, if they are.
+fn health_check(check: &mut Check<'_>, file: &GatewayFile) -> Option<HealthCheck> {
+    let (health_check, wrongs, warnings) = file.health_check.as_ref()?.check();
+    for wrong in wrongs {
+        check.problem(&format!("health_check.{}", wrong.key), wrong.what, wrong.remedy);
+    }
+    check.warnings.extend(warnings);
+    Some(health_check)
 }
 
 /// Unicast (RFC 1112 section 4 for the rest), and not "this network" or loopback.

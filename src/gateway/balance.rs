@@ -26,14 +26,18 @@ pub struct Balance {
 }
 
 impl Balance {
-    /// As the plan has it. A target whose MAC address is given counts as healthy; the others have to be found first.
+    /// As the plan has it. Targets have to be found, and checked if the plan says how; one whose MAC address is given is healthy from the start if it does not.
     pub fn of(plan: &GatewayPlan) -> Result<Self, Bad> {
         let target = |target: &crate::config::TargetPlan| Target {
             address: target.address,
             mac: target.mac,
             zone: target.zone.clone(),
             weight: target.weight,
-            state: if target.mac.is_some() { State::Healthy } else { State::Initial },
+            state: if target.mac.is_some() && plan.health_check.is_none() {
+                State::Healthy
+            } else {
+                State::Initial
+            },
         };
         let targets = plan.targets.iter().map(target).collect();
         let group = Group::new(targets, plan.zone.clone(), plan.cross_zone, plan.table)?;

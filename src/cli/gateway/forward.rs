@@ -7,6 +7,7 @@ use crate::app::{GatewayApp, RunningGateway};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::run::{Said, printer};
 use crate::cli::{FAILED, Failure, OK, Outcome, show};
+use crate::mgmt::log;
 
 /// Rest between two rounds.
 const REST: Duration = Duration::from_millis(1);
@@ -14,6 +15,7 @@ const REST: Duration = Duration::from_millis(1);
 impl Gateway {
     pub(super) fn forward(self) -> Outcome {
         let interrupt = Interrupt::install().map_err(|e| Failure::Other(format!("signals: {e}")))?;
+        log::start(log::To::default(), log::Form::default()).map_err(Failure::Other)?;
         let plan = plan(&self.file.clone().unwrap_or_default(), &self.set)?;
         show::warnings(&plan.warnings);
         let gateway = GatewayApp::new(plan).start()?;

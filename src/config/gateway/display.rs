@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use crate::config::{GatewayPlan, LegPlan, endpoint_name};
+use crate::gateway::checks::HealthCheck;
 
 /// Endpoints and targets that are printed; more are a number.
 const SHOWN: usize = 20;
@@ -44,7 +45,7 @@ impl GatewayPlan {
                 "capacity": self.capacity, "tcp_idle_s": self.tcp_idle.as_secs(), "other_idle_s": self.other_idle.as_secs(),
                 "unknown_tcp": self.unknown_tcp,
             },
-            "endpoints": endpoints, "targets": targets,
+            "endpoints": endpoints, "targets": targets, "health_check": self.health_check.as_ref().map(health_check),
             "memory_mb": self.eal.memory_mb, "buffers": self.pool.config.buffers,
         })
     }
@@ -109,6 +110,10 @@ impl fmt::Display for GatewayPlan {
             let mac = target.mac.map_or("asked for".into(), spelled);
             writeln!(f, "  {}  zone {:?}, weight {}, MAC {mac}", target.address, target.zone, target.weight)?;
         }
+        match &self.health_check {
+            Some(check) => writeln!(f, "\nhealth check: {check}")?,
+            None => writeln!(f, "\nhealth check: none; targets are healthy once it is known where they are")?,
+        }
         if !self.overrides.is_empty() {
             writeln!(f, "\noverrides")?;
             for (place, origin) in &self.overrides {
@@ -123,6 +128,15 @@ impl fmt::Display for GatewayPlan {
         }
         Ok(())
     }
+}
+
+/// As files have it, times in seconds.
+fn health_check(check: &HealthCheck) -> Value {
+    json!({
+        "protocol": check.protocol, "port": check.port, "path": check.path, "matcher": check.matcher.to_string(),
+        "interval_s": check.interval.as_secs_f64(), "timeout_s": check.timeout.as_secs_f64(), "jitter_s": check.jitter.as_secs_f64(),
+        "healthy_threshold": check.healthy_threshold, "unhealthy_threshold": check.unhealthy_threshold,
+    })
 }
 
 /// As files have it.

@@ -49,6 +49,35 @@ fn check(text: &str) -> Result<GatewayPlan, Vec<Problem>> {
 }
 
 #[test]
+fn health_checks_are_part_of_the_file() {
+    assert_eq!(check(GOOD).unwrap().health_check, None);
+    let plan = check(&format!("{GOOD}[health_check]\n")).unwrap();
+    assert_eq!(plan.health_check, Some(HealthCheck::default()));
+    let shown =
+        "health check: a connection to port 80; every 10s, for 5s; healthy after 5, unhealthy after 2";
+    assert!(plan.to_string().contains(shown), "{plan}");
+    assert_eq!(plan.to_json()["health_check"]["interval_s"], 10.0);
+    let plan =
+        check(&format!("{GOOD}[health_check]\nprotocol = \"https\"\nmatcher = 204\ninterval = \"500ms\"\n"))
+            .unwrap();
+    assert!(plan.to_string().contains("https port 80, /, 204; every 500ms, for 500ms"), "{plan}");
+    assert_eq!(
+        plan.warnings,
+        ["health_check.interval = 500ms is outside AWS's bounds, 5s to 300s: good for a laboratory"]
+    );
+    for (text, expected) in [
+        ("port = 0", "health_check.port: 0 is not a port; ports are 1 to 65535"),
+        ("timeout = \"11s\"", "health_check.timeout: 11s is longer than the interval, 10s"),
+        ("protocol = \"udp\"", "health_check.protocol: \"udp\" is not one of tcp, http, https"),
+        ("intervall = \"5s\"", "health_check.intervall: unknown key; did you mean \"interval\"?"),
+        ("interval = 5", "health_check.interval: 5 is not a time with its unit"),
+    ] {
+        let problems = check(&format!("{GOOD}[health_check]\n{text}\n")).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].to_string().contains(expected), "{text}: {problems:?}");
+    }
+}
+
+#[test]
 fn a_good_file_is_a_plan() {
     let plan = check(GOOD).unwrap();
     assert_eq!(plan.names, ["wan", "trunk", "targets"]);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Idle, PoolPlan, PortPlan, VerifyChecksum, WorkerPlan};
 use crate::dpdk::EalPlan;
+use crate::gateway::checks::HealthCheck;
 use crate::gateway::{NonIp, Stickiness, UnknownTcp};
 use crate::wire::geneve::Profile;
 
@@ -85,6 +86,8 @@ pub struct GatewayPlan {
     pub endpoints: Vec<EndpointPlan>,
     /// The targets.
     pub targets: Vec<TargetPlan>,
+    /// How they are checked; without, they are healthy as soon as it is known where they are.
+    pub health_check: Option<HealthCheck>,
     /// Values from outside the file.
     pub overrides: Vec<(String, String)>,
     /// What is allowed and may be a mistake.

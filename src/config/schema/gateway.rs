@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::{Auto, Eal, Span, Word};
 use crate::config::{Failover, VerifyChecksum};
+use crate::gateway::checks::Written;
 use crate::gateway::{NonIp, Stickiness, UnknownTcp};
 
 /// The whole file.
@@ -17,6 +18,7 @@ pub(in crate::config) struct GatewayFile {
     pub flow: Remembered,
     pub endpoint: Vec<Endpoint>,
     pub target: Vec<Target>,
+    pub health_check: Option<Written>,
 }
 
 /// `[[port]]`.

@@ -108,6 +108,8 @@ pub struct Checked {
 /// Checks targets.
 pub struct Checker {
     settings: HealthCheck,
+    /// Else only ARP is spoken.
+    is_checking: bool,
     stand: Stand,
     rows: Vec<Row>,
     by_address: BTreeMap<Ipv4Addr, usize>,
@@ -158,6 +160,11 @@ fn stamp(now: Duration) -> Instant {
 }
 
 impl Checker {
+    /// One that only finds out where targets are.
+    pub fn without_checks(stand: Stand, seed: u64) -> Self {
+        Checker { is_checking: false, ..Self::new(HealthCheck::default(), stand, seed) }
+    }
+
     /// A checker without targets. `seed` is for what must not be guessed (sequence numbers, ports), and for the jitter; it comes from the
     /// system's randomness, but in tests.
     pub fn new(settings: HealthCheck, stand: Stand, seed: u64) -> Self {
@@ -175,6 +182,7 @@ impl Checker {
         Checker {
             neighbours: Neighbours::new(stand.mac, own),
             settings,
+            is_checking: true,
             stand,
             rows: Vec::new(),
             by_address: BTreeMap::new(),
@@ -211,6 +219,7 @@ impl Checker {
             let spread = SPREAD.min(self.settings.interval);
             self.rows.push(match known {
                 Some(row) => Row { target, ..row },
+                None if !self.is_checking => Row::new(target, now, Duration::MAX),
                 None => Row::new(target, now, now + spread.mul_f64(self.random.random())),
             });
         }

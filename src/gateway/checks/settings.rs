@@ -116,6 +116,19 @@ impl Default for HealthCheck {
     }
 }
 
+impl fmt::Display for HealthCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.protocol {
+            Protocol::Tcp => write!(f, "a connection to port {}", self.port)?,
+            Protocol::Http => write!(f, "http port {}, {}, {}", self.port, self.path, self.matcher)?,
+            Protocol::Https => write!(f, "https port {}, {}, {}", self.port, self.path, self.matcher)?,
+        }
+        let [interval, timeout] = [self.interval, self.timeout].map(span);
+        let (healthy, unhealthy) = (self.healthy_threshold, self.unhealthy_threshold);
+        write!(f, "; every {interval}, for {timeout}; healthy after {healthy}, unhealthy after {unhealthy}")
+    }
+}
+
 impl Written {
     /// The settings, all mistakes (the default stands in for what is wrong), and what is worth a warning.
     pub fn check(&self) -> (HealthCheck, Vec<Wrong>, Vec<String>) {

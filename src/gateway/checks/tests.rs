@@ -282,6 +282,20 @@ fn a_configured_address_is_never_asked_for_nor_overwritten() {
 }
 
 #[test]
+fn without_checks_addresses_are_found_and_nothing_else_is_said() {
+    let mut world = World::new(settings(""), vec![Manner::Mute, Manner::Away]);
+    let targets =
+        vec![checked(0, world.servers[0].address, None), checked(1, world.servers[1].address, None)];
+    world.checker = Checker::without_checks(world.checker.stand.clone(), 7);
+    world.checker.set_targets(targets, world.now);
+    world.run(SECOND * 20);
+    let said: Vec<String> = world.changes.iter().map(|(_, change)| change.to_string()).collect();
+    assert_eq!(said, ["target 10.0.0.10 is reached at 02:00:00:00:01:0a"]);
+    let checks: u64 = world.checker.snapshot(world.now).targets.iter().map(|target| target.checks).sum();
+    assert_eq!((checks, world.servers[0].syns), (0, 0));
+}
+
+#[test]
 fn targets_in_other_networks_are_reached_by_the_router() {
     let mut world = World::new(settings(""), vec![Manner::Mute]);
     let stand = Stand { router: Some(world.servers[0].address), ..world.checker.stand.clone() };
