@@ -6,7 +6,7 @@ DEMO_SECONDS ?= 10
 FUZZ_SECONDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check further check-long bench image
+.PHONY: help run lab test check further check-long bench image
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,11 @@ help: ## show this list
 run: ## watch frames go through the firewall pipeline and come back, checked one by one
 	@ci/deps.sh build
 	cargo run --locked --release -- demo --seconds $(DEMO_SECONDS)
+
+lab: ## play the scenarios of lab/: client, gateway, appliances and server in network namespaces (needs root)
+	@ci/deps.sh check
+	cargo build --locked --release
+	@for scenario in lab/*.toml; do target/release/sluicegate lab run $$scenario || exit 1; done
 
 test: ## all tests: with DPDK, without it, and the examples in the docs
 	@ci/deps.sh test

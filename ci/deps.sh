@@ -25,7 +25,8 @@ test | check)
     packages+=(tshark iproute2 ethtool iputils-ping curl dnsmasq-base openssl python3 python3-prometheus-client)
     tools+=(cargo-nextest)
     if [ "$level" = check ]; then
-        packages+=(valgrind)
+        # Peers of the lab's scenarios.
+        packages+=(valgrind openssl iperf3 bind9-dnsutils)
         tools+=(cargo-deny cargo-fuzz)
         nightly=yes
     fi

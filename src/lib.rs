@@ -20,6 +20,8 @@ pub mod app;
 pub mod doctor;
 pub mod nics;
 #[cfg(feature = "program")]
+pub mod lab;
+#[cfg(feature = "program")]
 pub mod cli;
 pub mod traffic;
 

@@ -14,6 +14,7 @@ mod gateway;
 mod health;
 mod instance;
 mod interrupt;
+mod lab;
 mod level;
 mod panics;
 mod reload;
@@ -99,6 +100,8 @@ enum Command {
     Capture(capture::Capture),
     /// The load balancer's side: forward frames to appliances and back (gateway FILE); simulate what is lost when targets or gateways die
     Gateway(gateway::Gateway),
+    /// A whole network on this machine, client, gateway, appliances and server, and scenarios in it; needs root
+    Lab(lab::Lab),
     /// Ask a running instance to load its configuration anew; exit code 1 if it refuses
     Reload(reload::Reload),
     /// Ask a running instance to leave: health says no, flows that are there are served, and it ends with them; exit code 1 if flows were cut
@@ -160,6 +163,7 @@ pub fn main_with(own: &[&'static crate::stage::StageKind]) -> ExitCode {
         Command::Explain(command) => command.run(),
         Command::Capture(command) => command.run(),
         Command::Gateway(command) => command.run(),
+        Command::Lab(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Drain(command) => command.run(),
         Command::Shadow(command) => command.run(),

@@ -11,6 +11,7 @@
 
 mod args;
 mod device;
+mod kernel;
 mod lcore;
 mod log;
 mod memory;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
 
-use super::{Eal, device, queue, rss, text};
+use super::{Eal, device, kernel, queue, rss, text};
 use crate::dpdk::port::{LinkStatus, PortConfig, PortEvents, PortFacts, PortStats, QueuePair, StopError};
 use crate::dpdk::{self, Errno, Error, Mempool};
 
@@ -74,7 +74,11 @@ impl Port {
 
     /// Largest MTU that the device says it takes.
     pub(in crate::dpdk) fn max_mtu(&self) -> u16 {
-        info(self.id).map_or(1500, |info| largest_mtu(&info))
+        info(self.id).map_or(1500, |info| self.largest_mtu(&info))
+    }
+
+    fn largest_mtu(&self, info: &rte_eth_dev_info) -> u16 {
+        largest_mtu(info).max(kernel::largest_mtu(&self.device).unwrap_or(0))
     }
 
     /// Resets the device after it asked for it ([`PortEvents::reset_wanted`]).
@@ -120,7 +124,7 @@ impl Port {
         }
         rss::check(&config.rss, queues)?;
 
-        let mtu = config.mtu.min(largest_mtu(&info));
+        let mtu = config.mtu.min(self.largest_mtu(&info));
         if mtu != config.mtu {
             notes.push(format!("an MTU of {} was asked for, the device takes at most {mtu}", config.mtu));
         }
@@ -134,9 +138,13 @@ impl Port {
             ));
         }
 
-        let rx_offloads = self.configure(&info, queues, mtu)?;
+        // The rest is between the driver and the kernel.
+        let told = mtu.min(largest_mtu(&info));
+        let rx_offloads = self.configure(&info, queues, told)?;
         let (rx_descriptors, tx_descriptors) = self.set_up_queues(&info, config, queues, pool)?;
-        self.set_mtu(mtu, &mut notes);
+        if told == mtu {
+            self.set_mtu(mtu, &mut notes);
+        }
         self.flags.link_changed.store(false, Ordering::Relaxed);
         self.flags.reset_wanted.store(false, Ordering::Relaxed);
         // SAFETY: configured above; nobody polls a stopped port (S5).
@@ -169,7 +177,7 @@ impl Port {
             driver: unsafe { text(info.driver_name) },
             id: self.id,
             mac: mac(self.id),
-            mtu: current_mtu(self.id).unwrap_or(mtu),
+            mtu: if told == mtu { current_mtu(self.id).unwrap_or(mtu) } else { mtu },
             // SAFETY: any port number is accepted; negative for "no node".
             numa: u32::try_from(unsafe { dpdk_sys::rte_eth_dev_socket_id(self.id) }).ok(),
             queues,
