@@ -455,18 +455,21 @@ fn attempt(held: Held, lanes: Vec<QueuePair>, config: &PortConfig, queues: u16, 
     };
     let (held, lanes, came) = match stop(held, lanes) {
         Ok(port) => start(port, config, queues, pool),
-        Err((held, lanes, why)) => (held, lanes, Err(why)),
+        Err(refused) => {
+            let (held, lanes, why) = *refused;
+            (held, lanes, Err(why))
+        }
     };
     Tried { held, lanes, last, came }
 }
 
-fn stop(held: Held, lanes: Vec<QueuePair>) -> Result<Port, (Held, Vec<QueuePair>, String)> {
+fn stop(held: Held, lanes: Vec<QueuePair>) -> Result<Port, Box<(Held, Vec<QueuePair>, String)>> {
     match held {
         Held::Stopped(port) => Ok(port),
-        Held::Away => Err((Held::Away, lanes, "nobody has the port".into())),
+        Held::Away => Err(Box::new((Held::Away, lanes, "nobody has the port".into()))),
         Held::Running(port) => port.stop(lanes).map_err(|refused| {
             let StopError { port, queues, error } = *refused;
-            (Held::Running(port), queues, error.to_string())
+            Box::new((Held::Running(port), queues, error.to_string()))
         }),
     }
 }
@@ -487,7 +490,7 @@ fn start(
             let why = format!("it has {} queue pairs now, and had {queues}", port.facts().queues);
             match stop(Held::Running(port), lanes) {
                 Ok(port) => (Held::Stopped(port), Vec::new(), Err(why)),
-                Err((held, lanes, _)) => (held, lanes, Err(why)),
+                Err(refused) => (refused.0, refused.1, Err(why)),
             }
         }
         Err(refused) => (Held::Stopped(refused.port), Vec::new(), Err(refused.error.to_string())),
