@@ -415,7 +415,7 @@ impl RunningGateway {
             ports: self.ports.iter().map(PortReport::of).collect(),
             stages: Vec::new(),
         };
-        let xstats = super::moved_xstats(&self.ports);
+        let xstats = super::moved_xstats(self.ports.iter().map(|port| (port.facts().id, port.xstats())));
         failures.extend(super::stop_ports(std::mem::take(&mut self.ports), lanes));
         Report {
             snapshot,

@@ -18,7 +18,7 @@ use crate::stage::Backend;
 pub(super) trait Work: Send + 'static {
     /// Works.
     fn run(&mut self, stop: &Stop);
-    /// Where lanes come and go, for whoever can have some that are still on their way to it.
+    /// Its mailbox for lanes, if it lends any.
     fn take_lend(&mut self) -> Option<Box<Lend>> {
         None
     }

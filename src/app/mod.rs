@@ -50,7 +50,6 @@ use exporting::Exporting;
 use figures::{Names, Picture};
 use host::{Ended, Handle};
 use pace::Pace;
-use ports::Held;
 use reload::Reloads;
 use reset::PortResets;
 
@@ -170,6 +169,9 @@ impl App {
     }
 }
 
+/// What is shown of a port, with all that its driver counts.
+type Shown = (PortReport, Vec<(String, u64)>);
+
 #[derive(Debug)]
 struct Launched {
     counters: Arc<WorkerCounters>,
@@ -200,7 +202,7 @@ pub struct RunningApp {
     /// The drivers' counters as they were at the last tick.
     port_stats: Vec<PortStats>,
     /// What was shown of the ports then, with all that their drivers count: whoever asks gets that, however often he asks.
-    shown_ports: Vec<(PortReport, Vec<(String, u64)>)>,
+    shown_ports: Vec<Shown>,
     telling: Option<Telling>,
     exporting: Option<Exporting>,
     /// What numbers in counters stand for, for whoever publishes them.
@@ -264,7 +266,7 @@ impl RunningApp {
             Host::Eal(eal) => Some(eal.memory().sentence.clone()),
             Host::Threads => None,
         };
-        let port = |(port, (_, xstats)): (&AppPort, &(PortReport, Vec<(String, u64)>))| {
+        let port = |(port, (_, xstats)): (&AppPort, &Shown)| {
             let facts = port.facts();
             let queues = self.workers.iter().flat_map(|worker| {
                 let own = worker.counters.queues.iter().filter(|queue| queue.port == facts.id);
@@ -446,13 +448,9 @@ impl RunningApp {
         };
         let told = self.telling.take().map(|telling| telling.finish(&self.plan, &snapshot));
         let (sinks, complaints) = told.unwrap_or_default();
-        let moved = |port: &AppPort| port.xstats().into_iter().filter(|(_, n)| *n > 0).collect();
-        let xstats = self.ports.iter().map(|port| (port.facts().id, moved(port))).collect();
-        let running = std::mem::take(&mut self.ports).into_iter().filter_map(|port| match port.held {
-            Held::Running(port) => Some(port),
-            Held::Stopped(_) | Held::Away => None,
-        });
-        failures.extend(stop_ports(running.collect(), lanes));
+        let xstats = moved_xstats(self.ports.iter().map(|port| (port.facts().id, port.xstats())));
+        let running = std::mem::take(&mut self.ports).into_iter().filter_map(AppPort::into_running);
+        failures.extend(stop_ports(running, lanes));
         let buffers_out = self.pool.capacity() - self.pool.available();
         Report {
             snapshot,
@@ -511,13 +509,13 @@ fn take_back(
 }
 
 /// The drivers' own counters that are not zero, by port.
-fn moved_xstats(ports: &[RunningPort]) -> Vec<(u16, Vec<(String, u64)>)> {
-    let moved = |port: &RunningPort| port.xstats().into_iter().filter(|(_, n)| *n > 0).collect();
-    ports.iter().map(|port| (port.facts().id, moved(port))).collect()
+fn moved_xstats(ports: impl Iterator<Item = (u16, Vec<(String, u64)>)>) -> Vec<(u16, Vec<(String, u64)>)> {
+    let moved = |named: Vec<(String, u64)>| named.into_iter().filter(|(_, n)| *n > 0).collect();
+    ports.map(|(id, named)| (id, moved(named))).collect()
 }
 
 /// Gives each port its queues back and stops it. Returns what went wrong.
-fn stop_ports(ports: Vec<RunningPort>, mut lanes: Vec<QueuePair>) -> Vec<String> {
+fn stop_ports(ports: impl IntoIterator<Item = RunningPort>, mut lanes: Vec<QueuePair>) -> Vec<String> {
     let mut failures = Vec::new();
     for port in ports {
         let id = port.facts().id;

@@ -110,6 +110,14 @@ impl AppPort {
         self.wanted.store(true, Ordering::Relaxed);
     }
 
+    /// The port, if it runs.
+    pub(super) fn into_running(self) -> Option<RunningPort> {
+        match self.held {
+            Held::Running(port) => Some(port),
+            Held::Stopped(_) | Held::Away => None,
+        }
+    }
+
     /// What its driver counted up to the end of a life.
     pub(super) fn counted(&mut self, last: Last) {
         let counted = self.counted.get_mut();

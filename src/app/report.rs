@@ -40,17 +40,16 @@ pub struct PortReport {
 }
 
 impl PortReport {
-    /// Of a port that is never reset.
-    pub(super) fn of(port: &RunningPort) -> Self {
-        let facts = port.facts();
-        let (link, stats) = (port.link(), port.stats());
-        PortReport { id: facts.id, device: facts.device.clone(), link, stats, resets: Resets::default() }
-    }
-
     pub(super) fn new(port: &AppPort) -> Self {
         let facts = port.facts();
         let (link, stats, resets) = (port.link(), port.stats(), port.resets());
         PortReport { id: facts.id, device: facts.device.clone(), link, stats, resets }
+    }
+
+    /// The same of a port that nobody resets.
+    pub(super) fn of(port: &RunningPort) -> Self {
+        let (facts, link, stats) = (port.facts(), port.link(), port.stats());
+        PortReport { id: facts.id, device: facts.device.clone(), link, stats, resets: Resets::default() }
     }
 }
 

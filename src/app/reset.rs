@@ -13,8 +13,10 @@
 //!
 //! The loop waits for nothing. Drivers may take long: ENA's reset takes the whole device down and brings it up again, which is
 //! a good part of a second if all goes well and several if the device does not answer; so that is done on a thread, away from the workers' CPUs, and the
-//! main lcore answers for the other ports and looks at the heartbeats meanwhile. A worker that hangs keeps its lanes; it is named after [`PATIENCE`], and the
+//! main lcore answers for the other ports and looks at the heartbeats meanwhile. A worker that hangs keeps its lanes; it is named after two seconds, and the
 //! reset goes on when it lives again. What fails is tried again, at growing intervals; so is a reset that did not help for long.
+
+mod letters;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,14 +26,12 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::Launched;
-use super::manage::whereabouts;
 use super::ports::{AppPort, Held, Last};
 use crate::config::Plan;
 use crate::dpdk::{self, Mempool, Port, PortConfig, QueuePair, StopError};
-use crate::path::{LendEnd, Letter};
+use crate::path::LendEnd;
+use letters::{Letters, queues_of};
 
-/// How long a worker may take to give or to take lanes before it is named.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// From an attempt that failed to the next: it doubles each time, up to the longest.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
@@ -85,16 +85,6 @@ enum Phase {
     Dealing(Letters),
     /// The thread panicked, and the port with it.
     Lost,
-}
-
-/// Workers that a port's letters go to, by their place.
-#[derive(Debug)]
-struct Letters {
-    unsent: Vec<usize>,
-    awaited: Vec<usize>,
-    begun: Instant,
-    /// Those that are late have been named.
-    named: bool,
 }
 
 /// What came of an attempt.
@@ -344,80 +334,6 @@ impl OfPort {
     }
 }
 
-impl Letters {
-    /// To all workers that have queues of the port.
-    fn to(port: &AppPort, workers: &[Launched]) -> Self {
-        let has = |&n: &usize| {
-            workers.get(n).is_some_and(|worker| queues_of(worker, port.facts().id).next().is_some())
-        };
-        Letters {
-            unsent: (0..workers.len()).filter(has).collect(),
-            awaited: Vec::new(),
-            begun: Instant::now(),
-            named: false,
-        }
-    }
-
-    /// Sends what can be sent, and takes in what has come.
-    fn round(
-        &mut self,
-        ends: &mut [LendEnd],
-        workers: &[Launched],
-        mut letter: impl FnMut(&Launched) -> Letter,
-        came: &mut Vec<QueuePair>,
-    ) {
-        let Letters { unsent, awaited, .. } = self;
-        unsent.retain(|&n| {
-            let (Some(end), Some(worker)) = (ends.get_mut(n), workers.get(n)) else { return false };
-            // Another port's may be there; and nobody reads what is sent to a worker that has ended.
-            if end.is_out() || worker.handle.has_ended() {
-                return true;
-            }
-            if let Err(pairs) = end.send(letter(worker)) {
-                came.extend(pairs); // it cannot be: nothing is out
-            }
-            awaited.push(n);
-            false
-        });
-        awaited.retain(|&n| match ends.get_mut(n).and_then(LendEnd::take_back) {
-            Some(pairs) => {
-                came.extend(pairs);
-                false
-            }
-            None => true,
-        });
-    }
-
-    fn is_over(&self) -> bool {
-        self.unsent.is_empty() && self.awaited.is_empty()
-    }
-
-    /// Has it taken too long? Said once.
-    fn late(&mut self, now: Instant) -> bool {
-        let late = !self.named && now - self.begun > PATIENCE;
-        self.named |= late;
-        late
-    }
-
-    /// Who is waited for, and where they are.
-    fn whom(&self, around: &Around<'_>) -> String {
-        let one = |&n: &usize| {
-            let worker = around.workers.get(n)?;
-            let id = worker.counters.worker.0;
-            Some(match worker.handle.has_ended() {
-                true => format!("worker {id}, which has ended"),
-                false => format!("worker {id}, which is in {}", whereabouts(&worker.counters, around.plan)),
-            })
-        };
-        self.unsent.iter().chain(&self.awaited).filter_map(one).collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// Numbers of the queues that the worker has of the port.
-fn queues_of(worker: &Launched, port: u16) -> impl Iterator<Item = u16> {
-    worker.counters.queues.iter().filter(move |queue| queue.port == port).map(|queue| queue.queue)
-}
-
 /// How long to wait after so many attempts.
 fn pause(tries: u32) -> Duration {
     match tries.checked_sub(1) {
@@ -455,18 +371,21 @@ fn attempt(held: Held, lanes: Vec<QueuePair>, config: &PortConfig, queues: u16, 
     };
     let (held, lanes, came) = match stop(held, lanes) {
         Ok(port) => start(port, config, queues, pool),
-        Err((held, lanes, why)) => (held, lanes, Err(why)),
+        Err(refused) => {
+            let (held, lanes, why) = *refused;
+            (held, lanes, Err(why))
+        }
     };
     Tried { held, lanes, last, came }
 }
 
-fn stop(held: Held, lanes: Vec<QueuePair>) -> Result<Port, (Held, Vec<QueuePair>, String)> {
+fn stop(held: Held, lanes: Vec<QueuePair>) -> Result<Port, Box<(Held, Vec<QueuePair>, String)>> {
     match held {
         Held::Stopped(port) => Ok(port),
-        Held::Away => Err((Held::Away, lanes, "nobody has the port".into())),
+        Held::Away => Err(Box::new((Held::Away, lanes, "nobody has the port".into()))),
         Held::Running(port) => port.stop(lanes).map_err(|refused| {
             let StopError { port, queues, error } = *refused;
-            (Held::Running(port), queues, error.to_string())
+            Box::new((Held::Running(port), queues, error.to_string()))
         }),
     }
 }
@@ -487,7 +406,7 @@ fn start(
             let why = format!("it has {} queue pairs now, and had {queues}", port.facts().queues);
             match stop(Held::Running(port), lanes) {
                 Ok(port) => (Held::Stopped(port), Vec::new(), Err(why)),
-                Err((held, lanes, _)) => (held, lanes, Err(why)),
+                Err(refused) => (refused.0, refused.1, Err(why)),
             }
         }
         Err(refused) => (Held::Stopped(refused.port), Vec::new(), Err(refused.error.to_string())),
