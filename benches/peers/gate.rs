@@ -155,6 +155,16 @@ pub fn opened(last: &[String], packets: u32) -> Result<(), String> {
     Err(format!("{wanted:.0} connections should have been opened, and {opened} were"))
 }
 
+/// So many flows were there at the end, and no other had been.
+pub fn live(last: &[String], flows: u64) -> Result<(), String> {
+    let end = account(last)?;
+    let (live, opened) = (&end["flows"]["live"], &end["flows"]["opened"]);
+    if *live == flows && *opened == flows {
+        return Ok(());
+    }
+    Err(format!("{flows} flows should have been opened and live: {opened}, {live}"))
+}
+
 /// The share of the packets that each worker received and gave to another, which is what that one took.
 pub fn handed(last: &[String], workers: usize) -> Result<Vec<f64>, String> {
     let end = account(last)?;

@@ -12,6 +12,7 @@
 
 mod connections;
 mod gate;
+mod gateway;
 mod live;
 mod machine;
 mod report;
@@ -129,6 +130,12 @@ fn run() -> Result<(), String> {
             tables.push(table);
             show(&options, &machine, &heading, &tables)?;
         }
+    }
+    if options.only.as_ref().is_none_or(|only| report::FORWARDING.contains(only.as_str()))
+        && let Some(table) = gateway::measure(&options, &machine, folder.path())?
+    {
+        tables.push(table);
+        show(&options, &machine, &heading, &tables)?;
     }
     println!("{}", report::targets(&tables));
     Ok(())
@@ -253,21 +260,7 @@ fn start(
     let device = format!("net_pcap0,rx_pcap={},infinite_rx=1", file.display());
     match case {
         Case::Testpmd(mode, parse_tunnel) => {
-            let buffers = capture.frames + WORKING_BUFFERS;
-            // testpmd writes through stdio, which holds back what goes into a pipe.
-            let mut command = Command::new("stdbuf");
-            command.args(["-oL", "dpdk-testpmd"]);
-            command.args(["-l", &format!("{},{}", machine.main_cpu, machine.worker_cpu)]);
-            if machine.hugepages {
-                command.arg("--in-memory");
-            } else {
-                command.args(["--no-huge", "-m", &ORDINARY_MB.to_string(), "--no-shconf"]);
-            }
-            command.args(["--no-pci", "--no-telemetry", "--vdev", &device, "--", "-i", "--nb-cores=1"]);
-            command.arg(format!("--forward-mode={mode}")).arg(format!("--total-num-mbufs={buffers}"));
-            command.args(["--mbuf-size=2176", "--rxd=512", "--txd=512", "--burst=32"]);
-            let first = if parse_tunnel { "csum parse-tunnel on 0\nstart\n" } else { "start\n" };
-            Live::start(name, Tongue::Testpmd, &mut command, first, 1)
+            testpmd(name, mode, parse_tunnel, machine, &device, capture.frames + WORKING_BUFFERS)
         }
         Case::Sluicegate(rules) => {
             let setup = Setup {
@@ -283,6 +276,31 @@ fn start(
             Live::start(name, Tongue::Sluicegate, &mut gate::command(&pipeline), "", 1)
         }
     }
+}
+
+/// testpmd in a forwarding mode, over one device.
+fn testpmd(
+    name: &str,
+    mode: &str,
+    parse_tunnel: bool,
+    machine: &Machine,
+    device: &str,
+    buffers: u32,
+) -> Result<Live, String> {
+    // testpmd writes through stdio, which holds back what goes into a pipe.
+    let mut command = Command::new("stdbuf");
+    command.args(["-oL", "dpdk-testpmd"]);
+    command.args(["-l", &format!("{},{}", machine.main_cpu, machine.worker_cpu)]);
+    if machine.hugepages {
+        command.arg("--in-memory");
+    } else {
+        command.args(["--no-huge", "-m", &ORDINARY_MB.to_string(), "--no-shconf"]);
+    }
+    command.args(["--no-pci", "--no-telemetry", "--vdev", device, "--", "-i", "--nb-cores=1"]);
+    command.arg(format!("--forward-mode={mode}")).arg(format!("--total-num-mbufs={buffers}"));
+    command.args(["--mbuf-size=2176", "--rxd=512", "--txd=512", "--burst=32"]);
+    let first = if parse_tunnel { "csum parse-tunnel on 0\nstart\n" } else { "start\n" };
+    Live::start(name, Tongue::Testpmd, &mut command, first, 1)
 }
 
 fn keep(path: &Path, text: &str) -> Result<(), String> {

@@ -197,6 +197,9 @@ pub const PROTOCOLS: &str = "sluicegate appid, tls, http, dns";
 pub const WORKERS: &str = "two workers, 64 B, 1k flows each";
 pub const ONE_WORKER: &str = "one worker";
 pub const TWO_WORKERS: &str = "two workers";
+/// The table of `gateway.rs` and its row.
+pub const FORWARDING: &str = "gateway, 64 B, 64k flows";
+pub const GATEWAY: &str = "sluicegate gateway, both directions";
 /// The table of `watched.rs` and its rows.
 pub const WATCHING: &str = "watched, 64 B, 1M flows";
 pub const UNWATCHED: &str = "nobody watches";
@@ -207,7 +210,7 @@ pub const MISALIGNED: &str = "two workers, half of the flows misaligned";
 type Target = (&'static str, &'static str, &'static str, f64);
 
 /// What we hold ourselves to.
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 11] = [
     ("64 B, 1k frames", PASSTHROUGH, SWAP, 0.65),
     ("64 B, 1k frames", PASSTHROUGH, CSUM, 2.0),
     ("64 B, 1k frames", ACL_1000, SWAP, 0.3),
@@ -218,6 +221,7 @@ const TARGETS: [Target; 10] = [
     (WORKERS, TWO_WORKERS, ONE_WORKER, 1.8),
     (WORKERS, MISALIGNED, ONE_WORKER, 1.3),
     (WATCHING, WATCHED, UNWATCHED, 0.97),
+    (FORWARDING, GATEWAY, IO, 0.25),
 ];
 
 /// The promises and what became of them; captures that were not run are left out.
