@@ -3,6 +3,8 @@
 #
 #   ci/bench.sh                      everything: about 26 minutes
 #   ci/bench.sh --only "two workers" one worker against two, and half of the flows misaligned: 75 seconds
+#   ci/bench.sh --only connections   stages that read protocols, on made-up connections that are all new: 3 minutes
+#   ci/bench.sh --only "real captures" the same on the corpus that SLUICEGATE_CORPUS names, in a loop: 2 minutes; without it that table is left out, which is said
 #   ci/bench.sh --quick              three short windows on 64 B, 1k frames: one minute
 #   RECORD=1 ci/bench.sh             keeps table and raw windows in benches/record/<date>-<cpu>.{md,json}
 #

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Instructions per packet under callgrind, compared with benches/record/instructions.json (benches/instructions.rs).
+# Instructions per packet under callgrind, compared with benches/record/instructions.json (benches/instructions).
 # `ci/instructions.sh --record` after a change that is meant.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -15,7 +15,7 @@ use sluicegate::dpdk::soft::pcap::{Error, Writer};
 mod hello;
 #[allow(dead_code, reason = "tests use the rest")]
 #[path = "../../tests/common/inner.rs"]
-mod inner;
+pub mod inner;
 
 use inner::{End, tcp, v4, wrap};
 
@@ -45,37 +45,79 @@ struct Connection {
 
 /// Writes the capture.
 pub fn write(path: &Path) -> Result<(), Error> {
-    let mut random = ChaCha8Rng::seed_from_u64(5);
     let mut writer = Writer::create(path)?;
     let mut written = 0u64;
-    let mut waiting = 0..CONNECTIONS;
-    let mut open: VecDeque<Connection> =
-        waiting.by_ref().take(OPEN).map(|n| Connection::new(n, &mut random)).collect();
-    while let Some(mut connection) = open.pop_front() {
-        if let Some(frame) = connection.next() {
-            writer.write(1_000_000_000 + written * 1_000, &frame)?;
-            written += 1;
-            open.push_back(connection);
-        } else {
-            open.extend(waiting.next().map(|n| Connection::new(n, &mut random)));
-        }
+    for frame in frames() {
+        writer.write(1_000_000_000 + written * 1_000, &frame)?;
+        written += 1;
     }
     assert_eq!(written, u64::from(FRAMES));
     writer.finish().map(drop)
 }
 
+/// Its frames.
+pub fn frames() -> impl Iterator<Item = Vec<u8>> {
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let mut waiting = 0..CONNECTIONS;
+    let mut open: VecDeque<Connection> =
+        waiting.by_ref().take(OPEN).map(|n| Connection::new(n, &mut random)).collect();
+    std::iter::from_fn(move || {
+        loop {
+            let mut connection = open.pop_front()?;
+            if let Some(frame) = connection.next() {
+                open.push_back(connection);
+                return Some(frame);
+            }
+            open.extend(waiting.next().map(|n| Connection::new(n, &mut random)));
+        }
+    })
+}
+
+/// What is said on a connection that stays open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "the other bench uses it")]
+pub enum Open {
+    /// A TLS handshake, then data both ways, a segment of each side in turn.
+    Tls,
+    /// A request, and an answer whose body does not end: two segments, which the client then acknowledges.
+    Body,
+}
+
+/// So many connections at a time, each with so many packets; the data is in segments of `len` bytes.
+#[allow(dead_code, reason = "the other bench uses it")]
+pub fn open(what: Open, connections: u32, packets: usize, len: usize) -> impl Iterator<Item = Vec<u8>> {
+    let connection = move |n: u32| {
+        let port = if what == Open::Tls { 443 } else { 80 };
+        let mut said = match what {
+            Open::Tls => tls(n),
+            Open::Body => {
+                let get = format!("GET /{n} HTTP/1.1\r\nHost: www.host-{n}.example.com\r\n\r\n");
+                let answer = "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n";
+                vec![(false, get.into_bytes()), (true, answer.into())]
+            }
+        };
+        for turn in said.len()..packets - 3 {
+            said.push(match what {
+                Open::Tls => (turn % 2 == 1, vec![0x5a; len]),
+                Open::Body if turn % 3 == 2 => (false, Vec::new()),
+                Open::Body => (true, vec![b'y'; len]),
+            });
+        }
+        Connection::saying(n, port, said, [n << 12, !n << 12])
+    };
+    let mut all: Vec<Connection> = (0..connections).map(connection).collect();
+    (0..packets).flat_map(move |_| all.iter_mut().filter_map(Connection::next).collect::<Vec<_>>())
+}
+
 impl Connection {
     fn new(n: u32, random: &mut ChaCha8Rng) -> Connection {
         let (cookie, turn, n) = (n, n / PAIRS, n % PAIRS);
-        let [_, _, c, d] = n.to_be_bytes();
-        let (client, server) = (20_000 + (n % 30_000) as u16, [443, 80, 22, 9000]);
         let kind = match n % 10 {
             0..5 => 0,
             5..8 => 1,
             8 => 2,
             _ => 3,
         };
-        let ends = [v4(10, 0, c, d, client), v4(172, 16, d, c, server[kind])];
         let mut said = match kind {
             0 => tls(n),
             1 => http(n),
@@ -91,12 +133,26 @@ impl Connection {
             random.fill_bytes(&mut bytes);
             said.push((turn % 2 == 1, bytes));
         }
+        let sequence = [0x1234_5678u32, 0x0765_4321].map(|first| (first ^ n << 8).wrapping_add(turn << 30));
+        let mut connection = Connection::saying(n, [443, 80, 22, 9000][kind], said, sequence);
+        connection.cookie = cookie;
+        connection.steps.extend([
+            (false, "FA", Vec::new()),
+            (true, "FA", Vec::new()),
+            (false, "A", Vec::new()),
+        ]);
+        connection
+    }
+
+    /// The handshake, and what is said, in its order.
+    fn saying(n: u32, server: u16, said: Vec<(bool, Vec<u8>)>, sequence: [u32; 2]) -> Connection {
+        let [_, _, c, d] = n.to_be_bytes();
+        let client = 20_000 + (n % 30_000) as u16;
+        let ends = [v4(10, 0, c, d, client), v4(172, 16, d, c, server)];
         let mut steps =
             VecDeque::from([(false, "S", Vec::new()), (true, "SA", Vec::new()), (false, "A", Vec::new())]);
         steps.extend(said.into_iter().map(|(reply, bytes)| (reply, "PA", bytes)));
-        steps.extend([(false, "FA", Vec::new()), (true, "FA", Vec::new()), (false, "A", Vec::new())]);
-        let sequence = [0x1234_5678u32, 0x0765_4321].map(|first| (first ^ n << 8).wrapping_add(turn << 30));
-        Connection { ends, port: 60_000 + (n % 5_000) as u16, cookie, steps, sequence }
+        Connection { ends, port: 60_000 + (n % 5_000) as u16, cookie: n, steps, sequence }
     }
 
     fn next(&mut self) -> Option<Vec<u8>> {

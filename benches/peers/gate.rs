@@ -143,6 +143,31 @@ pub fn verify(last: &[String], lost: f64) -> Result<(), String> {
     Err(format!("the pipeline should have sent everything home: {ledger}, {drops}, {failures}"))
 }
 
+/// The last line of a run over real captures says that all but a share of `lost` went home, and everything was given back.
+pub fn accounted(last: &[String], lost: f64) -> Result<(), String> {
+    let end = account(last)?;
+    let (ledger, drops, failures) = (&end["ledger"], &end["drops"], &end["failures"]);
+    let count = |name: &str| ledger[name].as_u64().unwrap_or(0);
+    let (received, dropped) = (count("received"), count("dropped"));
+    let home = received > 0 && dropped as f64 <= received as f64 * lost;
+    if home && end["balances"] == true && failures.as_array().is_some_and(Vec::is_empty) {
+        return Ok(());
+    }
+    Err(format!("the pipeline should have sent nearly everything home: {ledger}, {drops}, {failures}"))
+}
+
+/// At least 95 of a hundred flows were opened anew that should have been: so many of a lap of so many packets.
+pub fn opened_anew(last: &[String], flows: u32, packets: u32) -> Result<(), String> {
+    let end = account(last)?;
+    let count = |value: &Value| value.as_u64().unwrap_or(0) as f64;
+    let wanted = count(&end["ledger"]["received"]) * f64::from(flows) / f64::from(packets);
+    let opened = count(&end["flows"]["opened"]);
+    if opened >= wanted * 0.95 {
+        return Ok(());
+    }
+    Err(format!("{wanted:.0} connections should have been opened, and {opened} were"))
+}
+
 /// One flow was opened for every so many packets, give or take one of a hundred.
 pub fn opened(last: &[String], packets: u32) -> Result<(), String> {
     let end = account(last)?;

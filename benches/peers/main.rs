@@ -10,6 +10,7 @@
 //! `--record PATH` writes `PATH.md` and `PATH.json`. Run it by `make bench`, which also reserves hugepages.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to its reader")]
 
+mod captures;
 mod connections;
 mod gate;
 mod gateway;
@@ -113,8 +114,16 @@ fn run() -> Result<(), String> {
             continue;
         }
         let file = capture.write(folder.path())?;
-        tables.push(measure(&options, &machine, folder.path(), capture, &file)?);
+        tables.push(measure(&options, &machine, folder.path(), capture, &file, None)?);
         show(&options, &machine, &heading, &tables)?;
+    }
+    if options.only.as_ref().is_none_or(|only| captures::NAME.contains(only.as_str())) {
+        let file = folder.path().join("real.pcap");
+        if let Some(real) = captures::write(&file)? {
+            let capture = traffic::Capture::real(real.frames);
+            tables.push(measure(&options, &machine, folder.path(), &capture, &file, Some(&real))?);
+            show(&options, &machine, &heading, &tables)?;
+        }
     }
     if options.only.as_ref().is_none_or(|only| report::WORKERS.contains(only.as_str()))
         && let Some(table) = workers::measure(&options, &machine, folder.path())?
@@ -192,6 +201,7 @@ fn measure(
     folder: &Path,
     capture: &traffic::Capture,
     file: &Path,
+    real: Option<&captures::Loop>,
 ) -> Result<Table, String> {
     let mut programs = Vec::new();
     let reads = |case: &Case| matches!(case, Case::Sluicegate(Rules::Stages(_)));
@@ -200,6 +210,9 @@ fn measure(
             Rows::Packets => !reads(case),
             Rows::Few => [report::IO, report::FLOWS].contains(name),
             Rows::Connections => reads(case) || [report::IO, report::PASSTHROUGH].contains(name),
+            Rows::Captures => {
+                [report::IO, report::PASSTHROUGH, report::TRACKING, report::PROTOCOLS].contains(name)
+            }
         };
         options.wants(name) && compared
     };
@@ -231,8 +244,15 @@ fn measure(
             ));
         }
         if let Case::Sluicegate(_) = case {
-            let in_order = gate::verify(&last, 0.0).and_then(|()| match (capture.rows, case) {
-                (Rows::Connections, Case::Sluicegate(Rules::Stages(_))) => {
+            let verified = match real {
+                Some(_) => gate::accounted(&last, 1.0 - LEAST_SENT),
+                None => gate::verify(&last, 0.0),
+            };
+            let in_order = verified.and_then(|()| match (real, case) {
+                (Some(real), Case::Sluicegate(Rules::Stages(_))) => {
+                    gate::opened_anew(&last, real.opened, real.frames)
+                }
+                (None, Case::Sluicegate(Rules::Stages(_))) if capture.rows == Rows::Connections => {
                     gate::opened(&last, connections::FRAMES / connections::CONNECTIONS)
                 }
                 _ => Ok(()),
@@ -244,6 +264,7 @@ fn measure(
     let bytes = std::fs::metadata(file).map_err(|e| format!("{}: {e}", file.display()))?.len();
     Ok(Table {
         capture: capture.name.into(),
+        note: real.map(captures::Loop::describe),
         rows,
         frame: (bytes - 24) as f64 / f64::from(capture.frames) - 16.0,
     })

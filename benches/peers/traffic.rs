@@ -1,11 +1,11 @@
 //! The captures that all programs read, as a load balancer sends them: each frame another flow, UDP over IPv4; or whole connections that speak
-//! something (`connections.rs`).
+//! something, made up (`connections.rs`) or real (`captures.rs`).
 
 use std::path::{Path, PathBuf};
 
 use sluicegate::traffic::{Mix, Sizes, pcap};
 
-use crate::connections;
+use crate::{captures, connections};
 
 /// Outer source of the frames, as `tunnel.allowed_sources` wants it.
 pub const NODES: &str = "10.254.11.0/24";
@@ -37,6 +37,8 @@ pub enum Rows {
     Few,
     /// Those that read what connections carry.
     Connections,
+    /// Those that read what is in real captures.
+    Captures,
 }
 
 /// Sizes are those of the inner IP packet. IMIX: seven of 64, four of 512, one of 1400.
@@ -57,6 +59,11 @@ pub const CAPTURES: [Capture; 8] = [
 ];
 
 impl Capture {
+    /// So many frames out of real captures.
+    pub fn real(frames: u32) -> Capture {
+        Capture { name: captures::NAME, frames, rows: Rows::Captures, sizes: Sizes::Imix }
+    }
+
     /// Writes it into the folder.
     pub fn write(&self, folder: &Path) -> Result<PathBuf, String> {
         let name: String = self.name.chars().filter(char::is_ascii_alphanumeric).collect();

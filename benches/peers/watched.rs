@@ -68,7 +68,7 @@ pub fn measure(
         }
         rows.push(row);
     }
-    Ok(Some(Table { capture: report::WATCHING.into(), rows, frame: 0.0 }))
+    Ok(Some(Table { capture: report::WATCHING.into(), note: None, rows, frame: 0.0 }))
 }
 
 /// Where a program answers.

@@ -94,7 +94,7 @@ pub fn measure(options: &Options, machine: &Machine, folder: &Path) -> Result<Op
         gate::verify(&last, if workers > 1 { MOST_LOST } else { 0.0 }).map_err(trouble)?;
         rows.push(row);
     }
-    Ok(Some(Table { capture: report::WORKERS.into(), rows, frame: 0.0 }))
+    Ok(Some(Table { capture: report::WORKERS.into(), note: None, rows, frame: 0.0 }))
 }
 
 fn start(name: &str, workers: u32, spread: Spread, machine: &Machine, folder: &Path) -> Result<Live, String> {

@@ -5,7 +5,7 @@
 //! is subtracted, so what remains is the path.
 //!
 //! `cargo bench --bench instructions` compares with `benches/record/instructions.json` and fails beyond 2 %;
-//! `-- --record` writes that file. Counts belong to a compiler: with another one than the recorded, the comparison is
+//! `-- --record` writes that file, `-- --only TEXT` prints some. Counts belong to a compiler: with another one than the recorded, the comparison is
 //! shown and does not fail.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to its reader")]
 
@@ -22,7 +22,14 @@ use sluicegate::dpdk::{Burst, Mempool, PoolConfig, PortConfig, QueuePair, soft};
 use sluicegate::flow::{Filter, FlowView, FlowsShared, Order, Seed};
 use sluicegate::path::{Clock, Decap, Lane, Pipeline, Track, Worker, WorkerCounters};
 use sluicegate::stage::{Backend, WorkerId};
-use sluicegate::traffic::{Generator, MAX_FRAME, Mix, Sizes, Tcp, Traffic};
+
+#[allow(dead_code, reason = "the other bench writes it")]
+#[path = "../peers/connections.rs"]
+mod connections;
+mod frames;
+
+use connections::Open;
+use frames::Frames;
 
 /// Largest change that passes.
 const TOLERANCE: f64 = 0.02;
@@ -30,6 +37,8 @@ const TOLERANCE: f64 = 0.02;
 const BURST: usize = 32;
 /// Polls of the two runs whose difference counts.
 const POLLS: [usize; 2] = [64, 1088];
+/// Polls of a lap over the capture of connections, which is run once before anything is counted; then one lap more, or two.
+const LAP_POLLS: usize = connections::FRAMES as usize / BURST;
 
 /// What is measured.
 struct Case {
@@ -41,11 +50,25 @@ struct Case {
     inner: Inner,
     /// Frames carry an 802.1Q tag, which sends them down the general walk of decap.
     tagged: bool,
-    /// The worker follows flows, and every stage is done with all of them.
-    settled: bool,
+    flows: Flows,
     /// Another thread reads all counters and lists all flows again and again, as the exporter, `top` and `flows` do once a second. The worker's
     /// instructions are counted, and must be those of the case before it.
     read: bool,
+}
+
+/// What the worker knows of flows.
+#[derive(Clone, Copy, PartialEq)]
+enum Flows {
+    /// Nothing.
+    Not,
+    /// It follows them.
+    Followed,
+    /// And every stage is done with all of them.
+    Settled,
+    /// Some stage is done with none of them.
+    Read,
+    /// No stage is shown any of them: its stages are those of another tenant.
+    Others,
 }
 
 /// What is inside, over what.
@@ -54,19 +77,49 @@ enum Inner {
     Udp,
     Tcp,
     Udp6,
+    /// The capture of the other bench, lap after lap: every SYN opens a flow.
+    Connections,
+    /// Connections that stay open.
+    Open(Open),
 }
 
 impl Case {
     const fn new(name: &'static str, stages: &'static str, size: u16) -> Self {
-        Case { name, stages, size, inner: Inner::Udp, tagged: false, settled: false, read: false }
+        Case { name, stages, size, inner: Inner::Udp, tagged: false, flows: Flows::Not, read: false }
     }
 
     const fn settled(name: &'static str, inner: Inner) -> Self {
-        Case { inner, settled: true, ..Case::new(name, ONE_RULE, 64) }
+        Case { inner, flows: Flows::Settled, ..Case::new(name, ONE_RULE, 64) }
+    }
+
+    const fn connections(name: &'static str, stages: &'static str) -> Self {
+        Case { inner: Inner::Connections, flows: Flows::Followed, ..Case::new(name, stages, 0) }
+    }
+
+    const fn open(name: &'static str, what: Open, stages: &'static str, size: u16, flows: Flows) -> Self {
+        Case { inner: Inner::Open(what), flows, ..Case::new(name, stages, size) }
+    }
+
+    /// Polls before anything is counted.
+    fn warm(&self) -> usize {
+        if self.inner == Inner::Connections { LAP_POLLS } else { LAPS * FLOWS / BURST }
+    }
+
+    /// The time of a poll. Packets of connections come a microsecond apart; elsewhere time stands still behind the first laps.
+    fn time(&self, round: usize) -> u64 {
+        match self.inner {
+            Inner::Connections => (round * BURST) as u64 * 1_000,
+            _ => (round * BURST / FLOWS) as u64 * LAP,
+        }
+    }
+
+    /// Polls of its two runs.
+    fn polls(&self) -> [usize; 2] {
+        if self.inner == Inner::Connections { [LAP_POLLS, 2 * LAP_POLLS] } else { POLLS }
     }
 }
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 20] = [
     Case::new("passthrough, 64 B", "", 64),
     Case::new("passthrough, 1400 B", "", 1400),
     Case { tagged: true, ..Case::new("passthrough, 64 B, general walk", "", 64) },
@@ -76,10 +129,32 @@ const CASES: [Case; 9] = [
     Case { read: true, ..Case::settled("settled flows, UDP, 64 B, read meanwhile", Inner::Udp) },
     Case::settled("settled flows, TCP, 64 B", Inner::Tcp),
     Case::settled("settled flows, IPv6 UDP, 64 B", Inner::Udp6),
+    Case::open(PLAIN_TLS, Open::Tls, "", 64, Flows::Settled),
+    Case::open(SETTLED_TLS, Open::Tls, FOUR, 64, Flows::Settled),
+    Case::open(OTHERS_TLS, Open::Tls, FOUR_OF_OTHERS, 64, Flows::Others),
+    Case::open("http body, tracking", Open::Body, "", 1400, Flows::Followed),
+    Case::open("http body, appid, tls, http, dns", Open::Body, FOUR, 1400, Flows::Read),
+    Case::connections("connections, tracking", ""),
+    Case::connections("connections, appid", "[[stage]]\nuse = \"appid\"\n"),
+    Case::connections("connections, tls", "[[stage]]\nuse = \"tls\"\n"),
+    Case::connections("connections, http", "[[stage]]\nuse = \"http\"\n"),
+    Case::connections("connections, dns", "[[stage]]\nuse = \"dns\"\n"),
+    Case::connections("connections, appid, tls, http, dns", FOUR),
 ];
 
-const TUNNEL: &str =
-    "[tunnel]\nprofile = \"aws\"\nallowed_sources = [\"10.254.11.0/24\"]\n[flow]\ncapacity = 1024\n";
+/// Segments of TLS connections with which no stage has anything to do, and with which four are done.
+const PLAIN_TLS: &str = "open TLS connections, tracking";
+const SETTLED_TLS: &str = "open TLS connections, appid, tls, http, dns";
+/// And where the four are another tenant's.
+const OTHERS_TLS: &str = "open TLS connections, stages of other tenants";
+/// What the settled flows of a plan with stages may cost, compared with one without.
+const MOST_SETTLED: f64 = 1.1;
+const FOUR: &str = "[[stage]]\nuse = \"appid\"\n[[stage]]\nuse = \"tls\"\n[[stage]]\nuse = \"http\"\n[[stage]]\nuse = \"dns\"\n";
+const FOUR_OF_OTHERS: &str = "[[tenant]]\nname = \"other\"\nendpoints = [1]\npipeline = \"reads\"\n\
+    [[stage]]\nuse = \"appid\"\npipelines = [\"reads\"]\n[[stage]]\nuse = \"tls\"\npipelines = [\"reads\"]\n\
+    [[stage]]\nuse = \"http\"\npipelines = [\"reads\"]\n[[stage]]\nuse = \"dns\"\npipelines = [\"reads\"]\n";
+
+const TUNNEL: &str = "[tunnel]\nprofile = \"aws\"\nallowed_sources = [\"10.254.11.0/24\"]\n[flow]\ncapacity = 1024\ntracking = ";
 const ONE_RULE: &str =
     "[[stage]]\nuse = \"acl\"\ndefault = \"allow\"\n[[stage.rule]]\naction = \"allow\"\nprotocol = \"udp\"\n";
 /// Flows of every case.
@@ -105,7 +180,8 @@ fn main() -> ExitCode {
         ["work", case, polls] => work(case, polls),
         [] => gate(false),
         ["--record"] => gate(true),
-        _ => Err("use --record or nothing".into()),
+        ["--only", part] => only(part),
+        _ => Err("use --record, --only TEXT or nothing".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -116,17 +192,32 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints the cases whose names have that in them, for whoever works on them.
+fn only(part: &str) -> Result<(), String> {
+    for (case, Case { name, .. }) in CASES.iter().enumerate().filter(|(_, case)| case.name.contains(part)) {
+        println!("{name:<46} {:>9.1}", net(case)?);
+    }
+    Ok(())
+}
+
 fn gate(record: bool) -> Result<(), String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/record/instructions.json");
     let mut found = Record { compiler: compiler()?, instructions: BTreeMap::new() };
     let mut before = 0.0;
     for (case, Case { name, read, .. }) in CASES.iter().enumerate() {
-        let net = per_packet(case, "poll")? - per_packet(case, "port")?;
+        let net = net(case)?;
         if *read && (net - before).abs() > 0.5 {
             return Err(format!("being read costs a worker instructions: {before:.1} -> {net:.1} a packet"));
         }
         before = net;
         found.instructions.insert((*name).to_owned(), (net * 10.0).round() / 10.0);
+    }
+    // Whatever was recorded: a settled flow costs hardly more than tracking does, and one whose tenant has no such stages no more than that.
+    let of = |name: &str| found.instructions.get(name).copied().unwrap_or(0.0);
+    for name in [SETTLED_TLS, OTHERS_TLS] {
+        if of(name) > of(PLAIN_TLS) * MOST_SETTLED {
+            return Err(format!("{name}: {:.1}, and tracking alone {:.1}", of(name), of(PLAIN_TLS)));
+        }
     }
     if record {
         let text = serde_json::to_string_pretty(&found).map_err(|e| e.to_string())? + "\n";
@@ -139,14 +230,14 @@ fn compare(found: &Record, path: &PathBuf) -> Result<(), String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let recorded: Record = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
     let mut beyond = Vec::new();
-    println!("{:<44} {:>9} {:>9} {:>8}", "instructions per packet", "recorded", "found", "change");
+    println!("{:<46} {:>9} {:>9} {:>8}", "instructions per packet", "recorded", "found", "change");
     for (name, now) in &found.instructions {
         let Some(then) = recorded.instructions.get(name) else {
             beyond.push(format!("{name} has no record"));
             continue;
         };
         let change = now / then - 1.0;
-        println!("{name:<44} {then:>9.1} {now:>9.1} {:>+7.1}%", change * 100.0);
+        println!("{name:<46} {then:>9.1} {now:>9.1} {:>+7.1}%", change * 100.0);
         // Fewer is a change too: a record that lies too high would let the next regression pass.
         if change.abs() > TOLERANCE {
             beyond.push(format!("{name}: {then} -> {now}"));
@@ -166,9 +257,14 @@ fn compare(found: &Record, path: &PathBuf) -> Result<(), String> {
     Err(format!("beyond {:.0} %: {}; {remedy}", TOLERANCE * 100.0, beyond.join("; ")))
 }
 
+/// Instructions per packet of one case, without its port.
+fn net(case: usize) -> Result<f64, String> {
+    Ok(per_packet(case, "poll")? - per_packet(case, "port")?)
+}
+
 /// Instructions per packet of one case; `what` is the path (`poll`) or the port alone (`port`).
 fn per_packet(case: usize, what: &str) -> Result<f64, String> {
-    let [few, many] = POLLS;
+    let [few, many] = CASES.get(case).map_or(POLLS, Case::polls);
     let spent = callgrind(case, what, many)?.saturating_sub(callgrind(case, what, few)?);
     Ok(spent as f64 / ((many - few) * BURST) as f64)
 }
@@ -233,11 +329,11 @@ fn work(case: &str, polls: &str) -> Result<(), String> {
             home += 1;
         }
     };
-    let warm = LAPS * FLOWS / BURST;
+    let warm = case.warm();
     if what == "poll" {
         let (mut worker, hand, view) = worker(case, lane)?;
         for round in 0..warm {
-            hand.store((round * BURST / FLOWS) as u64 * LAP, Ordering::Relaxed);
+            hand.store(case.time(round), Ordering::Relaxed);
             exchange(&mut || worker.poll());
         }
         let before = seen(&worker);
@@ -252,13 +348,23 @@ fn work(case: &str, polls: &str) -> Result<(), String> {
                     }
                 });
             }
-            for _ in 0..polls {
+            for round in warm..warm + polls {
+                if case.inner == Inner::Connections {
+                    hand.store(case.time(round), Ordering::Relaxed);
+                }
                 exchange(&mut || worker.poll());
             }
             stop.store(true, Ordering::Relaxed);
         });
-        if case.settled && (before == 0 || seen(&worker) != before) {
-            return Err(format!("flows are not settled: {before} looks, then {}", seen(&worker)));
+        let (after, staged) = (seen(&worker), !case.stages.is_empty());
+        let as_meant = match case.flows {
+            Flows::Settled => (before > 0) == staged && after == before,
+            Flows::Others => after == 0,
+            Flows::Read => after - before >= (polls * BURST) as u64,
+            _ => true,
+        };
+        if !as_meant {
+            return Err(format!("{}: {before} looks, then {after}", case.name));
         }
     } else {
         let mut poll = poll_port(lane);
@@ -271,14 +377,14 @@ fn work(case: &str, polls: &str) -> Result<(), String> {
 }
 
 fn worker(case: &Case, lane: QueuePair) -> Result<(Worker, Arc<AtomicU64>, Option<FlowView>), String> {
-    let plan = plan(case.stages)?;
+    let plan = plan(case)?;
     let pipeline = Pipeline::build(&plan, Backend::Soft).map_err(|e| e.to_string())?;
     let id = WorkerId(0);
     let counters = WorkerCounters::new(id, &plan.reasons, plan.stages.len());
     let counters = Arc::new(counters.with_queues([(0, 0)].into_iter()));
     let decap = Decap::new(plan.tunnel.clone());
     let (clock, hand) = Clock::manual();
-    let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(1)).filter(|_| case.settled);
+    let shared = FlowsShared::of(&plan.flow, 1, Seed::fixed(1)).filter(|_| case.flows != Flows::Not);
     let mut track = shared.map(|shared| Track::of(&plan, &shared, None, &counters));
     let shown = track.as_mut().map(|track| vec![track.flows().show()]);
     let view = shown.map(|shown| FlowView::new(&plan, shown, clock.clone()));
@@ -299,42 +405,15 @@ fn poll_port(mut lane: QueuePair) -> Box<dyn FnMut() -> usize> {
     })
 }
 
-fn plan(stages: &str) -> Result<Plan, String> {
+fn plan(case: &Case) -> Result<Plan, String> {
     let options = Options { need_ports: false, ..Options::default() };
-    config::load_text("bench", &format!("{TUNNEL}{stages}"), Path::new(""), &Overrides::default(), &options)
-        .map_err(|problems| format!("{problems:?}"))
-}
-
-/// The frames of a case, lap after lap. What it takes to make them is subtracted with the port.
-struct Frames {
-    generator: Generator,
-    buffer: Vec<u8>,
-    frame: Vec<u8>,
-    tagged: bool,
-}
-
-impl Frames {
-    fn of(case: &Case) -> Self {
-        let mut mix = Mix::bench(FLOWS as u32, Sizes::Fixed(case.size));
-        match case.inner {
-            Inner::Udp => {}
-            Inner::Tcp => {
-                (mix.tcp_percent, mix.both_directions) = (100, true);
-                mix.tcp = Tcp::Connections { data: 1 << 20 };
-            }
-            Inner::Udp6 => mix.ipv6_percent = 100,
-        }
-        let generator = Generator::new(Arc::new(Traffic::new(&mix)));
-        Frames { generator, buffer: vec![0; MAX_FRAME], frame: Vec::new(), tagged: case.tagged }
-    }
-
-    fn next(&mut self) -> &[u8] {
-        let len = self.generator.next(&mut self.buffer).map_or(0, |sent| sent.len);
-        self.frame.clear();
-        self.frame.extend_from_slice(&self.buffer[..len]);
-        if self.tagged {
-            self.frame.splice(12..12, [0x81, 0, 0, 7]);
-        }
-        &self.frame
-    }
+    let (tracking, stages) = (if case.flows == Flows::Not { "\"auto\"" } else { "true" }, case.stages);
+    config::load_text(
+        "bench",
+        &format!("{TUNNEL}{tracking}\n{stages}"),
+        Path::new(""),
+        &Overrides::default(),
+        &options,
+    )
+    .map_err(|problems| format!("{problems:?}"))
 }
