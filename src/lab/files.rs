@@ -178,13 +178,15 @@ mod tests {
             let mut text = gateway_text(&lab, &shape);
             // As on that machine.
             text = text.replace(&lcores(0), &dealt(0, &cpus));
+            let one_each = cpus.len() > 1;
             let machine = Machine { worth: cpus.len(), cpus };
             let options = Options { machine, ..Options::default() };
             let plan = gateway::load_text("gateway.toml", &text, &Overrides::default(), &options);
             let plan = plan.unwrap_or_else(|problems| panic!("{problems:?} in\n{text}"));
             assert_eq!((plan.targets.len(), plan.endpoints.len(), plan.ports.len()), (3, 1, 3));
             assert_eq!(plan.ports[0].mtu, Some(8500));
-            assert_eq!(plan.warnings, Vec::<String>::new());
+            // A lone CPU does everything, which is said.
+            assert_eq!(plan.warnings.is_empty(), one_each, "{:?}", plan.warnings);
         }
     }
 

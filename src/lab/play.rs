@@ -383,7 +383,8 @@ fn find<'a>(value: &'a Value, at: &str) -> Option<&'a Value> {
     at.split('/').skip(1).try_fold(value, |value, part| match (value, part.split_once('=')) {
         (Value::Array(list), Some((key, wanted))) => list.iter().find(|element| match &element[key] {
             Value::String(text) => text == wanted,
-            other => other.to_string() == wanted,
+            // As JSON writes it.
+            other => wanted.parse::<Value>().is_ok_and(|wanted| wanted == *other),
         }),
         (Value::Array(list), None) => list.get(part.parse::<usize>().ok()?),
         _ => value.get(part),

@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(holds("<= 5"), [3, 4, 5]);
         assert_eq!(holds("<5"), [3, 4]);
         assert_eq!(holds(">= 5"), [5, 6, 7]);
-        assert_eq!(holds("> 1_000"), []);
+        assert!(holds("> 1_000").is_empty());
         assert_eq!(holds("4..6"), [4, 5, 6]);
         assert_eq!(Bound::of(&toml::Value::Integer(5)).unwrap(), Bound::exactly(5));
         for wrong in ["", "x", "<", "6..4", "=5", "5%", "1.5", "> 9223372036854775807"] {
