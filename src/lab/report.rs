@@ -137,7 +137,7 @@ mod tests {
         assert!(all.holds());
         assert_eq!(all.verdict(), "s.toml: everything held");
         assert_eq!(all.left_out(), ["left out, line 7: curl: no iperf3 here"]);
-        let early = report(&[well.clone()], 2);
+        let early = report(std::slice::from_ref(&well), 2);
         assert!(!early.holds());
         assert_eq!(early.verdict(), "s.toml: ended 1 steps early");
         let bad = report(&[well, badly.clone()], 2);

@@ -272,7 +272,11 @@ mod tests {
     fn fewer_bytes_are_the_beginning_of_more() {
         let take = |amount| {
             let mut all = Vec::new();
-            bytes_of(amount, |bytes| Ok::<_, ()>(all.extend_from_slice(bytes))).unwrap();
+            bytes_of(amount, |bytes| {
+                all.extend_from_slice(bytes);
+                Ok::<_, ()>(())
+            })
+            .unwrap();
             all
         };
         let (few, many) = (take(100_000), take(200_001));
