@@ -229,7 +229,7 @@ fn others_are_left_alone() {
         said(&up)
     );
     assert_eq!(name.run(&["down"]).status.code(), Some(0));
-    assert_eq!(name.namespaces(), [foreign.clone()]);
+    assert_eq!(name.namespaces(), std::slice::from_ref(&foreign));
     ip(&["netns", "del", &foreign]);
 
     // A process that has the number of one of the lab's, and a namespace that has the name of one.

@@ -57,7 +57,7 @@ pub fn measure(options: &Options, machine: &Machine, folder: &Path) -> Result<Op
         }
         rows.push(row);
     }
-    Ok(Some(Table { capture: report::FORWARDING.into(), rows, frame: FRAME as f64 }))
+    Ok(Some(Table { capture: report::FORWARDING.into(), rows, frame: FRAME as f64, note: None }))
 }
 
 fn start(name: &str, machine: &Machine, folder: &Path) -> Result<Live, String> {
