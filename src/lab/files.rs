@@ -48,6 +48,19 @@ pub fn last_of(log: &Path, event: &str) -> Option<serde_json::Value> {
     lines.into_iter().find(|line| line["event"] == event)
 }
 
+/// The last sentences in the gateway's log: of its ports and of its targets' health. Its counters are not what one wants to read when something is wrong.
+pub fn told(log: &Path, most: usize) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let sentence = |line: &str| match serde_json::from_str::<serde_json::Value>(line) {
+        Ok(line) if line["event"] == "port" => Some(line["text"].to_string()),
+        Ok(_) => None,
+        Err(_) => Some(line.to_owned()),
+    };
+    let mut last: Vec<String> = text.lines().rev().filter_map(sentence).take(most).collect();
+    last.reverse();
+    last.join("\n")
+}
+
 /// Where DPDK keeps what belongs to a process.
 pub fn prefix(lab: &Name, process: &str) -> String {
     format!("lab-{}-{process}", lab.as_str())

@@ -59,7 +59,8 @@ pub fn play(lab: Lab, scenario: &Scenario, stop: Stop<'_>, show: &dyn Fn(&Done))
     if !report.holds() {
         let names = std::iter::once(GATEWAY.to_owned()).chain((1..=layout::MOST_APPLIANCES).map(appliance));
         let of = |name: String| {
-            let said = process::tail(&files::log(player.lab.name(), &name));
+            let log = files::log(player.lab.name(), &name);
+            let said = if name == GATEWAY { files::told(&log, SHOWN) } else { process::tail(&log) };
             (!said.trim().is_empty()).then_some((name, said))
         };
         report.said.extend(names.filter_map(of));
