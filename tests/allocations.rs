@@ -637,17 +637,19 @@ fn dns_does_not_allocate() {
 /// an SSH record costs is said.
 #[test]
 fn appid_does_not_allocate() {
-    use common::hello::client_hello;
+    use common::hello::{client_hello, server_hello};
     use common::inner::{tcp, udp, v4, wrap};
     let stage = "[[stage]]\nuse = \"appid\"\nbanners = 8\ndeny = [\"telnet\"]\nplaintext = \"deny\"\nplaintext_allow = [\"http\"]\n";
     let sink = "[events]\ntypes = [\"ssh\", \"alert\"]\n[[events.sink]]\nto = \"stdout\"\n";
     let flow = "[flow]\ncapacity = 1024\n[stream]\nhold = 16\nmemory_mb = 1\n";
     let (hello, server) = (client_hello(0x0303, &[0x0304], Some("a.example")), v4(192, 0, 2, 1, 9999));
+    let answer = server_hello(0x0303);
+    let upgrade = [&b"EHLO a\r\nSTARTTLS\r\n"[..], &hello].concat();
     let talks: [(&[u8], &[u8]); 8] = [
         (b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200 OK\r\n"),
         (&hello, b""),
         (b"SSH-2.0-Go\r\n", b"SSH-2.0-OpenSSH_9.6p1 Debian-3\r\n"),
-        (b"EHLO a\r\nSTARTTLS\r\n\x16\x03\x01\x02\x00\x01", b"220 mail ESMTP\r\n"),
+        (&upgrade, b"220 mail ESMTP\r\n"),
         (b"EHLO a\r\nMAIL FROM:<a@b>\r\n", b"220 mail ESMTP\r\n"),
         (b"\xff\xfd\x18", b"\xff\xfb\x01login: "),
         (&[7; 40], &[9; 40]),
@@ -671,6 +673,11 @@ fn appid_does_not_allocate() {
                         false => tcp(client, server, "PA", 100 + at, 500 + answers.len() as u32, part),
                     });
                 }
+            }
+            // It goes on with the handshake.
+            if asks == upgrade {
+                let (at, next) = (500 + answers.len() as u32, 100 + asks.len() as u32);
+                frames.push(tcp(server, client, "PA", at, next, &answer));
             }
             frames.push(udp(client, server, asks));
             for frame in &frames {

@@ -140,10 +140,6 @@ impl Half {
                 self.begin(slab, at, 0);
             }
         } else if !self.is_begun() {
-            // An acknowledgment alone may have overtaken what its sender said before it.
-            if payload.is_empty() && !segment.fin {
-                return taken;
-            }
             self.begin(slab, at, MIDDLE);
         }
         if self.has(DONE) {
@@ -327,7 +323,8 @@ impl Half {
             return;
         }
         let kept = terms.compare && ahead(self.acked, self.next) < 0;
-        if self.is_over() && !kept {
+        // Behind a FIN there may wait what shows that it was none.
+        if self.is_over() && !kept && (self.has(DONE) || self.list.ends_before(self.next)) {
             slab.clear(&mut self.list);
             return;
         }
