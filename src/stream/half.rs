@@ -122,6 +122,16 @@ impl Half {
         *self = Half { next, acked: next, marks: BEGUN | mark, ..Half::default() };
     }
 
+    /// An acknowledgment that began it may have overtaken what its sender said before. (A single byte is more likely to ask whether anybody is
+    /// still there: RFC 9293 section 3.8.4.)
+    fn begin_before(&mut self, at: u32, terms: &Terms) {
+        let before = ahead(self.next, at);
+        if before > 0 && before.unsigned_abs() <= terms.reach && !self.has(DONE) {
+            self.acked = if self.acked == self.next { at } else { self.acked };
+            self.next = at;
+        }
+    }
+
     /// A segment of this direction.
     pub fn take(
         &mut self,
@@ -141,6 +151,8 @@ impl Half {
             }
         } else if !self.is_begun() {
             self.begin(slab, at, MIDDLE);
+        } else if self.has(MIDDLE) && self.given == 0 && payload.len() > 1 {
+            self.begin_before(at, terms);
         }
         if self.has(DONE) {
             self.given = self.given.saturating_add(payload.len() as u32);

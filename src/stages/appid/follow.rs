@@ -56,9 +56,9 @@ pub struct Follow {
     skip: u32,
     commands: u8,
     bytes: u16,
-    /// Searches for the hello of each side, and what they came to.
+    /// Searches for the hello of each side, and the types of those that were found, or 0.
     hellos: [Seek; 2],
-    said: [bool; 2],
+    said: [u8; 2],
     /// The server has said something, and nobody heard all of it.
     heard: bool,
     deaf: bool,
@@ -94,7 +94,7 @@ impl Follow {
             commands: 0,
             bytes: 0,
             hellos: Default::default(),
-            said: [false; 2],
+            said: [0; 2],
             heard: false,
             deaf: false,
             over: [false; 2],
@@ -104,6 +104,9 @@ impl Follow {
 
     /// Bytes of the client that nobody kept: the command at hand is lost.
     pub fn lose(&mut self, bytes: u32) -> Turn {
+        if self.raw {
+            return Turn::Open;
+        }
         let by_length = form(self.app) == Some(Form::Messages);
         match self.skip.checked_sub(bytes) {
             Some(rest) if by_length => self.skip = rest,
@@ -115,13 +118,13 @@ impl Follow {
 
     /// Its client has said something that looks like a hello.
     pub fn has_asked(&self) -> bool {
-        self.said[0]
+        self.said[0] != 0
     }
 
     /// More that the server says.
     pub fn hear(&mut self, bytes: &[u8]) -> Turn {
         self.heard |= !bytes.is_empty();
-        self.search(true, bytes, SERVER_HELLO);
+        self.search(true, bytes);
         self.hellos()
     }
 
@@ -136,24 +139,27 @@ impl Follow {
         let [client, server] = &mut self.over;
         *(if reply { server } else { client }) = true;
         match (self.over, self.said) {
-            (_, [true, _]) if self.deaf => Turn::Over,
-            ([true, _], [false, _]) => Turn::Over,
-            ([true, true], [true, false]) if self.raw && self.heard => Turn::Plain,
+            (_, [1..=255, _]) if self.deaf => Turn::Over,
+            ([true, _], [0, _]) => Turn::Over,
+            ([true, true], [1..=255, 0]) if self.raw && self.heard => Turn::Plain,
             ([true, true], _) => Turn::Over,
             _ => Turn::Open,
         }
     }
 
     /// Searches for a side's hello. The place behind its beginning, if it was found now.
-    fn search(&mut self, reply: bool, bytes: &[u8], kind: u8) -> Option<usize> {
+    fn search(&mut self, reply: bool, bytes: &[u8]) -> Option<usize> {
         let ([client, server], [asked, answered]) = (&mut self.hellos, &mut self.said);
         let (seek, said) = if reply { (server, answered) } else { (client, asked) };
         let mut from = 0;
-        while !*said && let Sought::Found(head, at) = seek.take_all(bytes.get(from..).unwrap_or(&[])) {
-            *said = head.get(5) == Some(&kind);
+        while *said == 0
+            && let Sought::Found(head, at) = seek.take_all(bytes.get(from..).unwrap_or(&[]))
+        {
+            let kind = head.get(5).copied().filter(|kind| matches!(*kind, CLIENT_HELLO | SERVER_HELLO));
+            *said = kind.unwrap_or(0);
             seek.behind(&head);
             from += at;
-            if *said {
+            if *said != 0 {
                 return Some(from);
             }
         }
@@ -163,8 +169,9 @@ impl Follow {
     /// Both sides have begun TLS; or the client has, and nobody can say whether the server has.
     fn hellos(&self) -> Turn {
         match self.said {
-            [true, true] => Turn::Encrypted,
-            [true, false] if self.deaf => Turn::Over,
+            // Who opened it may be a guess.
+            [CLIENT_HELLO, SERVER_HELLO] | [SERVER_HELLO, CLIENT_HELLO] => Turn::Encrypted,
+            [1..=255, _] if self.deaf => Turn::Over,
             _ => Turn::Open,
         }
     }
@@ -172,7 +179,7 @@ impl Follow {
     /// More that the client says.
     pub fn take(&mut self, bytes: &[u8]) -> Turn {
         // What it has said before its hello is judged before that.
-        let (before, behind) = match self.search(false, bytes, CLIENT_HELLO) {
+        let (before, behind) = match self.search(false, bytes) {
             Some(at) => bytes.split_at_checked(at).unwrap_or((bytes, &[])),
             None => (bytes, &[][..]),
         };
@@ -227,7 +234,7 @@ impl Follow {
                 self.commands = self.commands.saturating_add(1);
             }
             // What is cut into lines in a hello are none.
-            if self.commands >= MOST_COMMANDS && !self.said[0] {
+            if self.commands >= MOST_COMMANDS && self.said[0] == 0 {
                 return Turn::Plain;
             }
         }

@@ -526,6 +526,18 @@ fn what_was_lost_is_not_guessed() {
     assert_eq!((follow.take(&START_TLS[..12]), follow.lose(19)), (Turn::Open, Turn::Open));
     assert_eq!((follow.take(HELLO), follow.hear(&answered())), (Turn::Open, Turn::Encrypted));
     assert_eq!(Follow::of(App::Ldap, b"").unwrap().lose(5), Turn::Over);
+    // Whoever is who.
+    let mut follow = Follow::of(App::Smtp, b"").unwrap();
+    assert_eq!((follow.take(&answered()), follow.hear(HELLO)), (Turn::Open, Turn::Encrypted));
+    let mut follow = Follow::of(App::Smtp, b"").unwrap();
+    assert_eq!((follow.take(HELLO), follow.hear(HELLO)), (Turn::Open, Turn::Open), "an echo is no answer");
+    // Of a hello its beginning is enough.
+    let mut follow = Follow::of(App::Ldap, b"").unwrap();
+    assert_eq!(
+        (follow.take(START_TLS), follow.take(&HELLO[..12]), follow.lose(500)),
+        (Turn::Open, Turn::Open, Turn::Open)
+    );
+    assert_eq!(follow.hear(&answered()), Turn::Encrypted);
 }
 
 /// What fuzzing has found: a control character in what a request asks for, and a blank behind it.
