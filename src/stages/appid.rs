@@ -314,29 +314,13 @@ impl<T: Tell> Appid<T> {
         let Some(mut follow) = Follow::of(app, begins) else {
             return self.said(flow, app, Turn::Plain, packet, cx);
         };
-        // What a server said before its client's hello was no answer to it.
-        let ((old_of_server, lost_of_server), new_of_server) = before(true);
         let mut turn = follow.take(old);
-        for step in [
-            Step::Lost(lost),
-            Step::New(new),
-            Step::Heard(old_of_server),
-            Step::Unheard,
-            Step::Heard(new_of_server),
-        ] {
+        for step in [Step::Lost(lost), Step::New(new)] {
             if turn == Turn::Open {
                 turn = match step {
                     Step::Lost(lost) => follow.lose(lost),
                     Step::New(new) => follow.take(new),
-                    Step::Heard(heard) => follow.hear(heard),
-                    Step::Unheard if lost > 0 || follow.has_asked() => follow.lose_server(lost_of_server),
-                    Step::Unheard => Turn::Open,
                 };
-            }
-        }
-        for reply in [false, true] {
-            if turn == Turn::Open && heads.has_ended(reply) {
-                turn = follow.end(reply);
             }
         }
         flow.standing = Standing::Follows(app, follow);
@@ -405,12 +389,10 @@ impl<T: Tell> Appid<T> {
     }
 }
 
-/// What comes next of a client, and of a server.
+/// What comes next of a client.
 enum Step<'a> {
     Lost(u32),
     New(&'a [u8]),
-    Heard(&'a [u8]),
-    Unheard,
 }
 
 /// Ports of a packet's flow, the originator's first.
@@ -443,11 +425,12 @@ impl<T: Tell> StreamInspect for Appid<T> {
                 flow.standing = Standing::Streams(heads);
                 self.heard(&mut flow, answer, Some(&heads), Some((spot.reply, new)), packet, cx)
             }
-            Standing::Follows(app, mut follow) => {
-                let turn = if spot.reply { follow.hear(bytes) } else { follow.take(bytes) };
+            Standing::Follows(app, mut follow) if !spot.reply => {
+                let turn = follow.take(bytes);
                 flow.standing = Standing::Follows(app, follow);
                 self.said(&mut flow, app, turn, packet, cx)
             }
+            Standing::Follows(..) => return Verdict::Next,
             Standing::Banners(ticket) => match self.banners.take(ticket, spot.reply, bytes) {
                 true => self.end_banners(&mut flow, ticket, packet, cx),
                 false => return Verdict::Next,
@@ -458,13 +441,13 @@ impl<T: Tell> StreamInspect for Appid<T> {
         verdict
     }
 
-    fn gap(&mut self, len: u32, spot: &Spot, packet: &View<'_>, cx: &mut Cx<'_>) -> Verdict {
+    fn gap(&mut self, _: u32, spot: &Spot, packet: &View<'_>, cx: &mut Cx<'_>) -> Verdict {
         let Some(mut flow) = self.flows.of(packet.meta()).copied() else { return Verdict::Next };
-        if let Standing::Follows(app, mut follow) = flow.standing {
+        if let Standing::Follows(..) = flow.standing
+            && !spot.reply
+        {
             // What it said there nobody knows.
-            let turn = if spot.reply { follow.lose_server(len) } else { Turn::Over };
-            flow.standing = Standing::Follows(app, follow);
-            let verdict = self.said(&mut flow, app, turn, packet, cx);
+            let verdict = Self::done(&mut flow, cx);
             self.keep(packet, flow);
             return verdict;
         }
@@ -531,11 +514,7 @@ impl<T: Tell> Appid<T> {
                     answer => self.heard(&mut flow, answer, Some(&heads), None, packet, cx),
                 }
             }
-            Standing::Follows(app, mut follow) => {
-                let turn = follow.end(reply);
-                flow.standing = Standing::Follows(app, follow);
-                self.said(&mut flow, app, turn, packet, cx)
-            }
+            Standing::Follows(..) if !reply => Self::done(&mut flow, cx),
             Standing::Banners(ticket) => match self.banners.end(ticket, reply) {
                 true => self.end_banners(&mut flow, ticket, packet, cx),
                 false => Verdict::Next,

@@ -1,21 +1,18 @@
 //! What becomes of a connection whose protocol can change over to TLS: does it, or does its client say in the clear what it has to say?
 //!
-//! What the client says is read: its commands one by one, until it says what nobody should hear (who he is, what he wants), or has begun a TLS
-//! handshake that the server goes on with. What looks like a hello and is not answered by one proves nothing: commands behind it are read as before.
+//! Only what the client says is read: its commands one by one, until it begins a TLS handshake or says what nobody should hear (who he is, what he wants).
 //! A command is judged by its first word as soon as that is whole, so before what follows it has come. Of a command 32 bytes are looked at, and so
 //! many commands and bytes in all.
 
 use super::data::{GSS_REQUEST, SSL_REQUEST};
 use super::fit::{Is, NotYet, begins, ber, command, u16_at, u32_at};
 use crate::packet::App;
-use crate::stages::tls::hello::{CLIENT_HELLO, SERVER_HELLO};
-use crate::stages::tls::record::{Seek, Sought};
 
 /// Bytes of a command that are looked at.
 const LINE: usize = 32;
 /// Commands after which a connection is as good as in the clear.
 const MOST_COMMANDS: u8 = 64;
-/// Bytes likewise, a hello that nobody answers included.
+/// Bytes likewise.
 const MOST_BYTES: u16 = 8192;
 
 /// What is known.
@@ -56,16 +53,6 @@ pub struct Follow {
     skip: u32,
     commands: u8,
     bytes: u16,
-    /// Searches for the hello of each side, and what they came to.
-    hellos: [Seek; 2],
-    said: [bool; 2],
-    /// The server has said something, and nobody heard all of it.
-    heard: bool,
-    deaf: bool,
-    /// Nothing more comes of a side.
-    over: [bool; 2],
-    /// What its messages are cannot be told any more: it began TLS, or something else.
-    raw: bool,
 }
 
 fn form(app: App) -> Option<Form> {
@@ -85,21 +72,7 @@ impl Follow {
         if form == Form::Head && begins(head, b"CONNECT ") != Is {
             return None;
         }
-        Some(Follow {
-            app,
-            line: [0; LINE],
-            len: 0,
-            judged: false,
-            skip: 0,
-            commands: 0,
-            bytes: 0,
-            hellos: Default::default(),
-            said: [false; 2],
-            heard: false,
-            deaf: false,
-            over: [false; 2],
-            raw: false,
-        })
+        Some(Follow { app, line: [0; LINE], len: 0, judged: false, skip: 0, commands: 0, bytes: 0 })
     }
 
     /// Bytes of the client that nobody kept: the command at hand is lost.
@@ -113,89 +86,11 @@ impl Follow {
         Turn::Open
     }
 
-    /// Its client has said something that looks like a hello.
-    pub fn has_asked(&self) -> bool {
-        self.said[0]
-    }
-
-    /// More that the server says.
-    pub fn hear(&mut self, bytes: &[u8]) -> Turn {
-        self.heard |= !bytes.is_empty();
-        self.search(true, bytes, SERVER_HELLO);
-        self.hellos()
-    }
-
-    /// Bytes of the server that nobody kept.
-    pub fn lose_server(&mut self, bytes: u32) -> Turn {
-        self.deaf |= bytes > 0;
-        self.hellos()
-    }
-
-    /// Nothing more comes of a side. What was said behind a hello that was never answered is in the clear, where its commands could not be read.
-    pub fn end(&mut self, reply: bool) -> Turn {
-        let [client, server] = &mut self.over;
-        *(if reply { server } else { client }) = true;
-        match (self.over, self.said) {
-            (_, [true, _]) if self.deaf => Turn::Over,
-            ([true, _], [false, _]) => Turn::Over,
-            ([true, true], [true, false]) if self.raw && self.heard => Turn::Plain,
-            ([true, true], _) => Turn::Over,
-            _ => Turn::Open,
-        }
-    }
-
-    /// Searches for a side's hello. The place behind its beginning, if it was found now.
-    fn search(&mut self, reply: bool, bytes: &[u8], kind: u8) -> Option<usize> {
-        let ([client, server], [asked, answered]) = (&mut self.hellos, &mut self.said);
-        let (seek, said) = if reply { (server, answered) } else { (client, asked) };
-        let mut from = 0;
-        while !*said && let Sought::Found(head, at) = seek.take_all(bytes.get(from..).unwrap_or(&[])) {
-            *said = head.get(5) == Some(&kind);
-            seek.behind(&head);
-            from += at;
-            if *said {
-                return Some(from);
-            }
-        }
-        None
-    }
-
-    /// Both sides have begun TLS; or the client has, and nobody can say whether the server has.
-    fn hellos(&self) -> Turn {
-        match self.said {
-            [true, true] => Turn::Encrypted,
-            [true, false] if self.deaf => Turn::Over,
-            _ => Turn::Open,
-        }
-    }
-
     /// More that the client says.
     pub fn take(&mut self, bytes: &[u8]) -> Turn {
-        // What it has said before its hello is judged before that.
-        let (before, behind) = match self.search(false, bytes, CLIENT_HELLO) {
-            Some(at) => bytes.split_at_checked(at).unwrap_or((bytes, &[])),
-            None => (bytes, &[][..]),
-        };
-        let steps = [Self::commands, |own: &mut Self, _: &[u8]| own.hellos(), Self::commands];
-        let parts = [before, &[], behind];
-        steps
-            .iter()
-            .zip(parts)
-            .map(|(step, part)| step(self, part))
-            .find(|turn| *turn != Turn::Open)
-            .unwrap_or(Turn::Open)
-    }
-
-    fn commands(&mut self, bytes: &[u8]) -> Turn {
         let Some(form) = form(self.app) else { return Turn::Over };
         for byte in bytes {
             self.bytes = self.bytes.saturating_add(1);
-            if self.bytes >= MOST_BYTES {
-                return Turn::Plain;
-            }
-            if self.raw {
-                continue;
-            }
             if self.skip > 0 {
                 self.skip -= 1;
                 continue;
@@ -224,10 +119,9 @@ impl Follow {
             }
             if ends {
                 (self.len, self.judged) = (0, false);
-                self.commands = self.commands.saturating_add(1);
+                self.commands += 1;
             }
-            // What is cut into lines in a hello are none.
-            if self.commands >= MOST_COMMANDS && !self.said[0] {
+            if self.commands >= MOST_COMMANDS || self.bytes >= MOST_BYTES {
                 return Turn::Plain;
             }
         }
@@ -237,6 +131,9 @@ impl Follow {
     fn line_turn(&self, line: &[u8], last: u8) -> Turn {
         if self.judged {
             return Turn::Open;
+        }
+        if let Some(turn) = hello(line) {
+            return turn;
         }
         // A word ends with a blank or its line; of some commands the second one says what it is.
         let is_word = matches!(last, b' ' | b'\r' | b'\n' | b':');
@@ -280,6 +177,9 @@ impl Follow {
 
     /// `<auth`, `<iq`, `<message`, `<presence`, `<db:result`: what comes before is the stream itself, or the wish for TLS.
     fn element_turn(&self, line: &[u8], last: u8) -> Turn {
+        if let Some(turn) = hello(line) {
+            return turn;
+        }
         let start = line
             .iter()
             .position(|b| !b.is_ascii_whitespace())
@@ -295,10 +195,10 @@ impl Follow {
     /// CONNECT: when its head is over, what is said in the tunnel begins. The last four bytes are looked at.
     fn head_turn(&mut self, line: &[u8]) -> (Turn, bool) {
         if self.commands > 0 {
-            self.raw |= is_record(line) == Some(true);
-            return match is_record(line) {
-                Some(false) if !line.is_empty() => (Turn::Plain, false),
-                _ => (Turn::Open, false),
+            return match hello(line) {
+                Some(turn) => (turn, false),
+                None if line.is_empty() => (Turn::Open, false),
+                None => (Turn::Plain, false),
             };
         }
         let ended = line.ends_with(b"\r\n\r\n") || line.ends_with(b"\n\n");
@@ -314,14 +214,11 @@ impl Follow {
     }
 
     /// What a message that begins so says, and how much of it is still to come; none if that cannot be said yet.
-    fn message_turn(&mut self, line: &[u8]) -> Option<(Turn, u32)> {
-        match is_record(line) {
-            None => return None,
-            Some(true) => {
-                self.raw = true;
-                return None;
-            }
-            Some(false) => {}
+    fn message_turn(&self, line: &[u8]) -> Option<(Turn, u32)> {
+        match hello(line) {
+            Some(Turn::Open) => return None,
+            Some(turn) => return Some((turn, 0)),
+            None => {}
         }
         let had = line.len() as u32;
         let behind = |len: u32| len.saturating_sub(had);
@@ -382,11 +279,11 @@ impl Follow {
     }
 }
 
-/// Does it begin as a record of a handshake does? None: it may.
-fn is_record(line: &[u8]) -> Option<bool> {
+/// Does it begin as TLS does? `Open`: it may.
+fn hello(line: &[u8]) -> Option<Turn> {
     match line {
-        [0x16] => None,
-        [0x16, 3, ..] => Some(true),
-        _ => Some(false),
+        [0x16, 3, 0..=4, ..] => Some(Turn::Encrypted),
+        [0x16] | [0x16, 3] => Some(Turn::Open),
+        _ => None,
     }
 }

@@ -24,8 +24,7 @@ pub fn tls_server(bytes: &[u8]) -> Fit {
 
 fn tls(bytes: &[u8], message: u8) -> Fit {
     match bytes {
-        // Of a record with a hello the second byte of its version may be anything (RFC 8446 section 5.1).
-        [HANDSHAKE, 3, _, ..] => hello(bytes, message),
+        [HANDSHAKE, 3, 0..=4, ..] => hello(bytes, message),
         [ALERT, 3, 0..=4, 0, 2, 1 | 2, what, ..] => is(*what <= 120),
         // In the middle of a connection, encrypted.
         [ALERT | DATA | CHANGE, 3, 1..=4, high, low, ..] => {
@@ -59,8 +58,10 @@ fn hello(mut bytes: &[u8], message: u8) -> Fit {
     let (mut head, mut n) = ([0u8; 6], 0);
     while n < head.len() {
         let rest = match bytes {
-            [HANDSHAKE, 3, _, _, _, rest @ ..] => rest,
-            [HANDSHAKE, 3, ..] | [HANDSHAKE] | [] => return NotYet,
+            [HANDSHAKE, 3, 0..=4, _, _, rest @ ..] => rest,
+            [HANDSHAKE, 3, 0..=4, ..] | [HANDSHAKE, 3] | [HANDSHAKE] | [] if bytes.len() < 5 => {
+                return NotYet;
+            }
             _ => return No,
         };
         let len = u16_at(bytes, 3).unwrap_or(0);
@@ -73,7 +74,7 @@ fn hello(mut bytes: &[u8], message: u8) -> Fit {
         }
         bytes = rest.get(usize::from(len)..).unwrap_or(&[]);
         // Type, and a length that is a hello's: random, version and lists, or a name of any length (RFC 8446 section 4.1.2).
-        if (n > 0 && head[0] != message) || (n > 1 && head[1] > 2) {
+        if (n > 0 && head[0] != message) || (n > 1 && head[1] > 1) {
             return No;
         }
         if n < head.len() && bytes.is_empty() {
@@ -82,9 +83,8 @@ fn hello(mut bytes: &[u8], message: u8) -> Fit {
     }
     let [_, _, high, low, major, minor] = head;
     let len = u16::from_be_bytes([high, low]);
-    // What a client calls its version servers hardly look at; what a server says is a version.
-    let known = message == 1 || major == 3 && minor <= 4 || matches!(major, 0x7f | 0xfb);
-    is(known && (head[1] >= 1 || len >= 38))
+    let known = major == 3 && minor <= 4 || matches!(major, 0x7f | 0xfb);
+    is(known && (head[1] == 1 || len >= 38))
 }
 
 /// The hello of SSL 2 (RFC 5246 appendix E.2): ciphers of three bytes, no session or one of 16, a challenge of 16 to 32.
@@ -113,7 +113,7 @@ pub fn dtls(bytes: &[u8]) -> Fit {
     let [kind @ 20..=25, major, minor, e, p, .., high, low] = bytes.get(..13).unwrap_or(&[]) else {
         return No;
     };
-    let version = matches!((major, minor), (0xfe, _) | (1, 0));
+    let version = matches!((major, minor), (0xfe, 0xff | 0xfd | 0xfc) | (1, 0));
     let len = usize::from(u16::from_be_bytes([*high, *low]));
     let Some(record) = bytes.get(13..13 + len).filter(|_| version && len > 0) else { return No };
     match (kind, [*e, *p], record) {
