@@ -173,6 +173,13 @@ fn the_card_of_the_default_route_is_left_alone() {
     assert!(refused.0.len() == 1 && refused.0[0].contains("default route"), "{refused}");
     assert_eq!(fake.driver(MAIN).as_deref(), Some("ena"));
     bind(&fake, "ens5", "vfio-pci", true, false).unwrap();
+    // A virtio card's names stand one bus below.
+    let fake = Fake::new();
+    let at = |file: &str| format!("sys/bus/pci/devices/{MAIN}/{file}");
+    std::fs::remove_dir_all(fake.root().join(at("net"))).unwrap();
+    fake.put(&at("virtio1/net/ens5/mtu"), "1500");
+    let refused = bind(&fake, MAIN, "vfio-pci", false, false).unwrap_err();
+    assert!(refused.to_string().contains("default route"), "{refused}");
     // Over IPv6 alone, too.
     let fake = Fake::new();
     fake.put("proc/net/route", "Iface\tDestination\n");

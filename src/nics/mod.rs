@@ -127,7 +127,7 @@ pub fn find(machine: &dyn Machine, name: &str) -> Result<Nic, String> {
 fn nic(at: &At<'_>, address: String, routes: &BTreeSet<String>) -> Nic {
     let of = |file: &str| device(&address, file);
     let number = |file: &str| at.read(&of(file)).map(|text| text.trim_start_matches("0x").to_owned());
-    let interfaces = at.names(&of("net"));
+    let interfaces = interfaces(at, &address);
     let of_interface =
         |file: &str| interfaces.first().and_then(|name| at.read(&format!("/sys/class/net/{name}/{file}")));
     let group = at.link(&of("iommu_group"));
@@ -154,6 +154,15 @@ fn nic(at: &At<'_>, address: String, routes: &BTreeSet<String>) -> Nic {
         interfaces,
         address,
     }
+}
+
+/// The kernel's names for a device. Of virtio they stand below the bus of its own that it has there (`virtio0/net/eth0`).
+fn interfaces(at: &At<'_>, address: &str) -> Vec<String> {
+    let mut names = at.names(&device(address, "net"));
+    for below in at.names(&device(address, "")).into_iter().filter(|name| name.starts_with("virtio")) {
+        names.extend(at.names(&device(address, &format!("{below}/net"))));
+    }
+    names
 }
 
 /// Who else is in an IOMMU group.
